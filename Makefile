@@ -1,0 +1,44 @@
+# `make help` lists the commands.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# DVC runs each stage as `python src/...`: the environment's Python must come first.
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-fast check format lock
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(BIN)/.locked ## make the virtual environment from the locked requirements
+
+$(BIN)/.locked: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "error: $(PYTHON) is Python %d.%d; 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
+	@touch $@
+
+run: setup ## run the pipeline: only what changed runs again
+	dvc repro
+	@python src/summary.py
+
+test: test-fast ## run all tests
+	python -m pytest -m "tf or e2e"
+
+test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs
+	python -m pytest -m "not tf and not e2e"
+
+check: setup ## lint, check format and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: setup ## format the code
+	ruff format .
+	ruff check --fix .
+
+lock: ## lock the pinned dependencies again (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.txt

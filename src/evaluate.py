@@ -1,0 +1,97 @@
+"""Stage 5, evaluate: score the trained model on the test split, every example exactly once.
+
+Reads   `evaluate` and `threads` in params.yaml; models/model.keras; data/records (test split)
+Writes  metrics/test.json, the scores; metrics/per_class.csv and metrics/reliability.csv, tables;
+        data/evaluation/predictions.csv, each example with its probabilities;
+        data/evaluation/views.npz, what the network sees, for the pictures
+Costs   starting TensorFlow, and one pass over the test images
+"""
+
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgpipe.errors import run_script
+from imgpipe.files import replace_file, write_csv, write_json
+from imgpipe.params import load_params
+from imgpipe.records import read_info, read_split
+
+RECORDS = Path("data/records")
+MODEL = Path("models/model.keras")
+METRICS = Path("metrics/test.json")
+PER_CLASS = Path("metrics/per_class.csv")
+RELIABILITY = Path("metrics/reliability.csv")
+PREDICTIONS = Path("data/evaluation/predictions.csv")
+VIEWS = Path("data/evaluation/views.npz")
+VIEWED_IMAGES = 5
+
+
+def main() -> None:
+    params = load_params()
+    settings = params.evaluate
+    info = read_info(RECORDS)
+    batches = list(read_split(RECORDS, info, "test"))
+    images = np.concatenate([batch.images for batch in batches])
+    labels = np.concatenate([batch.labels for batch in batches])
+    identities = [identity for batch in batches for identity in batch.identities]
+
+    from imgpipe.nn.runtime import configure_runtime  # first: it quietens TensorFlow's start
+
+    configure_runtime(threads=params.threads, seed=0, precision="float32")
+    from imgpipe.nn import inference
+    from imgpipe.nn.model_file import load_model
+    from imgpipe.scores import measure_reliability, score_classes, score_predictions
+
+    model = load_model(MODEL)
+    probabilities = inference.predict_probabilities(model, images)
+
+    scores = score_predictions(
+        labels,
+        probabilities,
+        top_k=settings.top_k,
+        calibration_bins=settings.calibration_bins,
+    )
+    write_json(METRICS, scores)
+    write_csv(
+        PER_CLASS,
+        ["class", "precision", "recall", "f1", "images"],
+        map(astuple, score_classes(labels, probabilities, info.classes)),
+    )
+    write_csv(
+        RELIABILITY,
+        ["low", "high", "images", "confidence", "accuracy"],
+        map(astuple, measure_reliability(labels, probabilities, settings.calibration_bins)),
+    )
+    write_csv(
+        PREDICTIONS,
+        ["index", "identity", "actual", "predicted", *(f"p({name})" for name in info.classes)],
+        (
+            [index, identity, info.classes[label], info.classes[row.argmax()]]
+            # Nine digits give back the float32 exactly.
+            + [f"{probability:.9g}" for probability in row]
+            for index, (identity, label, row) in enumerate(
+                zip(identities, labels, probabilities, strict=True)
+            )
+        ),
+    )
+    viewed = images[:VIEWED_IMAGES]
+    maps = inference.feature_maps(model, viewed)
+    with replace_file(VIEWS) as partial, partial.open("wb") as stream:
+        arrays: dict[str, Any] = {
+            "images": viewed,
+            "kernels": inference.first_kernels(model),
+            "activation_maps": inference.activation_maps(model, viewed),
+            "feature_layers": np.array([name for name, _ in maps], dtype=np.str_),
+        }
+        arrays |= {f"feature_maps_{number}": values for number, (_, values) in enumerate(maps)}
+        np.savez_compressed(stream, **arrays)
+    print(
+        f"evaluate: {len(labels)} test images, accuracy {scores['accuracy']:.4f}"
+        f" (95 % interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f})"
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,28 @@
+"""Errors that a person can act on, and how a script reports them."""
+
+import os
+import sys
+from collections.abc import Callable
+
+
+class PipelineError(Exception):
+    """Something that the person running the pipeline can mend.
+
+    The message is one line: what is wrong, where (file, dotted key or archive member), what was
+    expected, what was found, and what to do.
+    """
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's `main`; print a `PipelineError` as one line and exit with status 1.
+
+    Set `IMGPIPE_TRACEBACK=1` to see the traceback instead.
+    """
+    try:
+        main()
+    except PipelineError as error:
+        if os.environ.get("IMGPIPE_TRACEBACK") == "1":
+            raise
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

@@ -1,0 +1,104 @@
+"""Shards → `tf.data`."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from imgpipe.errors import PipelineError
+from imgpipe.records import AugmentedInfo, RecordsInfo, copy_folder
+
+_BATCH_RECORDS = 1024
+
+
+def load_split(folder: Path, info: RecordsInfo, split: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Load one split: images (N, H, W, C) uint8 and labels (N,) int64, in the records' order."""
+    shards = [folder / shard.file for shard in info.splits[split].shards]
+    return _load_shards(shards, info.image_shape, info.splits[split].examples)
+
+
+def load_variants(
+    records: Path, info: RecordsInfo, augmented: Path, augmented_info: AugmentedInfo
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Load the training images and their augmented copies.
+
+    Returns:
+        images (V, N, H, W, C) uint8, variant 0 the originals, and labels (N,) int64.
+    """
+    original, labels = load_split(records, info, "train")
+    copies = [
+        _load_shards(
+            [augmented / copy_folder(copy) / shard.file for shard in augmented_info.shards],
+            info.image_shape,
+            info.splits["train"].examples,
+        )[0]
+        for copy in range(1, augmented_info.copies + 1)
+    ]
+    return tf.stack([original, *copies]), labels
+
+
+def _load_shards(
+    shards: Sequence[Path], image_shape: Sequence[int], examples: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    fields = {
+        "image": tf.io.FixedLenFeature([], tf.string),
+        "label": tf.io.FixedLenFeature([], tf.int64),
+    }
+
+    def parse(payloads: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        parsed = tf.io.parse_example(payloads, fields)
+        pixels = tf.io.decode_raw(parsed["image"], tf.uint8)
+        return tf.reshape(pixels, [-1, *image_shape]), parsed["label"]
+
+    payloads = tf.data.TFRecordDataset([path.as_posix() for path in shards])
+    try:
+        parts = list(payloads.batch(_BATCH_RECORDS).map(parse, num_parallel_calls=2))
+    except tf.errors.OpError as error:
+        names = f"{shards[0].as_posix()} and its neighbours"
+        raise PipelineError(f"{names}: {error.message.splitlines()[0]}") from None
+    images, labels = (tf.concat(column, axis=0) for column in zip(*parts, strict=True))
+    if len(labels) != examples:
+        raise PipelineError(
+            f"{shards[0].parent.as_posix()}: info.json says {examples} examples;"
+            f" found {len(labels)}"
+        )
+    return images, labels
+
+
+def training_batches(
+    images: tf.Tensor, labels: tf.Tensor, *, batch_size: int, epoch: int, seed: int
+) -> tf.data.Dataset:
+    """Return one epoch of batches: every training image once, in one of its variants.
+
+    Order and variants are a function of (seed, epoch) alone. Image i of N comes in variant
+    (epoch + i) mod V, so that V epochs show each image in each of its V variants, and an epoch
+    costs the same however many there are.
+
+    Args:
+        images: (V, N, H, W, C) uint8.
+        labels: (N,) int64.
+    """
+    variants, examples = images.shape[:2]
+    flat = tf.reshape(images, [variants * examples, *images.shape[2:]])
+    keys = tf.random.stateless_uniform(
+        [examples], seed=[seed, epoch], minval=None, maxval=None, dtype=tf.int64
+    )
+    order = tf.argsort(keys, stable=True)
+
+    def gather(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        variant = (index + epoch) % variants
+        return tf.gather(flat, variant * examples + index), tf.gather(labels, index)
+
+    batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+    return batches.map(gather, num_parallel_calls=1, deterministic=True).prefetch(2)
+
+
+def count_steps(examples: int, batch_size: int) -> int:
+    """Return the number of batches that hold every example once."""
+    return math.ceil(examples / batch_size)
+
+
+def ordered_batches(images: tf.Tensor, labels: tf.Tensor, batch_size: int) -> tf.data.Dataset:
+    """Return every example once, in order."""
+    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size).prefetch(2)

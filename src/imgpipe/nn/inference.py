@@ -1,0 +1,81 @@
+"""A trained network at work: probabilities, and what it sees."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+BATCH = 512
+
+
+def predict_probabilities(
+    model: keras.Model, images: tf.Tensor | NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """Return class probabilities, (N, K) float32, for images (N, H, W, C) uint8, in their order."""
+    batches = tf.data.Dataset.from_tensor_slices(images).batch(BATCH)
+    probabilities: NDArray[np.float32] = model.predict(batches, verbose=0)
+    return probabilities
+
+
+def first_kernels(model: keras.Model) -> NDArray[np.float32]:
+    """Return what the first trained layer looks for, as F little images (F, h, w, C) float32.
+
+    For a convolution its kernels; for a dense layer each unit's weights, laid out as the image.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            kernel: NDArray[np.float32] = np.asarray(layer.kernel)
+            return kernel.transpose(3, 0, 1, 2)
+        if isinstance(layer, keras.layers.Dense):
+            weights = np.asarray(layer.kernel).T
+            return weights.reshape(-1, *model.input_shape[1:])
+    raise ValueError("the model has no layer with weights")
+
+
+def feature_maps(
+    model: keras.Model, images: NDArray[np.uint8]
+) -> list[tuple[str, NDArray[np.float32]]]:
+    """Return the output of each rectified layer with maps: (layer name, (N, h, w, F) float32).
+
+    Empty for a network without maps.
+    """
+    chosen = [layer for layer in model.layers if _is_rectified_map(layer)]
+    if not chosen:
+        return []
+    outputs = keras.Model(model.input, [layer.output for layer in chosen])(images)
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    return [
+        (layer.name, np.asarray(output, dtype=np.float32))
+        for layer, output in zip(chosen, outputs, strict=True)
+    ]
+
+
+def activation_maps(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return for each image where the evidence for the predicted class lies, (N, h, w) in [0, 1].
+
+    For a network with maps, Grad-CAM on the last of them (Selvaraju et al. 2017, arXiv:1610.02391);
+    for one without, the absolute gradient of the class's logit by the pixels, the largest over the
+    channels (Simonyan et al. 2014, arXiv:1312.6034). Each map is scaled to a maximum of 1.
+    """
+    mapped = [layer for layer in model.layers if _is_rectified_map(layer)]
+    # With no maps, the normalised image itself is what gradients are taken by.
+    watched_layer = mapped[-1] if mapped else model.layers[1]
+    logits = model.layers[-1].input  # what the closing softmax is given
+    inner = keras.Model(model.input, [watched_layer.output, logits])
+    with tf.GradientTape() as tape:
+        watched, values = inner(images, training=False)
+        strongest = tf.reduce_sum(tf.reduce_max(values, axis=1))
+    gradient = tape.gradient(strongest, watched)
+    if mapped:
+        weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
+        maps = tf.nn.relu(tf.reduce_sum(weights * watched, axis=3))
+    else:
+        maps = tf.reduce_max(tf.abs(gradient), axis=3)
+    result = np.array(tf.cast(maps, tf.float32))
+    peak = result.max(axis=(1, 2), keepdims=True)
+    scaled: NDArray[np.float32] = np.divide(result, peak, out=result, where=peak > 0)
+    return scaled
+
+
+def _is_rectified_map(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.ReLU) and len(layer.output.shape) == 4

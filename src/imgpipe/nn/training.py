@@ -1,0 +1,150 @@
+"""Training: epochs until the validation loss stops falling, and the best weights kept."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from imgpipe.nn.dataset import count_steps, ordered_batches, training_batches
+from imgpipe.params import Train
+
+# Measured on two processor cores: beyond this, fewer returns to Python no longer show.
+STEPS_PER_EXECUTION = 50
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Scores of one epoch; the training ones are means over its steps, with dropout at work."""
+
+    epoch: int
+    """Counted from 1."""
+    learning_rate: float
+    """At the epoch's first step."""
+    loss: float
+    """Cross-entropy in nats, without label smoothing or penalties."""
+    accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+EPOCH_COLUMNS = [field.name for field in fields(Epoch)]
+
+
+def compile_model(model: keras.Model, settings: Train, *, examples: int) -> None:
+    """Give the model its optimiser, learning-rate schedule and loss."""
+    steps_per_epoch = count_steps(examples, settings.batch_size)
+    rate = _learning_rate(settings, settings.epochs * steps_per_epoch)
+    model.compile(
+        optimizer=_optimizer(settings.optimizer, rate),
+        loss=_loss(settings.label_smoothing, model.output_shape[-1]),
+        metrics=[
+            keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"),
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+        ],
+        steps_per_execution=min(STEPS_PER_EXECUTION, steps_per_epoch),
+        jit_compile=False,  # XLA more than doubles the time of an epoch on a processor
+    )
+
+
+def train_model(
+    model: keras.Model,
+    variants: tf.Tensor,
+    labels: tf.Tensor,
+    validation: tuple[tf.Tensor, tf.Tensor],
+    settings: Train,
+    on_epoch: Callable[[Epoch], None],
+) -> list[Epoch]:
+    """Train a compiled model and leave it with the weights of the epoch of lowest validation loss.
+
+    Args:
+        variants: (V, N, H, W, C) uint8, see `dataset.training_batches`.
+        labels: (N,) int64.
+        validation: images (M, H, W, C) uint8 and labels (M,) int64.
+        on_epoch: called after each epoch with its scores.
+
+    Returns:
+        one `Epoch` for each that was run.
+
+    Raises:
+        FloatingPointError: the training loss is no longer a number.
+    """
+    validation_batches = ordered_batches(*validation, EVALUATION_BATCH)
+    history: list[Epoch] = []
+    best_weights: list[np.ndarray] = []
+    best = 0  # position in history
+    for number in range(settings.epochs):
+        batches = training_batches(
+            variants, labels, batch_size=settings.batch_size, epoch=number, seed=settings.seed
+        )
+        rate = float(model.optimizer.learning_rate)
+        trained = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
+        validated = model.evaluate(validation_batches, verbose=0, return_dict=True)
+        epoch = Epoch(
+            epoch=number + 1,
+            learning_rate=rate,
+            loss=trained["cross_entropy"][0],
+            accuracy=trained["accuracy"][0],
+            validation_loss=validated["cross_entropy"],
+            validation_accuracy=validated["accuracy"],
+        )
+        if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
+            raise FloatingPointError(f"the loss is {epoch.loss} after epoch {epoch.epoch}")
+        history.append(epoch)
+        on_epoch(epoch)
+        if not best_weights or epoch.validation_loss < history[best].validation_loss:
+            best, best_weights = number, model.get_weights()
+        patience = settings.early_stopping_patience_epochs
+        if patience and number - best >= patience:
+            break
+    model.set_weights(best_weights)
+    return history
+
+
+def best_epoch(history: list[Epoch]) -> Epoch:
+    """Return the epoch whose weights the model bears: the first of lowest validation loss."""
+    return min(history, key=lambda epoch: epoch.validation_loss)
+
+
+def _learning_rate(
+    settings: Train, steps: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    first, final_frac = settings.learning_rate, settings.learning_rate_final_frac
+    match settings.learning_rate_schedule:
+        case "cosine":
+            return keras.optimizers.schedules.CosineDecay(first, steps, alpha=final_frac)
+        case "exponential":
+            return keras.optimizers.schedules.ExponentialDecay(first, steps, final_frac)
+        case _:
+            return first
+
+
+def _optimizer(
+    name: str, rate: float | keras.optimizers.schedules.LearningRateSchedule
+) -> keras.optimizers.Optimizer:
+    match name:
+        case "adam":
+            return keras.optimizers.Adam(rate)
+        case "adamw":
+            return keras.optimizers.AdamW(rate)
+        case "rmsprop":
+            return keras.optimizers.RMSprop(rate)
+        case _:
+            return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+
+
+def _loss(
+    label_smoothing: float, classes: int
+) -> str | Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    if label_smoothing == 0:
+        return "sparse_categorical_crossentropy"
+
+    def smoothed_crossentropy(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+        targets = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), classes)
+        return keras.losses.categorical_crossentropy(
+            targets, probabilities, label_smoothing=label_smoothing
+        )
+
+    return smoothed_crossentropy

@@ -1,0 +1,295 @@
+"""`params.yaml`: what it may say, read as DVC reads it, and checked before any work begins."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from imgpipe.errors import PipelineError
+
+PARAMS_FILE = Path("params.yaml")
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Section(BaseModel):
+    """A mapping in a YAML file: every key is required, no other is known, no type is coerced."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Preprocess(Section):
+    height_px: Annotated[int, Field(ge=1, le=4096)]
+    width_px: Annotated[int, Field(ge=1, le=4096)]
+    channels: Literal[1, 3]
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
+    normalization: Literal["rescale", "standardize"]
+    validation_frac: Annotated[float, Field(gt=0, lt=1)]
+    test_frac: Annotated[float, Field(gt=0, lt=1)]
+    max_per_class: CountOrZero
+    shard_size_mib: Count
+    seed: Seed
+
+
+class Augment(Section):
+    copies: Annotated[int, Field(ge=0, le=99)]
+    rotation_range: Annotated[float, Field(ge=0, le=180)]
+    width_shift_range: Fraction
+    height_shift_range: Fraction
+    zoom_range: Fraction
+    horizontal_flip: bool
+    vertical_flip: bool
+    brightness_range: Annotated[
+        list[Annotated[float, Field(ge=0)]], Field(min_length=2, max_length=2)
+    ]
+    fill_mode: Literal["constant", "nearest", "reflect", "wrap"]
+    cval: Annotated[int, Field(ge=0, le=255)]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _brightness_is_an_interval(self) -> "Augment":
+        low, high = self.brightness_range
+        if low > high:
+            raise ValueError(
+                f"brightness_range: expected [low, high] with low <= high; found {[low, high]}"
+            )
+        return self
+
+
+class Train(Section):
+    architecture: Literal["mlp", "cnn", "resnet"]
+    epochs: Count
+    batch_size: Count
+    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    learning_rate_schedule: Literal["constant", "cosine", "exponential"]
+    learning_rate_final_frac: Annotated[float, Field(gt=0, le=1)]
+    label_smoothing: Fraction
+    early_stopping_patience_epochs: CountOrZero
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
+    seed: Seed
+
+
+class Mlp(Section):
+    units: list[Count]
+    dropout_frac: Fraction
+
+
+class Cnn(Section):
+    filters: Annotated[list[Count], Field(min_length=1)]
+    kernel_px: Count
+    padding: Literal["same", "valid"]
+    pool_px: list[Count]
+    batch_norm: bool
+    dense_units: list[Count]
+    dropout_frac: Fraction
+
+    @model_validator(mode="after")
+    def _one_pool_for_each_convolution(self) -> "Cnn":
+        if len(self.pool_px) != len(self.filters):
+            raise ValueError(
+                f"pool_px: expected one value for each of the {len(self.filters)} filters;"
+                f" found {len(self.pool_px)}: {self.pool_px}"
+            )
+        return self
+
+
+class Resnet(Section):
+    filters: Annotated[list[Count], Field(min_length=1)]
+    blocks_per_stage: Count
+    dropout_frac: Fraction
+
+
+class Architectures(Section):
+    mlp: Mlp
+    cnn: Cnn
+    resnet: Resnet
+
+
+class Evaluate(Section):
+    top_k: Annotated[int, Field(ge=2)]
+    calibration_bins: Count
+
+
+class Plot(Section):
+    samples_per_class: Count
+    mistakes: Count
+    dpi: Annotated[int, Field(ge=40, le=400)]
+
+
+class Params(Section):
+    """The whole of `params.yaml`; comments there say what each value means."""
+
+    dataset: str
+    threads: Count
+    preprocess: Preprocess
+    augment: Augment
+    train: Train
+    architectures: Architectures
+    evaluate: Evaluate
+    plot: Plot
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check `params.yaml`.
+
+    Raises:
+        PipelineError: an unknown or missing key, a wrong type, a value out of range or an unknown
+            name: one line with file, dotted key, what was expected and what was found.
+    """
+    return check(Params, read_yaml(path), path.as_posix())
+
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def check(model: type[ModelT], value: Any, where: str, prefix: str = "") -> ModelT:
+    """Check a value read from a YAML file against its schema.
+
+    `where` names the file in an error, `prefix` is the dotted key that leads to the value there,
+    with its closing dot.
+
+    Raises:
+        PipelineError: the first thing wrong, in one line.
+    """
+    if not isinstance(value, dict):
+        place = f"{where}: {prefix}".rstrip(".: ")
+        raise PipelineError(f"{place}: expected a mapping of keys to values; found {_show(value)}")
+    try:
+        return model.model_validate(value)
+    except pydantic.ValidationError as error:
+        problems = error.errors(include_url=False)
+        # An unknown key explains a missing one (a misspelling is both), so it goes first.
+        problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise PipelineError(f"{where}: {prefix}{_describe(problems[0], model)}{more}") from None
+
+
+def nearest(name: object, choices: list[str]) -> str:
+    """Return " (did you mean 'x'?)" for the choice nearest to a misspelt name, or ""."""
+    found = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+# What was expected, by pydantic's name for the problem.
+_EXPECTED = {
+    "bool_type": "true or false",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "greater_than": "a number greater than {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "int_type": "a whole number",
+    "less_than": "a number less than {lt:g}",
+    "less_than_equal": "a number of at most {le:g}",
+    "list_type": "a list",
+    "model_type": "a mapping of keys to values",
+    "string_pattern_mismatch": "text of the form {pattern}",
+    "string_type": "text in quotes",
+    "too_long": "at most {max_length} values",
+    "too_short": "at least {min_length} values",
+}
+
+
+def _describe(problem: Any, model: type[BaseModel]) -> str:
+    location = problem["loc"]
+    key = ".".join(str(part) for part in location)
+    found = _show(problem["input"])
+    match problem["type"]:
+        case "extra_forbidden":
+            known = _keys_of(model, location[:-1])
+            guess = nearest(location[-1], known)
+            return f"{key}: unknown key{guess}; known here: {', '.join(known)}"
+        case "missing":
+            return f"{key}: this key is missing"
+        case "literal_error":
+            expected = problem["ctx"]["expected"]
+            guess = nearest(problem["input"], re.findall("'([^']*)'", expected))
+            return f"{key}: expected {expected}; found {found}{guess}"
+        case (
+            "value_error"
+        ):  # from a validator of a whole section, whose message begins with its key
+            return ".".join(filter(None, [key, str(problem["ctx"]["error"])]))
+        case _:
+            expected = _EXPECTED[problem["type"]].format(**problem.get("ctx", {}))
+            return f"{key}: expected {expected}; found {found}"
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _keys_of(model: Any, location: tuple[str | int, ...]) -> list[str]:
+    """Return the keys of the section that a location like ("files", 0) leads to."""
+    for part in location:
+        model = model.model_fields[part].annotation if isinstance(part, str) else get_args(model)[0]
+    return list(model.model_fields)
+
+
+class _CoreSchemaLoader(yaml.SafeLoader):
+    """PyYAML with the scalars of YAML 1.2's core schema, as DVC reads them.
+
+    PyYAML alone follows YAML 1.1, where `1e-3` is a string, `010` is 8 and `no` is false.
+    Source: https://yaml.org/spec/1.2.2/#103-core-schema
+    """
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012, as PyYAML declares it
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+    def construct_int(self, node: yaml.ScalarNode) -> int:
+        text = str(self.construct_scalar(node))
+        return int(text, 0) if text.startswith(("0x", "0o")) else int(text, 10)
+
+
+_FLOAT = (
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+for _tag, _pattern in (  # the first that matches wins
+    ("bool", "true|True|TRUE|false|False|FALSE"),
+    ("int", "[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"),
+    ("float", _FLOAT),
+    ("null", "~|null|Null|NULL|"),
+):
+    _CoreSchemaLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^({_pattern})$"), None
+    )
+_CoreSchemaLoader.add_constructor("tag:yaml.org,2002:int", _CoreSchemaLoader.construct_int)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file by the rules of YAML 1.2's core schema; a key that stands twice is an error.
+
+    Raises:
+        PipelineError: the file is missing or is not YAML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return yaml.load(text, Loader=_CoreSchemaLoader)
+    except FileNotFoundError:
+        raise PipelineError(
+            f"{path.as_posix()}: not found; run from the project's top folder"
+        ) from None
+    except UnicodeDecodeError:
+        raise PipelineError(f"{path.as_posix()}: expected UTF-8 text") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise PipelineError(f"{path.as_posix()}:{place}: not valid YAML: {error.problem}") from None

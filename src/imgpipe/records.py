@@ -1,0 +1,168 @@
+"""Images, labels and identities as TFRecord shards: the one door between the stages.
+
+A folder of records holds `info.json` (`RecordsInfo`) and, for each split, shards
+`<split>-00000-of-00003.tfrecord`. A folder of augmented records holds `info.json`
+(`AugmentedInfo`) and, for each copy of the training split, shards of the same names under
+`copy-01/`, ...: the n-th record of a copy's shard is the variant of the n-th of the original's.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from imgpipe import tfrecord
+from imgpipe.errors import PipelineError
+from imgpipe.files import read_json, write_json
+from imgpipe.normalization import Normalization
+from imgpipe.params import Section, check
+
+# What one record holds; said in info.json for readers that do not have this code.
+FIELDS = {
+    "identity": "bytes: UTF-8 text that leads back to the file the image came from",
+    "image": "bytes: uint8 pixels, rows from the top, columns from the left, channels last",
+    "label": "int64: index into classes",
+}
+
+InfoT = TypeVar("InfoT", bound=Section)
+
+_INFO_FILE = "info.json"
+_EXAMPLES_AT_ONCE = 512
+_FRAMING_BYTES = 128  # of a record beside its pixels, with an identity of usual length
+
+
+class Shard(Section):
+    """One TFRecord file."""
+
+    file: str
+    examples: int
+
+
+class SplitInfo(Section):
+    """The records of one split."""
+
+    examples: int
+    per_class: dict[str, int]
+    shards: list[Shard]
+
+
+class RecordsInfo(Section):
+    """Everything a reader needs to know about a folder of records."""
+
+    dataset: str
+    classes: list[str]
+    image_shape: Annotated[list[int], Field(min_length=3, max_length=3)]
+    normalization: Normalization
+    record_fields: dict[str, str]
+    splits: dict[str, SplitInfo]
+
+
+class AugmentedInfo(Section):
+    """The augmented copies of a training split."""
+
+    copies: int
+    record_fields: dict[str, str]
+    shards: list[Shard]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Some records: images (N, H, W, C) uint8, labels (N,) int64, and N identities."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    identities: list[str]
+
+
+def read_info(folder: Path) -> RecordsInfo:
+    """Read the description of a folder of records."""
+    return _read_info(RecordsInfo, folder)
+
+
+def read_augmented_info(folder: Path) -> AugmentedInfo:
+    """Read the description of a folder of augmented records."""
+    return _read_info(AugmentedInfo, folder)
+
+
+def _read_info(model: type[InfoT], folder: Path) -> InfoT:
+    path = folder / _INFO_FILE
+    return check(model, read_json(path), path.as_posix())
+
+
+def write_info(folder: Path, info: RecordsInfo | AugmentedInfo) -> None:
+    """Write the description of a folder of records."""
+    write_json(folder / _INFO_FILE, info.model_dump())
+
+
+def name_shard(split: str, number: int, count: int) -> str:
+    """Return the name of the `number`-th of a split's `count` shards, counted from 0."""
+    return f"{split}-{number:05d}-of-{count:05d}.tfrecord"
+
+
+def copy_folder(copy: int) -> str:
+    """Return the folder of the `copy`-th augmented copy, counted from 1."""
+    return f"copy-{copy:02d}"
+
+
+def count_shards(examples: int, image_shape: Sequence[int], shard_size_mib: int) -> int:
+    """Return into how many shards of at most about `shard_size_mib` the examples go."""
+    record_bytes = math.prod(image_shape) + _FRAMING_BYTES
+    return max(1, math.ceil(examples * record_bytes / (shard_size_mib << 20)))
+
+
+def write_shard(path: Path, examples: Iterable[tuple[NDArray[np.uint8], int, str]]) -> None:
+    """Write (image, label, identity) triples as one shard, in their order."""
+    with path.open("wb") as stream:
+        for image, label, identity in examples:
+            features: dict[str, bytes | int] = {
+                "image": image.tobytes(),
+                "label": label,
+                "identity": identity.encode(),
+            }
+            tfrecord.write_record(stream, tfrecord.encode_example(features))
+
+
+def read_shard(path: Path, image_shape: Sequence[int]) -> Iterator[Examples]:
+    """Read a shard in batches of at most 512 records, in their order.
+
+    Raises:
+        PipelineError: the file is damaged, or a record is not as `FIELDS` says.
+    """
+    batch: list[tuple[NDArray[np.uint8], int, str]] = []
+    for number, payload in enumerate(tfrecord.read_records(path)):
+        try:
+            batch.append(_decode(payload, image_shape))
+        except (KeyError, ValueError, IndexError) as error:
+            raise PipelineError(
+                f"{path.as_posix()}: record {number}: expected {', '.join(FIELDS)} with an image"
+                f" of {tuple(image_shape)}; {type(error).__name__}: {error}"
+            ) from None
+        if len(batch) == _EXAMPLES_AT_ONCE:
+            yield _stack(batch)
+            batch = []
+    if batch:
+        yield _stack(batch)
+
+
+def _decode(payload: bytes, image_shape: Sequence[int]) -> tuple[NDArray[np.uint8], int, str]:
+    example = tfrecord.decode_example(payload)
+    image, label, identity = example["image"], example["label"], example["identity"]
+    if not (isinstance(image, bytes) and isinstance(label, int) and isinstance(identity, bytes)):
+        raise ValueError("a field has the wrong type")
+    return np.frombuffer(image, dtype=np.uint8).reshape(image_shape), label, identity.decode()
+
+
+def _stack(batch: list[tuple[NDArray[np.uint8], int, str]]) -> Examples:
+    images, labels, identities = zip(*batch, strict=True)
+    return Examples(np.stack(images), np.array(labels, dtype=np.int64), list(identities))
+
+
+def read_split(folder: Path, info: RecordsInfo, split: str) -> Iterator[Examples]:
+    """Read all records of one split, in the order of the shards."""
+    for shard in info.splits[split].shards:
+        yield from read_shard(folder / shard.file, info.image_shape)

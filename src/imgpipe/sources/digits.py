@@ -1,0 +1,45 @@
+"""The digits that scikit-learn carries: gzipped CSV, one image of 8 x 8 values in a line."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgpipe.catalog import DigitsEntry
+from imgpipe.errors import PipelineError
+
+LARGEST_VALUE = 16  # of a pixel: the count of set bits in a block of 4 x 4
+
+
+class Digits:
+    """A `Source`; each line of the file holds the pixels, row by row, then the label."""
+
+    def __init__(self, entry: DigitsEntry, raw: Path) -> None:
+        self._file_name = entry.files[0].name
+        path = raw / self._file_name
+        try:
+            with gzip.open(path, "rt", encoding="ascii") as stream:
+                table = np.loadtxt(stream, delimiter=",", dtype=np.int64, ndmin=2)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise PipelineError(
+                f"{path.as_posix()}: not a gzipped table of digits: {error}"
+            ) from None
+        height_px, width_px, channels = entry.image_shape
+        if table.shape[1] != height_px * width_px * channels + 1:
+            raise PipelineError(
+                f"{path.as_posix()}: expected {height_px * width_px * channels} pixels and a label"
+                f" in a line; found {table.shape[1]} values"
+            )
+        pixels = np.rint(table[:, :-1] * (255 / LARGEST_VALUE)).astype(np.uint8)
+        self._images: NDArray[np.uint8] = pixels.reshape(-1, height_px, width_px, channels)
+        self.labels: NDArray[np.int64] = table[:, -1]
+        self.splits: NDArray[np.str_] = np.full(len(table), "", dtype="U10")
+
+    def identity(self, index: int) -> str:
+        return f"{self._file_name}#{index}"
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        image: NDArray[np.uint8] = self._images[index]
+        return image

@@ -1,0 +1,84 @@
+"""Which image belongs to training, validation or test."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgpipe.errors import PipelineError
+from imgpipe.params import Preprocess
+
+SPLITS = ("train", "validation", "test")
+
+_CHOICE_STREAM, _ORDER_STREAM = 1, 2  # keep the random numbers of the two apart
+
+
+def cap_per_class(
+    labels: NDArray[np.int64], splits: NDArray[np.str_], max_per_class: int, seed: int
+) -> NDArray[np.int64]:
+    """Choose at most `max_per_class` images of each class in each official split (0: all of them).
+
+    Returns the indices chosen, ascending; which ones depends on nothing but the arguments.
+    """
+    if max_per_class == 0:
+        return np.arange(len(labels))
+    chosen = [
+        _shuffled(np.flatnonzero((labels == label) & (splits == split)), seed, int(label))[
+            :max_per_class
+        ]
+        for label in np.unique(labels)
+        for split in np.unique(splits)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def assign_splits(
+    labels: NDArray[np.int64],
+    official: NDArray[np.str_],
+    classes: Sequence[str],
+    settings: Preprocess,
+) -> NDArray[np.str_]:
+    """Give each image a split: stratified by class, seeded, disjoint.
+
+    An official split is kept. Where no image has an official test split, `test_frac` of each
+    class's images become one; where none has an official validation split, `validation_frac` of the
+    rest become one; the remaining ones train. Each class's choice depends on that class alone.
+
+    Args:
+        labels: (N,) indices into `classes`.
+        official: (N,) a split's name, or "" where the dataset leaves the choice.
+
+    Raises:
+        PipelineError: a class has too few images to be in every split.
+    """
+    splits = official.copy()
+    fractions = (("test", settings.test_frac), ("validation", settings.validation_frac))
+    for label, name in enumerate(classes):
+        for split, frac in fractions:
+            if (official == split).any():
+                continue
+            # Unassigned images come first to mind, but an official training split, too, gives way
+            # to a missing test or validation split; official test images never move.
+            free = (splits == "") | (splits == "train")
+            candidates = np.flatnonzero((labels == label) & free)
+            count = max(1, round(frac * len(candidates)))
+            splits[_shuffled(candidates, settings.seed, label)[:count]] = split
+        splits[(labels == label) & (splits == "")] = "train"
+        for split in SPLITS:
+            if not ((labels == label) & (splits == split)).any():
+                found = int((labels == label).sum())
+                raise PipelineError(
+                    f"class {name!r} has no image left for the {split} split: {found} found;"
+                    " add images, or change validation_frac, test_frac or max_per_class"
+                )
+    return splits
+
+
+def shuffle_split(indices: NDArray[np.int64], split: str, seed: int) -> NDArray[np.int64]:
+    """Return the indices of one split in a random order, so that every shard mixes classes."""
+    generator = np.random.default_rng([seed, _ORDER_STREAM, SPLITS.index(split)])
+    return generator.permutation(indices)
+
+
+def _shuffled(indices: NDArray[np.int64], seed: int, label: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, _CHOICE_STREAM, label]).permutation(indices)

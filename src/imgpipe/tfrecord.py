@@ -1,0 +1,147 @@
+"""TFRecord files and `tf.train.Example` messages, without TensorFlow.
+
+A record is: length (uint64, little-endian), masked CRC-32C of those 8 bytes (uint32), payload,
+masked CRC-32C of the payload.
+Format: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+Messages: tensorflow/core/example/{example,feature}.proto, in the wire format of
+https://protobuf.dev/programming-guides/encoding/, with features in the order of their names, so
+that equal content gives equal bytes (protobuf's own map order changes from process to process).
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import google_crc32c
+
+from imgpipe.errors import PipelineError
+
+_LENGTH_BYTES = 8
+_CRC_BYTES = 4
+
+# Tags of the wire format: field number * 8 + 2 for a length-delimited value, + 0 for an integer.
+_EXAMPLE_FEATURES = 0x0A
+_FEATURES_ENTRY = 0x0A
+_ENTRY_KEY, _ENTRY_VALUE = 0x0A, 0x12
+_FEATURE_BYTES, _FEATURE_INT64 = 0x0A, 0x1A
+_LIST_BYTES, _LIST_INT64_PACKED, _LIST_INT64 = 0x0A, 0x0A, 0x08
+
+
+def write_record(stream: BinaryIO, payload: bytes) -> int:
+    """Append one record; return its size in bytes."""
+    length = struct.pack("<Q", len(payload))
+    record = b"".join((length, _masked_crc(length), payload, _masked_crc(payload)))
+    stream.write(record)
+    return len(record)
+
+
+def read_records(path: Path) -> Iterator[bytes]:
+    """Yield the payload of each record.
+
+    Raises:
+        PipelineError: a checksum is wrong or the file is cut short; the line names the record.
+    """
+    with path.open("rb") as stream:
+        number = 0
+        while header := stream.read(_LENGTH_BYTES + _CRC_BYTES):
+            length = header[:_LENGTH_BYTES]
+            if _masked_crc(length) != header[_LENGTH_BYTES:]:
+                raise PipelineError(f"{path.as_posix()}: record {number}: damaged length")
+            size_bytes: int = struct.unpack("<Q", length)[0]
+            body = stream.read(size_bytes + _CRC_BYTES)
+            payload = body[:size_bytes]
+            if len(body) < size_bytes + _CRC_BYTES:
+                raise PipelineError(f"{path.as_posix()}: record {number}: cut short")
+            if _masked_crc(payload) != body[size_bytes:]:
+                raise PipelineError(f"{path.as_posix()}: record {number}: damaged content")
+            yield payload
+            number += 1
+
+
+def encode_example(features: Mapping[str, bytes | int]) -> bytes:
+    """Encode a `tf.train.Example` of bytes and non-negative int64 features, one value each."""
+    entries = []
+    for name in sorted(features):
+        value = features[name]
+        if isinstance(value, bytes):
+            feature = _field(_FEATURE_BYTES, _field(_LIST_BYTES, value))
+        else:
+            feature = _field(_FEATURE_INT64, _field(_LIST_INT64_PACKED, _varint(value)))
+        entry = _field(_ENTRY_KEY, name.encode()) + _field(_ENTRY_VALUE, feature)
+        entries.append(_field(_FEATURES_ENTRY, entry))
+    return _field(_EXAMPLE_FEATURES, b"".join(entries))
+
+
+def decode_example(payload: bytes) -> dict[str, bytes | int]:
+    """Decode a `tf.train.Example` of bytes and int64 features, one value each.
+
+    Raises:
+        ValueError: the message has another form.
+    """
+    features: dict[str, bytes | int] = {}
+    for _, message in _fields(payload, {_EXAMPLE_FEATURES}):
+        for _, entry in _fields(message, {_FEATURES_ENTRY}):
+            parts = dict(_fields(entry, {_ENTRY_KEY, _ENTRY_VALUE}))
+            ((kind, values),) = _fields(parts[_ENTRY_VALUE], {_FEATURE_BYTES, _FEATURE_INT64})
+            name = parts[_ENTRY_KEY].decode()
+            if kind == _FEATURE_BYTES:
+                ((_, features[name]),) = _fields(values, {_LIST_BYTES})
+            else:
+                features[name] = _single_int64(values)
+    return features
+
+
+def _single_int64(values: bytes) -> int:
+    if values[0] == _LIST_INT64:  # written without packing, as older writers do
+        number, end = _read_varint(values, 1)
+    else:
+        ((_, packed),) = _fields(values, {_LIST_INT64_PACKED})
+        values = packed
+        number, end = _read_varint(values, 0)
+    if end != len(values):
+        raise ValueError("expected one int64 in a feature; found more")
+    return number
+
+
+def _masked_crc(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _field(tag: int, content: bytes) -> bytes:
+    return b"".join((bytes((tag,)), _varint(len(content)), content))
+
+
+def _fields(message: bytes, known: set[int]) -> Iterator[tuple[int, bytes]]:
+    position = 0
+    while position < len(message):
+        tag = message[position]
+        if tag not in known:
+            raise ValueError(f"unexpected tag {tag:#04x} in an Example")
+        size_bytes, start = _read_varint(message, position + 1)
+        position = start + size_bytes
+        if position > len(message):
+            raise ValueError("an Example is cut short")
+        yield tag, message[start:position]
+
+
+def _varint(number: int) -> bytes:
+    if number < 0:
+        raise ValueError(f"expected a non-negative integer; found {number}")
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = message[position]
+        number |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return number, position

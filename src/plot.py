@@ -1,0 +1,149 @@
+"""Stage 6, plot: draw the pictures. No TensorFlow.
+
+Reads   `plot` in params.yaml; data/records, data/augmented, data/evaluation; and under metrics
+        history.csv, train.json, test.json, per_class.csv, reliability.csv
+Writes  metrics/plots/*.png
+Costs   some seconds; one pass over the test records for the gallery of mistakes
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from imgpipe import charts
+from imgpipe.errors import PipelineError, run_script
+from imgpipe.files import read_json, replace_directory
+from imgpipe.params import Plot, load_params
+from imgpipe.records import (
+    RecordsInfo,
+    copy_folder,
+    read_augmented_info,
+    read_info,
+    read_shard,
+    read_split,
+)
+
+RECORDS = Path("data/records")
+AUGMENTED = Path("data/augmented")
+EVALUATION = Path("data/evaluation")
+METRICS = Path("metrics")
+PLOTS = Path("metrics/plots")
+SHOWN_ORIGINALS = 6
+
+
+def main() -> None:
+    settings = load_params().plot
+    info = read_info(RECORDS)
+    scores = read_json(METRICS / "test.json")
+    drawn = 0
+    with replace_directory(PLOTS) as folder:
+        for name, figure in (*draw_data(info, settings), *draw_results(info, scores, settings)):
+            charts.save_figure(figure, folder / f"{name}.png", settings.dpi)
+            drawn += 1
+    print(f"plot: {drawn} pictures in {PLOTS.as_posix()}")
+
+
+def draw_data(info: RecordsInfo, settings: Plot) -> Iterator[tuple[str, Figure]]:
+    """Draw what the network is trained on."""
+    samples: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in info.classes}
+    for batch in read_split(RECORDS, info, "train"):
+        for image, label in zip(batch.images, batch.labels, strict=True):
+            if len(samples[info.classes[label]]) < settings.samples_per_class:
+                samples[info.classes[label]].append(image)
+        if all(len(images) == settings.samples_per_class for images in samples.values()):
+            break
+    yield "samples", charts.draw_samples(samples)
+    name, images = next(iter(samples.items()))
+    yield "pixel_numbers", charts.draw_pixel_numbers(images[0], name)
+
+    shard = info.splits["train"].shards[0].file
+    folders = [RECORDS] + [
+        AUGMENTED / copy_folder(copy)
+        for copy in range(1, read_augmented_info(AUGMENTED).copies + 1)
+    ]
+    originals, *copies = [
+        next(read_shard(folder / shard, info.image_shape)).images[:SHOWN_ORIGINALS]
+        for folder in folders
+    ]
+    variants = [list(of_one) for of_one in zip(*copies, strict=True)] or [[] for _ in originals]
+    yield "augmentation", charts.draw_variants(list(originals), variants)
+
+
+def draw_results(
+    info: RecordsInfo, scores: dict[str, float], settings: Plot
+) -> Iterator[tuple[str, Figure]]:
+    """Draw how training went, how good the network is, and what it sees."""
+    history = read_table(METRICS / "history.csv")
+    best_epoch = read_json(METRICS / "train.json")["best_epoch"]
+    yield "learning_curves", charts.draw_learning_curves(history, best_epoch)
+
+    predictions = read_table(EVALUATION / "predictions.csv", text=["actual", "predicted"])
+    position = {name: label for label, name in enumerate(info.classes)}
+    confusion = np.zeros((len(position), len(position)), dtype=np.int64)
+    np.add.at(
+        confusion,
+        (predictions["actual"].map(position), predictions["predicted"].map(position)),
+        1,
+    )
+    yield "confusion", charts.draw_confusion(confusion, info.classes)
+    per_class = read_table(METRICS / "per_class.csv", text=["class"])
+    yield "class_scores", charts.draw_class_scores(per_class)
+    reliability = read_table(METRICS / "reliability.csv")
+    yield "reliability", charts.draw_reliability(reliability, scores["calibration_error"])
+    yield "mistakes", draw_mistakes(info, predictions, settings.mistakes)
+
+    with np.load(EVALUATION / "views.npz") as views:
+        yield "kernels", charts.draw_kernels(views["kernels"])
+        images, maps = views["images"], views["activation_maps"]
+        first = predictions.head(len(images))
+        captions = [
+            actual if actual == predicted else f"{actual}, taken for {predicted}"
+            for actual, predicted in zip(first["actual"], first["predicted"], strict=True)
+        ]
+        yield "activation_maps", charts.draw_activation_maps(images, maps, captions)
+        layers = [
+            (str(name), views[f"feature_maps_{number}"][0])
+            for number, name in enumerate(views["feature_layers"])
+        ]
+        if layers:  # a network without convolutions has none
+            yield "feature_maps", charts.draw_feature_maps(images[0], layers)
+
+
+def draw_mistakes(info: RecordsInfo, predictions: pd.DataFrame, most: int) -> Figure:
+    """Draw the mistakes that the network was surest of."""
+    confidence = predictions[[f"p({name})" for name in info.classes]].max(axis=1)
+    wrong = predictions.assign(confidence=confidence).query("actual != predicted")
+    shown = wrong.sort_values(["confidence", "index"], ascending=[False, True]).head(most)
+    wanted = set(shown["index"])
+    images = {}
+    first = 0
+    for batch in read_split(RECORDS, info, "test"):
+        images.update(
+            {first + n: image for n, image in enumerate(batch.images) if first + n in wanted}
+        )
+        first += len(batch.labels)
+    return charts.draw_mistakes(
+        [images[index] for index in shown["index"]],
+        [
+            f"{row.actual}, taken for\n{row.predicted} ({row.confidence:.1%})"
+            for row in shown.itertuples()
+        ],
+        len(wrong),
+        len(predictions),
+    )
+
+
+def read_table(path: Path, text: list[str] | None = None) -> pd.DataFrame:
+    """Read a CSV table; the columns `text` hold names, also where they look like numbers or NaN."""
+    try:
+        return pd.read_csv(path, dtype=dict.fromkeys(text or [], str), keep_default_na=False)
+    except FileNotFoundError:
+        raise PipelineError(f"{path.as_posix()}: not found; `dvc repro` writes it") from None
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,91 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import ROOT
+from imgpipe.catalog import DigitsEntry, IdxEntry, load_entry
+from imgpipe.errors import PipelineError
+
+CATALOG = ROOT / "data" / "catalog.yaml"
+
+
+def error_of(tmp_path: Path, catalog: Any, dataset: str) -> str:
+    path = tmp_path / "catalog.yaml"
+    path.write_text(yaml.safe_dump(catalog, sort_keys=False))
+    with pytest.raises(PipelineError) as caught:
+        load_entry(dataset, path)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(tmp_path.as_posix() + "/", "")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "kind"), [("digits", DigitsEntry), ("mnist", IdxEntry), ("fashion_mnist", IdxEntry)]
+)
+def test_every_entry_is_valid(dataset: str, kind: type) -> None:
+    entry = load_entry(dataset, CATALOG)
+    assert isinstance(entry, kind)
+    assert len(entry.classes) == 10
+
+
+def test_the_catalog_holds_no_untested_entry(catalog_value: dict[str, Any]) -> None:
+    assert list(catalog_value) == ["digits", "mnist", "fashion_mnist"]
+
+
+def test_unknown_dataset_names_the_nearest(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
+    assert error_of(tmp_path, catalog_value, "fashion-mnist") == (
+        "params.yaml: dataset: expected an entry of catalog.yaml (digits, mnist, fashion_mnist);"
+        " found 'fashion-mnist' (did you mean 'fashion_mnist'?)"
+    )
+
+
+def test_errors_name_the_dotted_key(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
+    entry = catalog_value["mnist"]
+    entry["files"][1]["sha256"] = "3552"
+    assert error_of(tmp_path, catalog_value, "mnist") == (
+        "catalog.yaml: mnist.files.1.sha256: expected text of the form ^[0-9a-f]{64}$; found '3552'"
+    )
+    entry["files"][1]["sha"] = entry["files"][1].pop("sha256")
+    assert "mnist.files.1.sha: unknown key (did you mean 'sha256'?)" in error_of(
+        tmp_path, catalog_value, "mnist"
+    )
+
+
+@pytest.mark.parametrize("name", ["../evil.gz", "/etc/passwd", "a/b.gz", ""])
+def test_a_file_name_leads_nowhere_else(
+    tmp_path: Path, catalog_value: dict[str, Any], name: str
+) -> None:
+    catalog_value["digits"]["files"][0]["name"] = name
+    message = error_of(tmp_path, catalog_value, "digits")
+    assert "digits.files.0.name: expected text of the form" in message
+
+
+def test_unknown_kind(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
+    catalog_value["digits"]["kind"] = "digit"
+    assert error_of(tmp_path, catalog_value, "digits") == (
+        "catalog.yaml: digits.kind: expected one of digits, idx; found 'digit'"
+        " (did you mean 'digits'?)"
+    )
+
+
+def test_splits_name_files_of_the_entry(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
+    splits = catalog_value["mnist"]["splits"]
+    splits["test"] = {"images": "t10k-images.gz", "labels": "t10k-labels-idx1-ubyte.gz"}
+    message = error_of(tmp_path, catalog_value, "mnist")
+    assert message.startswith(
+        "catalog.yaml: mnist.splits.test.images: expected one of the entry's files;"
+        " found 't10k-images.gz'"
+    )
+
+
+def test_classes_are_distinct(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
+    catalog_value["digits"]["classes"][3] = "1"
+    assert error_of(tmp_path, catalog_value, "digits") == (
+        "catalog.yaml: digits.classes: expected distinct names; found '1' twice"
+    )
+
+
+def test_an_empty_catalog(tmp_path: Path) -> None:
+    assert "expected a mapping of names to datasets" in error_of(tmp_path, None, "digits")

@@ -1,0 +1,175 @@
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from imgpipe import download
+from imgpipe.catalog import RawFile, load_entry
+from imgpipe.download import fetch_file, find_addresses
+from imgpipe.errors import PipelineError
+from imgpipe.files import hash_file
+
+CONTENT = b"0123456789" * 1000
+FILE = RawFile(name="data.bin", bytes=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each path with the next of its planned (status, body) pairs, then the last again."""
+
+    plan: dict[str, list[tuple[int, bytes]]]
+    requests: list[str]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)
+        answers = self.server.plan[self.path]
+        status, body = answers.pop(0) if len(answers) > 1 else answers[0]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(CONTENT) if status == 200 else 0))
+        self.end_headers()
+        if status == 200:
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(download, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(download, "TIMEOUT_S", 5.0)
+    with Server(("127.0.0.1", 0), Handler) as running:
+        running.plan, running.requests = {}, []
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def url(server: Server, folder: str) -> str:
+    return f"http://127.0.0.1:{server.server_port}/{folder}"
+
+
+def assert_nothing_left(folder: Path) -> None:
+    assert list(folder.iterdir()) == []
+
+
+def test_a_file_comes_whole(server: Server, tmp_path: Path) -> None:
+    server.plan["/a/data.bin"] = [(200, CONTENT)]
+    fetch_file(FILE, [url(server, "a")], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.bin"]
+    assert hash_file(tmp_path / "data.bin") == FILE.sha256
+
+
+def test_a_passing_failure_is_tried_again(server: Server, tmp_path: Path) -> None:
+    server.plan["/a/data.bin"] = [(503, b""), (200, CONTENT[:5000]), (200, CONTENT)]
+    fetch_file(FILE, [url(server, "a")], tmp_path)
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+    assert len(server.requests) == 3
+
+
+def test_a_missing_file_moves_on_at_once(server: Server, tmp_path: Path) -> None:
+    server.plan = {"/a/data.bin": [(404, b"")], "/b/data.bin": [(200, CONTENT)]}
+    fetch_file(FILE, [url(server, "a"), url(server, "b/")], tmp_path)
+    assert server.requests == ["/a/data.bin", "/b/data.bin"]
+
+
+def test_a_wrong_hash_moves_on_at_once(server: Server, tmp_path: Path) -> None:
+    wrong = b"x" * len(CONTENT)
+    server.plan = {"/a/data.bin": [(200, wrong)], "/b/data.bin": [(200, CONTENT)]}
+    fetch_file(FILE, [url(server, "a"), url(server, "b")], tmp_path)
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+    assert server.requests == ["/a/data.bin", "/b/data.bin"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ((200, b"x" * len(CONTENT)), f"expected SHA-256 {FILE.sha256}, found"),
+        ((200, CONTENT[:-1]), "expected 10000 bytes, found 9999"),
+        ((500, b""), "HTTP 500"),
+        ((403, b""), "HTTP 403"),
+    ],
+)
+def test_nothing_is_left_of_a_bad_file(
+    server: Server, tmp_path: Path, answer: tuple[int, bytes], reason: str
+) -> None:
+    server.plan["/a/data.bin"] = [answer]
+    with pytest.raises(PipelineError) as caught:
+        fetch_file(FILE, [url(server, "a")], tmp_path)
+    message = str(caught.value)
+    assert message.startswith(f"could not fetch data.bin: {url(server, 'a')}/data.bin: {reason}")
+    assert message.endswith("Set DATASET_MIRROR to a folder that holds <dataset>/data.bin")
+    assert "\n" not in message
+    assert_nothing_left(tmp_path)
+
+
+def test_a_file_that_is_too_long_is_refused_early(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "data.bin").write_bytes(CONTENT + b"more")
+    target = tmp_path / "target"
+    with pytest.raises(PipelineError, match="expected 10000 bytes, found more"):
+        fetch_file(FILE, [source.as_posix()], target)
+    assert_nothing_left(target)
+
+
+def test_the_line_says_what_every_address_answered(server: Server, tmp_path: Path) -> None:
+    server.plan = {"/a/data.bin": [(404, b"")], "/b/data.bin": [(410, b"")]}
+    with pytest.raises(PipelineError, match=r"HTTP 404.*; .*HTTP 410"):
+        fetch_file(FILE, [url(server, "a"), url(server, "b")], tmp_path)
+
+
+def test_no_server_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "FIRST_PAUSE_S", 0.001)
+    with pytest.raises(PipelineError, match="refused"):
+        fetch_file(FILE, ["http://127.0.0.1:1"], tmp_path)
+    assert_nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_folders_serve_as_addresses(tmp_path: Path, form: str) -> None:
+    source = tmp_path / "with space"
+    source.mkdir()
+    (source / "data.bin").write_bytes(CONTENT)
+    fetch_file(FILE, [form.format(source.as_posix())], tmp_path / "target")
+    assert (tmp_path / "target" / "data.bin").read_bytes() == CONTENT
+
+
+def test_the_mirror_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.delenv("DATASET_MIRROR", raising=False)
+    assert find_addresses("mnist", ["https://x/y"]) == ["https://x/y"]
+    monkeypatch.setenv("DATASET_MIRROR", "https://mirror/")
+    assert find_addresses("mnist", ["https://x/y"]) == ["https://mirror/mnist", "https://x/y"]
+    monkeypatch.setenv("DATASET_MIRROR", "../mirror")
+    assert find_addresses("mnist", [])[0] == "../mirror/mnist"
+
+
+def test_a_relative_mirror_is_meant_from_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", "/project")
+    monkeypatch.setenv("DATASET_MIRROR", "../mirror")
+    assert find_addresses("mnist", []) == ["/project/../mirror/mnist"]
+    monkeypatch.setenv("DATASET_MIRROR", "/mirror")
+    assert find_addresses("mnist", []) == ["/mirror/mnist"]
+
+
+def test_the_embedded_dataset_needs_no_network(tmp_path: Path) -> None:
+    entry = load_entry("digits", ROOT / "data" / "catalog.yaml")
+    fetch_file(entry.files[0], entry.urls, tmp_path)
+    assert hash_file(tmp_path / "digits.csv.gz") == entry.files[0].sha256
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist"])
+def test_the_official_archives_pass_the_check(dataset: str, mirror: Path, tmp_path: Path) -> None:
+    for file in load_entry(dataset, ROOT / "data" / "catalog.yaml").files:
+        fetch_file(file, [(mirror / dataset).as_posix()], tmp_path)
+        assert (tmp_path / file.name).stat().st_size == file.bytes

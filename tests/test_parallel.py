@@ -1,0 +1,61 @@
+import os
+
+import pytest
+
+from imgpipe.errors import PipelineError
+from imgpipe.parallel import count_workers, map_shards
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def process_of(number: int) -> int:
+    return os.getpid()
+
+
+def fail_at_three(number: int) -> int:
+    if number == 3:
+        raise PipelineError("shard 3 is rotten")
+    return number
+
+
+def die(number: int) -> int:
+    os._exit(9)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_results_keep_the_order_of_the_tasks(monkeypatch: pytest.MonkeyPatch, workers: str) -> None:
+    monkeypatch.setenv("IMGPIPE_WORKERS", workers)
+    assert map_shards(square, range(7), label="test") == [0, 1, 4, 9, 16, 25, 36]
+    assert map_shards(square, [], label="test") == []
+
+
+def test_one_task_stays_in_this_process_and_more_go_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("IMGPIPE_WORKERS", "2")
+    assert map_shards(process_of, [0], label="test") == [os.getpid()]
+    assert os.getpid() not in map_shards(process_of, [0, 1], label="test")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_error_in_a_worker_arrives_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
+    monkeypatch.setenv("IMGPIPE_WORKERS", workers)
+    with pytest.raises(PipelineError, match="^shard 3 is rotten$"):
+        map_shards(fail_at_three, range(5), label="test")
+
+
+def test_a_worker_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMGPIPE_WORKERS", "2")
+    with pytest.raises(PipelineError, match="test: a worker process died"):
+        map_shards(die, range(2), label="test")
+
+
+@pytest.mark.parametrize("setting", ["0", "-1", "two", "1.5", ""])
+def test_the_number_of_workers_is_checked(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    monkeypatch.setenv("IMGPIPE_WORKERS", setting)
+    with pytest.raises(PipelineError, match="IMGPIPE_WORKERS: expected a whole number"):
+        count_workers()

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from imgpipe.scores import (
+    measure_reliability,
+    score_classes,
+    score_predictions,
+    wilson_interval,
+)
+
+LABELS = np.array([0, 0, 1, 1, 2, 2])
+PROBABILITIES = np.array(
+    [
+        [0.8, 0.1, 0.1],  # right
+        [0.3, 0.6, 0.1],  # wrong: 1
+        [0.1, 0.9, 0.0],  # right
+        [0.1, 0.5, 0.4],  # right
+        [0.5, 0.2, 0.3],  # wrong: 0
+        [0.5, 0.3, 0.2],  # wrong: 0, and the label comes last
+    ],
+    dtype=np.float32,
+)
+
+
+def scores(top_k: int = 2, bins: int = 10) -> dict[str, float | int]:
+    return score_predictions(LABELS, PROBABILITIES, top_k=top_k, calibration_bins=bins)
+
+
+def test_scores_by_hand() -> None:
+    result = scores()
+    assert result["images"] == 6
+    assert result["accuracy"] == pytest.approx(3 / 6)
+    assert result["loss"] == pytest.approx(-np.log([0.8, 0.3, 0.9, 0.5, 0.3, 0.2]).mean())
+    # Class 0: 1 of 3 predictions right, 1 of 2 found; class 1: 2 of 3, 2 of 2; class 2: nothing.
+    assert result["macro_precision"] == pytest.approx((1 / 3 + 2 / 3 + 0) / 3)
+    assert result["macro_recall"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert result["macro_f1"] == pytest.approx((0.4 + 0.8 + 0) / 3)
+    assert result["top_2_accuracy"] == pytest.approx(5 / 6)
+    assert "roc_auc" not in result
+
+
+def test_top_k_needs_more_classes_than_k() -> None:
+    assert "top_3_accuracy" not in scores(top_k=3)
+
+
+def test_the_table_of_classes() -> None:
+    table = score_classes(LABELS, PROBABILITIES, ["a", "b", "c"])
+    assert [row.name for row in table] == ["a", "b", "c"]
+    assert [row.images for row in table] == [2, 2, 2]
+    assert table[1].precision == pytest.approx(2 / 3)
+    assert (table[2].precision, table[2].f1) == (0, 0)
+
+
+def test_reliability_by_hand() -> None:
+    bins = measure_reliability(LABELS, PROBABILITIES, 5)
+    assert [(part.low, part.high) for part in bins] == [
+        (0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1.0)
+    ]  # fmt: skip
+    # Confidences 0.8, 0.6, 0.9, 0.5, 0.5, 0.5; as float32, 0.8 and 0.6 lie just above.
+    assert [part.images for part in bins] == [0, 0, 3, 1, 2]
+    assert bins[2].confidence == pytest.approx(0.5)
+    assert bins[2].accuracy == pytest.approx(1 / 3)
+    expected = 3 / 6 * abs(0.5 - 1 / 3) + 1 / 6 * abs(0.6 - 0) + 2 / 6 * abs(0.85 - 1)
+    assert scores(bins=5)["calibration_error"] == pytest.approx(expected)
+
+
+def test_certain_predictions_fall_into_the_last_bin() -> None:
+    bins = measure_reliability(np.array([0]), np.array([[1.0, 0.0]], dtype=np.float32), 10)
+    assert [part.images for part in bins] == [0] * 9 + [1]
+
+
+def test_two_classes_have_an_area_under_the_curve() -> None:
+    labels = np.array([0, 0, 1, 1])
+    positive = np.array([0.1, 0.4, 0.35, 0.8], dtype=np.float32)
+    probabilities = np.stack([1 - positive, positive], axis=1)
+    result = score_predictions(labels, probabilities, top_k=2, calibration_bins=10)
+    assert result["roc_auc"] == pytest.approx(0.75)
+    assert "top_2_accuracy" not in result
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (355, 359), (9_900, 10_000)])
+def test_the_interval_is_wilsons(successes: int, trials: int) -> None:
+    expected = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(successes, trials) == pytest.approx((expected.low, expected.high))
+
+
+def test_every_score_is_finite_at_the_extremes() -> None:
+    for probabilities in (
+        np.eye(3, dtype=np.float32)[LABELS],
+        np.eye(3, dtype=np.float32)[LABELS - 1],
+    ):
+        result = score_predictions(LABELS, probabilities, top_k=2, calibration_bins=3)
+        assert np.isfinite(list(result.values())).all()

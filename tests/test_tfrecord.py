@@ -1,0 +1,90 @@
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgpipe.errors import PipelineError
+from imgpipe.tfrecord import decode_example, encode_example, read_records, write_record
+
+
+def write(path: Path, payloads: list[bytes]) -> bytes:
+    stream = io.BytesIO()
+    for payload in payloads:
+        write_record(stream, payload)
+    path.write_bytes(stream.getvalue())
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("payloads", [[], [b""], [b"a"], [b"abc", b"", b"x" * 70_000]])
+def test_records_come_back(tmp_path: Path, payloads: list[bytes]) -> None:
+    write(tmp_path / "file", payloads)
+    assert list(read_records(tmp_path / "file")) == payloads
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=300), st.one_of(st.binary(max_size=300), st.integers(0, 2**63 - 1))
+    )
+)
+def test_examples_come_back(features: dict[str, bytes | int]) -> None:
+    assert decode_example(encode_example(features)) == features
+
+
+def test_the_order_of_features_does_not_show() -> None:
+    first, second = {"b": 1, "a": b"x"}, {"a": b"x", "b": 1}
+    assert encode_example(first) == encode_example(second)
+
+
+def test_a_negative_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="non-negative"):
+        encode_example({"label": -1})
+
+
+@pytest.mark.parametrize("payload", [b"\xff", b"\x0a\x05abc", b"\x0a\x03\x12\x01\x00"])
+def test_what_is_no_example_is_refused(payload: bytes) -> None:
+    with pytest.raises(ValueError, match="Example"):
+        decode_example(payload)
+
+
+def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:
+    whole = write(tmp_path / "file", [b"first record", b"second record"])
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << (position % 8)
+        (tmp_path / "file").write_bytes(damaged)
+        with pytest.raises(PipelineError, match=r"file: record [01]: (damaged|cut short)"):
+            list(read_records(tmp_path / "file"))
+    first_end = 12 + len(b"first record") + 4
+    for length in range(1, len(whole)):
+        (tmp_path / "file").write_bytes(whole[:length])
+        if length == first_end:
+            assert list(read_records(tmp_path / "file")) == [b"first record"]
+        else:
+            with pytest.raises(PipelineError, match="damaged|cut short"):
+                list(read_records(tmp_path / "file"))
+
+
+@pytest.mark.tf
+def test_tensorflow_writes_and_reads_the_same_bytes(tmp_path: Path) -> None:
+    from imgpipe.nn.runtime import tf
+
+    features = {"image": bytes(range(256)) * 3, "label": 300, "identity": "Bäume#1".encode()}
+    example = tf.train.Example(
+        features=tf.train.Features(
+            feature={
+                name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+                if isinstance(value, bytes)
+                else tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+                for name, value in features.items()
+            }
+        )
+    )
+    encoded = encode_example(features)
+    assert encoded == example.SerializeToString(deterministic=True)
+    with tf.io.TFRecordWriter((tmp_path / "theirs").as_posix()) as writer:
+        writer.write(encoded)
+        writer.write(b"")
+    assert write(tmp_path / "ours", [encoded, b""]) == (tmp_path / "theirs").read_bytes()
+    assert decode_example(example.SerializeToString()) == features
