@@ -1,4 +1,4 @@
-"""Fixtures: the project's own files, real datasets where they are, and small ones that tests make."""
+"""Fixtures: the project's files, real datasets where they are, small ones that tests make."""
 
 import copy
 import gzip

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 import yaml
-
 from conftest import ROOT
+
 from imgpipe.catalog import DigitsEntry, IdxEntry, load_entry
 from imgpipe.errors import PipelineError
 

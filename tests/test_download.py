@@ -5,8 +5,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-
 from conftest import ROOT
+
 from imgpipe import download
 from imgpipe.catalog import RawFile, load_entry
 from imgpipe.download import fetch_file, find_addresses
@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
         if status == 200:
             self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         pass
 
 

@@ -15,6 +15,11 @@ from imgpipe.files import (
 )
 
 
+def stop_after_writing(path: Path) -> None:
+    path.write_text("half of the n")
+    raise ZeroDivisionError
+
+
 def test_hash_is_sha256(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"abc")
@@ -25,8 +30,7 @@ def test_replace_file_keeps_the_old_one_on_an_error(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     with pytest.raises(ZeroDivisionError), replace_file(path) as partial:
-        partial.write_text("half of the n")
-        _ = 1 / 0
+        stop_after_writing(partial)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
@@ -47,8 +51,7 @@ def test_replace_directory_keeps_the_old_one_on_an_error(tmp_path: Path) -> None
     with replace_directory(path) as partial:
         (partial / "a").write_text("1")
     with pytest.raises(ZeroDivisionError), replace_directory(path) as partial:
-        (partial / "b").write_text("2")
-        _ = 1 / 0
+        stop_after_writing(partial / "b")
     assert [entry.name for entry in path.iterdir()] == ["a"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
 

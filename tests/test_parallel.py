@@ -44,7 +44,7 @@ def test_an_error_in_a_worker_arrives_as_it_is(
     monkeypatch: pytest.MonkeyPatch, workers: str
 ) -> None:
     monkeypatch.setenv("IMGPIPE_WORKERS", workers)
-    with pytest.raises(PipelineError, match="^shard 3 is rotten$"):
+    with pytest.raises(PipelineError, match=r"^shard 3 is rotten$"):
         map_shards(fail_at_three, range(5), label="test")
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from conftest import ROOT
 from imgpipe.catalog import DigitsEntry, IdxEntry, load_entry
 from imgpipe.download import fetch_file
 from imgpipe.errors import PipelineError

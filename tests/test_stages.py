@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from conftest import ROOT
 from numpy.typing import NDArray
 from PIL import Image
 
-from conftest import ROOT
 from imgpipe.files import hash_file
 from imgpipe.records import read_augmented_info, read_info, read_shard, read_split
 from imgpipe.splits import SPLITS

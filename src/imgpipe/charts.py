@@ -308,6 +308,7 @@ def draw_reliability(table: pd.DataFrame, calibration_error: float) -> Figure:
         filled["low"], filled["images"], width, align="edge", color=GUIDE_COLOUR, edgecolor="white"
     )
     lower.set(xlabel="confidence (largest probability)", ylabel="images", yscale="log")
+    lower.set_ylim(bottom=0.5)  # so that a single image shows
     lower.grid(visible=True)
     return figure
 
@@ -337,14 +338,16 @@ def draw_kernels(kernels: NDArray[np.float32]) -> Figure:
 def draw_feature_maps(
     image: NDArray[np.uint8], layers: Sequence[tuple[str, NDArray[np.float32]]]
 ) -> Figure:
-    """Draw one image, and below it the first maps that each layer makes of it.
+    """Draw one image, and below it the strongest maps that each layer makes of it.
 
     Args:
         layers: (layer name, (h, w, F) maps).
     """
     columns = 10
     figure = _figure(
-        1.6 + columns, 0.9 + 1.05 * (1 + len(layers)), "What each layer makes of one image"
+        1.6 + columns,
+        0.9 + 1.05 * (1 + len(layers)),
+        "What each layer makes of one image: its strongest maps",
     )
     first, *others = figure.subplots(1 + len(layers), 1)
     _show_image(first, image)
@@ -352,10 +355,11 @@ def draw_feature_maps(
     first.set_yticks([image.shape[0] / 2], ["image"])
     for axes, (name, maps) in zip(others, layers, strict=True):
         height, width, count = maps.shape
+        strongest = np.argsort(-maps.max(axis=(0, 1)), kind="stable")[:columns]
+        shown = maps[..., strongest]
         # Each map on its own scale: dark is its least, bright its most.
-        low, high = maps.min(axis=(0, 1)), maps.max(axis=(0, 1))
-        scaled = (maps - low) / np.where(high > low, high - low, 1)
-        tiles = list(np.moveaxis(scaled, 2, 0))
+        low, high = shown.min(axis=(0, 1)), shown.max(axis=(0, 1))
+        tiles = list(np.moveaxis((shown - low) / np.where(high > low, high - low, 1), 2, 0))
         gap = _gap_px(maps)
         axes.imshow(_tile([tiles], min(columns, count), gap, fill=np.nan), cmap="viridis")
         axes.set_anchor("W")

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from imgpipe.errors import PipelineError
 from imgpipe.normalization import Normalization
-from imgpipe.params import Architectures, Cnn, Mlp, Resnet
+from imgpipe.params import PARAMS_FILE, Architectures, Cnn, Mlp, Resnet
 
 
 def build_model(
@@ -33,15 +34,20 @@ def build_model(
         offset=_per_channel(normalization.offset),
         name="normalization",
     )(images)
-    match name:
-        case "mlp":
-            x = _mlp(x, architectures.mlp)
-        case "cnn":
-            x = _cnn(x, architectures.cnn)
-        case "resnet":
-            x = _resnet(x, architectures.resnet)
-        case _:
-            raise ValueError(f"unknown architecture {name!r}")
+    try:
+        match name:
+            case "mlp":
+                x = _mlp(x, architectures.mlp)
+            case "cnn":
+                x = _cnn(x, architectures.cnn)
+            case "resnet":
+                x = _resnet(x, architectures.resnet)
+    except ValueError as error:  # Keras: a size would become negative
+        height_px, width_px, _ = image_shape
+        raise PipelineError(
+            f"{PARAMS_FILE}: architectures.{name}: does not fit images of"
+            f" {height_px} x {width_px}: {str(error).splitlines()[0]}"
+        ) from None
     x = layers.Dense(classes, name="logits")(x)
     # In float32 whatever the precision of the layers before it.
     x = layers.Activation("softmax", dtype="float32", name="probabilities")(x)
@@ -52,12 +58,16 @@ def _per_channel(values: list[float]) -> float | list[float]:
     return values[0] if len(set(values)) == 1 else values
 
 
+# Every layer has a name of its own: Keras's default names count on through a process, which would
+# show in the bytes of the model file.
+
+
 def _mlp(x: keras.KerasTensor, settings: Mlp) -> keras.KerasTensor:
     """Dense layers with ReLU on the flattened image, dropout after each."""
-    x = layers.Flatten()(x)
-    for units in settings.units:
-        x = layers.Dense(units, activation="relu")(x)
-        x = _dropout(x, settings.dropout_frac)
+    x = layers.Flatten(name="flatten")(x)
+    for number, units in enumerate(settings.units, start=1):
+        x = layers.Dense(units, activation="relu", name=f"dense_{number}")(x)
+        x = _dropout(x, settings.dropout_frac, f"dropout_{number}")
     return x
 
 
@@ -67,23 +77,25 @@ def _cnn(x: keras.KerasTensor, settings: Cnn) -> keras.KerasTensor:
     Pooling comes before batch normalisation and ReLU: ReLU after a maximum gives the same as
     before it, and both then touch a quarter of the values.
     """
-    for filters, pool_px in zip(settings.filters, settings.pool_px, strict=True):
+    pooled = zip(settings.filters, settings.pool_px, strict=True)
+    for number, (filters, pool_px) in enumerate(pooled, start=1):
         x = layers.Conv2D(
             filters,
             settings.kernel_px,
             padding=settings.padding,
             use_bias=not settings.batch_norm,
+            name=f"conv_{number}",
         )(x)
         if pool_px > 1:
-            x = layers.MaxPooling2D(pool_px)(x)
+            x = layers.MaxPooling2D(pool_px, name=f"pool_{number}")(x)
         if settings.batch_norm:
-            x = layers.BatchNormalization()(x)
-        x = layers.ReLU()(x)
-    x = layers.Flatten()(x)
-    for units in settings.dense_units:
-        x = _dropout(x, settings.dropout_frac)
-        x = layers.Dense(units, activation="relu")(x)
-    return _dropout(x, settings.dropout_frac)
+            x = layers.BatchNormalization(name=f"norm_{number}")(x)
+        x = layers.ReLU(name=f"relu_{number}")(x)
+    x = layers.Flatten(name="flatten")(x)
+    for number, units in enumerate(settings.dense_units, start=1):
+        x = _dropout(x, settings.dropout_frac, f"dropout_{number}")
+        x = layers.Dense(units, activation="relu", name=f"dense_{number}")(x)
+    return _dropout(x, settings.dropout_frac, f"dropout_{len(settings.dense_units) + 1}")
 
 
 def _resnet(x: keras.KerasTensor, settings: Resnet) -> keras.KerasTensor:
@@ -92,29 +104,34 @@ def _resnet(x: keras.KerasTensor, settings: Resnet) -> keras.KerasTensor:
     Source: He, Zhang, Ren and Sun (2015), arXiv:1512.03385, section 4.2, with a 1 x 1 convolution
     on the shortcut where size or width changes (their option B).
     """
-    x = _convolution(x, settings.filters[0], stride=1)
-    x = layers.ReLU()(x)
-    for stage, filters in enumerate(settings.filters):
-        for block in range(settings.blocks_per_stage):
-            stride = 2 if stage > 0 and block == 0 else 1
+    x = _convolution(x, settings.filters[0], "stem")
+    x = layers.ReLU(name="stem_relu")(x)
+    for stage, filters in enumerate(settings.filters, start=1):
+        for block in range(1, settings.blocks_per_stage + 1):
+            name = f"stage_{stage}_block_{block}"
+            stride = 2 if stage > 1 and block == 1 else 1
             shortcut = x
             if stride > 1 or shortcut.shape[-1] != filters:
-                shortcut = _convolution(shortcut, filters, stride=stride, kernel_px=1)
-            x = _convolution(x, filters, stride=stride)
-            x = layers.ReLU()(x)
-            x = _convolution(x, filters, stride=1)
-            x = layers.Add()([x, shortcut])
-            x = layers.ReLU()(x)
-    x = layers.GlobalAveragePooling2D()(x)
-    return _dropout(x, settings.dropout_frac)
+                shortcut = _convolution(
+                    shortcut, filters, f"{name}_shortcut", stride=stride, kernel_px=1
+                )
+            x = _convolution(x, filters, f"{name}_first", stride=stride)
+            x = layers.ReLU(name=f"{name}_inner_relu")(x)
+            x = _convolution(x, filters, f"{name}_second")
+            x = layers.Add(name=f"{name}_add")([x, shortcut])
+            x = layers.ReLU(name=f"{name}_relu")(x)
+    x = layers.GlobalAveragePooling2D(name="average")(x)
+    return _dropout(x, settings.dropout_frac, "dropout")
 
 
 def _convolution(
-    x: keras.KerasTensor, filters: int, *, stride: int, kernel_px: int = 3
+    x: keras.KerasTensor, filters: int, name: str, *, stride: int = 1, kernel_px: int = 3
 ) -> keras.KerasTensor:
-    x = layers.Conv2D(filters, kernel_px, strides=stride, padding="same", use_bias=False)(x)
-    return layers.BatchNormalization()(x)
+    x = layers.Conv2D(
+        filters, kernel_px, strides=stride, padding="same", use_bias=False, name=f"{name}_conv"
+    )(x)
+    return layers.BatchNormalization(name=f"{name}_norm")(x)
 
 
-def _dropout(x: keras.KerasTensor, frac: float) -> keras.KerasTensor:
-    return layers.Dropout(frac)(x) if frac > 0 else x
+def _dropout(x: keras.KerasTensor, frac: float, name: str) -> keras.KerasTensor:
+    return layers.Dropout(frac, name=name)(x) if frac > 0 else x

@@ -1,21 +1,21 @@
 """Shards → `tf.data`."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
 from imgpipe.errors import PipelineError
-from imgpipe.records import AugmentedInfo, RecordsInfo, copy_folder
+from imgpipe.records import AugmentedInfo, RecordsInfo, Shard, copy_folder
 
 _BATCH_RECORDS = 1024
 
 
 def load_split(folder: Path, info: RecordsInfo, split: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Load one split: images (N, H, W, C) uint8 and labels (N,) int64, in the records' order."""
-    shards = [folder / shard.file for shard in info.splits[split].shards]
-    return _load_shards(shards, info.image_shape, info.splits[split].examples)
+    return _load_shards(folder, info.splits[split].shards, info.image_shape)
 
 
 def load_variants(
@@ -28,18 +28,14 @@ def load_variants(
     """
     original, labels = load_split(records, info, "train")
     copies = [
-        _load_shards(
-            [augmented / copy_folder(copy) / shard.file for shard in augmented_info.shards],
-            info.image_shape,
-            info.splits["train"].examples,
-        )[0]
+        _load_shards(augmented / copy_folder(copy), augmented_info.shards, info.image_shape)[0]
         for copy in range(1, augmented_info.copies + 1)
     ]
     return tf.stack([original, *copies]), labels
 
 
 def _load_shards(
-    shards: Sequence[Path], image_shape: Sequence[int], examples: int
+    folder: Path, shards: Sequence[Shard], image_shape: Sequence[int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
     fields = {
         "image": tf.io.FixedLenFeature([], tf.string),
@@ -51,17 +47,20 @@ def _load_shards(
         pixels = tf.io.decode_raw(parsed["image"], tf.uint8)
         return tf.reshape(pixels, [-1, *image_shape]), parsed["label"]
 
-    payloads = tf.data.TFRecordDataset([path.as_posix() for path in shards])
-    try:
-        parts = list(payloads.batch(_BATCH_RECORDS).map(parse, num_parallel_calls=2))
-    except tf.errors.OpError as error:
-        names = f"{shards[0].as_posix()} and its neighbours"
-        raise PipelineError(f"{names}: {error.message.splitlines()[0]}") from None
+    parts = []
+    for shard in shards:
+        path = (folder / shard.file).as_posix()
+        batches = tf.data.TFRecordDataset(path).batch(_BATCH_RECORDS)
+        try:
+            parts += batches.map(parse, num_parallel_calls=2)
+        except tf.errors.OpError as error:
+            reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", error.message.splitlines()[0])
+            raise PipelineError(f"{path}: {reason}") from None
     images, labels = (tf.concat(column, axis=0) for column in zip(*parts, strict=True))
+    examples = sum(shard.examples for shard in shards)
     if len(labels) != examples:
         raise PipelineError(
-            f"{shards[0].parent.as_posix()}: info.json says {examples} examples;"
-            f" found {len(labels)}"
+            f"{folder.as_posix()}: info.json says {examples} examples; found {len(labels)}"
         )
     return images, labels
 

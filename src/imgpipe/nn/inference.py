@@ -53,22 +53,24 @@ def feature_maps(
 def activation_maps(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return for each image where the evidence for the predicted class lies, (N, h, w) in [0, 1].
 
-    For a network with maps, Grad-CAM on the last of them (Selvaraju et al. 2017, arXiv:1610.02391);
-    for one without, the absolute gradient of the class's logit by the pixels, the largest over the
-    channels (Simonyan et al. 2014, arXiv:1312.6034). Each map is scaled to a maximum of 1.
+    For a network with maps, HiResCAM on the last of them (Draelos and Carin 2020,
+    arXiv:2011.08891: Grad-CAM that is faithful also before dense layers); for one without, the
+    absolute gradient of the class's logit by the pixels, the largest over the channels (Simonyan
+    et al. 2014, arXiv:1312.6034). Each map is scaled to a maximum of 1; where nothing speaks for
+    the class, it is 0.
     """
     mapped = [layer for layer in model.layers if _is_rectified_map(layer)]
     # With no maps, the normalised image itself is what gradients are taken by.
     watched_layer = mapped[-1] if mapped else model.layers[1]
     logits = model.layers[-1].input  # what the closing softmax is given
-    inner = keras.Model(model.input, [watched_layer.output, logits])
-    with tf.GradientTape() as tape:
-        watched, values = inner(images, training=False)
-        strongest = tf.reduce_sum(tf.reduce_max(values, axis=1))
+    watched = keras.Model(model.input, watched_layer.output)(images, training=False)
+    rest = keras.Model(watched_layer.output, logits)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(watched)
+        strongest = tf.reduce_sum(tf.reduce_max(rest(watched, training=False), axis=1))
     gradient = tape.gradient(strongest, watched)
     if mapped:
-        weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
-        maps = tf.nn.relu(tf.reduce_sum(weights * watched, axis=3))
+        maps = tf.nn.relu(tf.reduce_sum(gradient * watched, axis=3))
     else:
         maps = tf.reduce_max(tf.abs(gradient), axis=3)
     result = np.array(tf.cast(maps, tf.float32))

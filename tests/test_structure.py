@@ -1,0 +1,327 @@
+"""What is said twice is held together here: floors, dvc.yaml, pins, README."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from imgpipe.params import read_yaml
+
+SRC = ROOT / "src"
+STAGES = ("fetch", "preprocess", "augment", "train", "evaluate", "plot")
+
+FLOORS = {
+    "imgpipe": 0,
+    "imgpipe.errors": 0,
+    "imgpipe.files": 0,
+    "imgpipe.params": 0,
+    "imgpipe.augmentation": 1,
+    "imgpipe.catalog": 1,
+    "imgpipe.charts": 1,
+    "imgpipe.download": 1,
+    "imgpipe.images": 1,
+    "imgpipe.normalization": 1,
+    "imgpipe.parallel": 1,
+    "imgpipe.scores": 1,
+    "imgpipe.sources": 1,
+    "imgpipe.sources.digits": 1,
+    "imgpipe.sources.idx": 1,
+    "imgpipe.splits": 1,
+    "imgpipe.tfrecord": 1,
+    "imgpipe.records": 2,
+    "imgpipe.nn": 3,
+    "imgpipe.nn.architectures": 3,
+    "imgpipe.nn.dataset": 3,
+    "imgpipe.nn.inference": 3,
+    "imgpipe.nn.model_file": 3,
+    "imgpipe.nn.runtime": 3,
+    "imgpipe.nn.training": 3,
+}
+# Imports between rooms of one floor, each of them wanted.
+NEIGHBOURS = {
+    ("imgpipe.files", "imgpipe.errors"),
+    ("imgpipe.params", "imgpipe.errors"),
+    ("imgpipe.download", "imgpipe.catalog"),
+    ("imgpipe.sources", "imgpipe.catalog"),
+    ("imgpipe.sources", "imgpipe.sources.digits"),
+    ("imgpipe.sources", "imgpipe.sources.idx"),
+    ("imgpipe.sources.digits", "imgpipe.catalog"),
+    ("imgpipe.sources.idx", "imgpipe.catalog"),
+    ("imgpipe.nn.training", "imgpipe.nn.dataset"),
+}
+# The library that a module's name belongs to, where the two differ.
+LIBRARY_OF_MODULE = {
+    "PIL": "pillow",
+    "google_crc32c": "google-crc32c",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(SRC).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in sorted(SRC.rglob("*.py"))}
+
+
+@cache
+def imported_names(path: Path) -> frozenset[str]:
+    """Every dotted name that a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(names)
+
+
+def local_imports(module: str) -> set[str]:
+    """The project's modules that a module imports, with the packages that hold them."""
+    found = set()
+    for name in imported_names(MODULES[module]):
+        parts = name.split(".")
+        found |= {".".join(parts[:end]) for end in range(1, len(parts) + 1)} & MODULES.keys()
+    return found - {module}
+
+
+@cache
+def reachable(script: str) -> set[str]:
+    """A script and everything of the project that it imports, directly or not."""
+    seen, waiting = set(), [script]
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting += local_imports(module)
+    return seen
+
+
+def outside_imports(module: str) -> set[str]:
+    tops = {name.split(".")[0] for name in imported_names(MODULES[module])}
+    return tops - set(sys.stdlib_module_names) - {"imgpipe"}
+
+
+@cache
+def stage_definition(stage: str) -> dict[str, Any]:
+    definition: dict[str, Any] = read_yaml(ROOT / "dvc.yaml")["stages"][stage]
+    return definition
+
+
+def tracked_keys(stage: str, file: str) -> list[str]:
+    """What a stage tracks of a parameter file."""
+    keys: list[str] = []
+    for item in stage_definition(stage)["params"]:
+        if isinstance(item, str) and file == "params.yaml":
+            keys.append(item)
+        elif isinstance(item, dict) and file in item:
+            keys += item[file]
+    return keys
+
+
+def test_every_module_has_a_floor() -> None:
+    assert {name for name in MODULES if name.startswith("imgpipe")} == set(FLOORS)
+
+
+@pytest.mark.parametrize("module", FLOORS)
+def test_a_module_imports_only_from_floors_below(module: str) -> None:
+    for imported in local_imports(module) - {"imgpipe", "imgpipe.nn"}:
+        assert imported in FLOORS, f"{module} imports the script {imported}"
+        below = FLOORS[imported] < FLOORS[module]
+        assert below or (module, imported) in NEIGHBOURS, f"{module} imports {imported}"
+
+
+def test_no_neighbourly_import_is_listed_that_is_gone() -> None:
+    assert {pair for pair in NEIGHBOURS if pair[1] in local_imports(pair[0])} == NEIGHBOURS
+
+
+def test_nobody_imports_a_script() -> None:
+    scripts = {name for name in MODULES if not name.startswith("imgpipe")}
+    assert set(STAGES) < scripts
+    for module in MODULES:
+        assert not local_imports(module) & scripts
+
+
+def test_only_nn_imports_tensorflow_and_keras() -> None:
+    heavy = {module for module in MODULES if outside_imports(module) & {"tensorflow", "keras"}}
+    assert heavy
+    assert all(module.startswith("imgpipe.nn.") for module in heavy)
+
+
+def test_no_module_bears_a_name_of_the_standard_library() -> None:
+    assert not {name.split(".")[-1] for name in MODULES} & set(sys.stdlib_module_names)
+
+
+def test_light_modules_and_scripts_never_reach_tensorflow() -> None:
+    """Scripts too: `train` and `evaluate` import it inside `main`, after checking parameters."""
+    light = [name for name in MODULES if not name.startswith("imgpipe.nn")]
+    assert set(STAGES) < set(light)
+    code = (
+        f"import sys, importlib; sys.path.insert(0, {SRC.as_posix()!r})\n"
+        f"for name in {light!r}: importlib.import_module(name)\n"
+        "from imgpipe.params import load_params; load_params()\n"
+        "from imgpipe.catalog import load_entry; load_entry('mnist')\n"
+        "print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"
+
+
+def test_the_stages_are_the_six_in_order() -> None:
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
+    assert tuple(stages) == STAGES
+    for stage in STAGES:
+        assert stages[stage]["cmd"] == f"python src/{stage}.py"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_deps_of_a_stage_are_what_its_script_imports(stage: str) -> None:
+    deps = stage_definition(stage)["deps"]
+    code = {dep for dep in deps if dep.startswith("src/")}
+    assert code == {MODULES[name].relative_to(ROOT).as_posix() for name in reachable(stage)}
+    assert len(deps) == len(set(deps))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_data_deps_of_a_stage_are_outputs_of_earlier_ones(stage: str) -> None:
+    outputs = {
+        item if isinstance(item, str) else next(iter(item))
+        for earlier in STAGES[: STAGES.index(stage)]
+        for kind in ("outs", "metrics", "plots")
+        for item in stage_definition(earlier).get(kind, [])
+    }
+    data = {dep for dep in stage_definition(stage)["deps"] if not dep.startswith("src/")}
+    assert data <= outputs
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_tracks_the_libraries_that_it_imports(stage: str) -> None:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    group_of = {pin.split("==")[0]: group for group, pins in groups.items() for pin in pins}
+    modules = set().union(*(outside_imports(module) for module in reachable(stage)))
+    wanted = {group_of[LIBRARY_OF_MODULE.get(module, module)] for module in modules}
+    prefix = "project.optional-dependencies."
+    tracked = tracked_keys(stage, "pyproject.toml")
+    assert tracked == sorted(prefix + group for group in wanted)
+
+
+def leaves(value: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield from leaves(item, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+PARAMETERS = list(leaves(read_yaml(ROOT / "params.yaml")))
+
+
+@pytest.mark.parametrize("leaf", PARAMETERS)
+def test_every_parameter_is_read_by_a_stage_that_tracks_it(leaf: str) -> None:
+    attribute = leaf.rpartition(".")[2]
+    readers = []
+    for stage in STAGES:
+        # Of the architectures, the chosen one is tracked by a template.
+        keys = [
+            key.replace("${train.architecture}", leaf.split(".")[1] if "." in leaf else "")
+            for key in tracked_keys(stage, "params.yaml")
+        ]
+        if any(leaf == key or leaf.startswith(key + ".") for key in keys):
+            code = "".join(
+                MODULES[name].read_text()
+                for name in reachable(stage)
+                if name != "imgpipe.params"  # which only declares it
+            )
+            if re.search(rf"\.{attribute}\b", code):
+                readers.append(stage)
+    assert readers
+
+
+def test_every_leaf_has_a_comment() -> None:
+    for line in (ROOT / "params.yaml").read_text().splitlines():
+        if re.match(r" *[a-z_0-9]+: \S", line):
+            assert re.search(r"  # \S", line), line
+
+
+def test_the_lock_holds_every_pin_with_hashes_and_no_address() -> None:
+    lock = (ROOT / "requirements.txt").read_text()
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for pin in (pin for pins in groups.values() for pin in pins):
+        assert re.search(rf"^{re.escape(pin)} ", lock, re.MULTILINE), pin
+    assert not re.search(r"https?:|file:|--(index|extra-index|find-links)", lock)
+    entries = re.split(r"\n(?=\S)", lock.strip())
+    assert len(entries) > 100
+    for entry in entries:
+        assert re.match(r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==\S+ ", entry), entry
+        assert "--hash=sha256:" in entry, entry
+
+
+def test_every_make_target_is_in_its_help() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert set(phony.split()) == set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+
+
+def readme_code() -> list[str]:
+    """Everything that README shows as code, line by line."""
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
+    without_blocks = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()] + re.findall(
+        r"`([^`\n]+)`", without_blocks
+    )
+
+
+def test_the_make_targets_that_readme_names_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {target for line in readme_code() for target in re.findall(r"\bmake ([a-z-]+)", line)}
+    assert {"run", "test"} <= named
+    assert named <= targets
+
+
+def test_the_parameters_that_readme_sets_exist() -> None:
+    keys = {key for line in readme_code() for key in re.findall(r"-S '?([\w.]+)=", line)}
+    assert "dataset" in keys
+    assert keys <= set(PARAMETERS)
+
+
+def test_the_files_and_links_that_readme_names_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert links
+    code = {
+        path
+        for line in readme_code()
+        for path in re.findall(r"\b(?:src|data|metrics|tests|models)/[\w/.-]+\w", line)
+    }
+    made = {
+        line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if "/" in line
+    } | {"models", "data/evaluation", "data/local"}
+    for path in [*links, *code]:
+        generated = any(path == name or path.startswith(f"{name}/") for name in made)
+        assert generated or (ROOT / path).exists(), path
+
+
+def test_the_annotated_tree_of_readme_is_complete() -> None:
+    (tree,) = re.findall(r"```text\n(src/\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    named = set(re.findall(r"^ *([\w]+)(?:\.py|/) ", tree, re.MULTILINE))
+    modules = {name.rpartition(".")[2] for name in MODULES} - {"imgpipe"}
+    assert modules <= named | {"imgpipe"}
