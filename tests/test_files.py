@@ -35,6 +35,16 @@ def test_replace_file_keeps_the_old_one_on_an_error(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
+def test_replace_file_moves_what_was_written(tmp_path: Path) -> None:
+    """A move within a folder is one step; a copy could be seen half done."""
+    path = tmp_path / "file"
+    with replace_file(path) as partial:
+        partial.write_text("new")
+        written = partial.stat().st_ino
+        assert not path.exists()
+    assert path.stat().st_ino == written
+
+
 def test_replace_directory_swaps_only_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     with replace_directory(path) as partial:

@@ -209,6 +209,22 @@ def test_the_data_deps_of_a_stage_are_outputs_of_earlier_ones(stage: str) -> Non
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_the_paths_in_a_script_are_those_of_its_stage(stage: str) -> None:
+    definition = stage_definition(stage)
+    declared = {dep for dep in definition["deps"] if not dep.startswith("src/")} | {
+        item if isinstance(item, str) else next(iter(item))
+        for kind in ("outs", "metrics", "plots")
+        for item in definition.get(kind, [])
+    }
+    named = set(re.findall(r'Path\("([\w/.-]+)"\)', MODULES[stage].read_text()))
+    named = {path for path in named if not path.endswith(".partial")}
+    for path in declared:
+        assert any(path == name or path.startswith(f"{name}/") for name in named), path
+    for name in named:
+        assert any(path == name or path.startswith(f"{name}/") for path in declared), name
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_tracks_the_libraries_that_it_imports(stage: str) -> None:
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
