@@ -102,6 +102,11 @@ def test_a_section_that_is_no_mapping(params_value: dict[str, Any]) -> None:
     assert error_of([1]) == "params.yaml: expected a mapping of keys to values; found [1]"
 
 
+def test_a_key_that_is_no_text(params_value: dict[Any, Any]) -> None:
+    params_value["train"][1] = 2
+    assert error_of(params_value) == "params.yaml: train.1: Keys should be strings; found 1"
+
+
 def test_whole_numbers_serve_as_fractional_ones(params_value: dict[str, Any]) -> None:
     value = set_leaf(params_value, "augment.rotation_range", 15)
     assert check(Params, value, "params.yaml").augment.rotation_range == 15.0

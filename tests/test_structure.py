@@ -248,6 +248,22 @@ def leaves(value: dict[str, Any], prefix: str = "") -> Iterator[str]:
 PARAMETERS = list(leaves(read_yaml(ROOT / "params.yaml")))
 
 
+@cache
+def reading_code(module: str) -> str:
+    """The code in which a parameter is used: of `params`, which declares them, the properties."""
+    text = MODULES[module].read_text()
+    if module != "imgpipe.params":
+        return text
+    properties = [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef)
+        and any(ast.unparse(decorator) == "property" for decorator in node.decorator_list)
+    ]
+    assert properties
+    return "".join(properties)
+
+
 @pytest.mark.parametrize("leaf", PARAMETERS)
 def test_every_parameter_is_read_by_a_stage_that_tracks_it(leaf: str) -> None:
     attribute = leaf.rpartition(".")[2]
@@ -259,11 +275,7 @@ def test_every_parameter_is_read_by_a_stage_that_tracks_it(leaf: str) -> None:
             for key in tracked_keys(stage, "params.yaml")
         ]
         if any(leaf == key or leaf.startswith(key + ".") for key in keys):
-            code = "".join(
-                MODULES[name].read_text()
-                for name in reachable(stage)
-                if name != "imgpipe.params"  # which only declares it
-            )
+            code = "".join(reading_code(name) for name in reachable(stage))
             if re.search(rf"\.{attribute}\b", code):
                 readers.append(stage)
     assert readers

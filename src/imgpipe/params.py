@@ -37,6 +37,11 @@ class Preprocess(Section):
     shard_size_mib: Count
     seed: Seed
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of every image in the records."""
+        return self.height_px, self.width_px, self.channels
+
 
 class Augment(Section):
     copies: Annotated[int, Field(ge=0, le=99)]
@@ -212,13 +217,14 @@ def _describe(problem: Any, model: type[BaseModel]) -> str:
             expected = problem["ctx"]["expected"]
             guess = nearest(problem["input"], re.findall("'([^']*)'", expected))
             return f"{key}: expected {expected}; found {found}{guess}"
-        case (
-            "value_error"
-        ):  # from a validator of a whole section, whose message begins with its key
+        case "value_error":
+            # From a validator of a whole section, whose message begins with its key.
             return ".".join(filter(None, [key, str(problem["ctx"]["error"])]))
-        case _:
-            expected = _EXPECTED[problem["type"]].format(**problem.get("ctx", {}))
+        case kind if kind in _EXPECTED:
+            expected = _EXPECTED[kind].format(**problem.get("ctx", {}))
             return f"{key}: expected {expected}; found {found}"
+        case _:
+            return f"{key}: {problem['msg']}; found {found}"
 
 
 def _show(value: Any) -> str:

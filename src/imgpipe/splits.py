@@ -40,9 +40,10 @@ def assign_splits(
 ) -> NDArray[np.str_]:
     """Give each image a split: stratified by class, seeded, disjoint.
 
-    An official split is kept. Where no image has an official test split, `test_frac` of each
-    class's images become one; where none has an official validation split, `validation_frac` of the
-    rest become one; the remaining ones train. Each class's choice depends on that class alone.
+    Official test and validation splits are kept. Where there is no official test split, `test_frac`
+    of each class's other images become one; where there is no official validation split,
+    `validation_frac` of what is left become one; the remaining ones train. Each class's choice
+    depends on that class alone.
 
     Args:
         labels: (N,) indices into `classes`.
@@ -57,8 +58,6 @@ def assign_splits(
         for split, frac in fractions:
             if (official == split).any():
                 continue
-            # Unassigned images come first to mind, but an official training split, too, gives way
-            # to a missing test or validation split; official test images never move.
             free = (splits == "") | (splits == "train")
             candidates = np.flatnonzero((labels == label) & free)
             count = max(1, round(frac * len(candidates)))
