@@ -2,6 +2,7 @@
 
 import copy
 import gzip
+import hashlib
 import os
 import struct
 from collections.abc import Callable
@@ -15,6 +16,11 @@ from numpy.typing import NDArray
 from imgpipe.params import read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="session")

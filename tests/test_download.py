@@ -5,13 +5,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, hash_file
 
 from imgpipe import download
 from imgpipe.catalog import RawFile, load_entry
 from imgpipe.download import fetch_file, find_addresses
 from imgpipe.errors import PipelineError
-from imgpipe.files import hash_file
 
 CONTENT = b"0123456789" * 1000
 FILE = RawFile(name="data.bin", bytes=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())

@@ -1,11 +1,9 @@
-import hashlib
 from pathlib import Path
 
 import pytest
 
 from imgpipe.errors import PipelineError
 from imgpipe.files import (
-    hash_file,
     read_json,
     replace_directory,
     replace_file,
@@ -18,12 +16,6 @@ from imgpipe.files import (
 def stop_after_writing(path: Path) -> None:
     path.write_text("half of the n")
     raise ZeroDivisionError
-
-
-def test_hash_is_sha256(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"abc")
-    assert hash_file(path) == hashlib.sha256(b"abc").hexdigest()
 
 
 def test_replace_file_keeps_the_old_one_on_an_error(tmp_path: Path) -> None:

@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, hash_file
 from dvc.repo import Repo
 from PIL import Image
 
-from imgpipe.files import hash_file
 from imgpipe.params import read_yaml
 
 pytestmark = pytest.mark.e2e

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, hash_file
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgpipe.files import hash_file
 from imgpipe.records import read_augmented_info, read_info, read_shard, read_split
 from imgpipe.splits import SPLITS
 

@@ -1,7 +1,6 @@
-"""Files: hashes, writes that appear whole or not at all, and text formats with stable bytes."""
+"""Files: writes that appear whole or not at all, and text formats with stable bytes."""
 
 import csv
-import hashlib
 import json
 import os
 import shutil
@@ -13,12 +12,6 @@ from typing import Any
 from imgpipe.errors import PipelineError
 
 PARTIAL_SUFFIX = ".partial"
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 lower-case hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager
