@@ -1,6 +1,7 @@
 """What is said twice is held together here: floors, dvc.yaml, pins, README."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -346,6 +347,19 @@ def test_the_files_and_links_that_readme_names_exist() -> None:
     for path in [*links, *code]:
         generated = any(path == name or path.startswith(f"{name}/") for name in made)
         assert generated or (ROOT / path).exists(), path
+
+
+def test_the_accuracy_of_the_committed_run_is_the_one_in_readme() -> None:
+    scores = json.loads((ROOT / "metrics" / "test.json").read_text())
+    cells = [
+        "`digits`, committed",
+        f"{scores['accuracy']:.4f}",
+        "1",
+        f"{scores['images']}",
+        f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}",
+        "`make run`",
+    ]
+    assert f"| {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
 
 
 def test_the_annotated_tree_of_readme_is_complete() -> None:
