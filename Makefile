@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast check format lock
+.PHONY: help setup run recipe test test-fast check format lock
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,6 +23,10 @@ $(BIN)/.locked: requirements.txt
 run: setup ## run the pipeline: only what changed runs again
 	dvc repro
 	@python src/summary.py
+
+recipe: ## put recipes/NAME.yaml in place as params.yaml: make recipe NAME=cats_vs_dogs
+	@test -f 'recipes/$(NAME).yaml' || { echo "error: no recipe '$(NAME)'; there are: $(basename $(notdir $(wildcard recipes/*.yaml)))" >&2; exit 1; }
+	cp 'recipes/$(NAME).yaml' params.yaml
 
 test: test-fast ## run all tests
 	python -m pytest -m "tf or e2e"

@@ -20,6 +20,7 @@ from imgpipe.params import Augment, load_params
 from imgpipe.records import (
     FIELDS,
     AugmentedInfo,
+    RecordsInfo,
     copy_folder,
     read_info,
     read_shard,
@@ -33,22 +34,22 @@ _STREAM = 3  # keeps these random numbers apart from those of `preprocess`
 
 
 def augment_shard(
-    folder: Path, image_shape: list[int], settings: Augment, task: tuple[str, int, int]
+    folder: Path, info: RecordsInfo, settings: Augment, task: tuple[str, int, int]
 ) -> None:
     """Write one transformed copy of one training shard."""
     file, number, copy = task
-    height_px, width_px, _ = image_shape
+    height_px, width_px, _ = info.image_shape
     generator = np.random.default_rng([settings.seed, _STREAM, number, copy])
 
     def examples() -> Iterator[tuple[NDArray[np.uint8], int, str]]:
-        for batch in read_shard(RECORDS / file, image_shape):
+        for batch in read_shard(RECORDS / file, info):
             transforms = draw_transforms(
                 settings, len(batch.labels), height_px, width_px, generator
             )
             images = transform_images(batch.images, transforms, settings.fill_mode, settings.cval)
             yield from zip(images, batch.labels.tolist(), batch.identities, strict=True)
 
-    write_shard(folder / copy_folder(copy) / file, examples())
+    write_shard(folder / copy_folder(copy) / file, examples(), info.record_encoding)
 
 
 def main() -> None:
@@ -60,7 +61,7 @@ def main() -> None:
         for copy in copies:
             (folder / copy_folder(copy)).mkdir()
         map_shards(
-            partial(augment_shard, folder, info.image_shape, settings),
+            partial(augment_shard, folder, info, settings),
             [
                 (shard.file, number, copy)
                 for copy in copies

@@ -3,6 +3,7 @@
 Reads   `evaluate` and `threads` in params.yaml; models/model.keras; data/records (test split)
 Writes  metrics/test.json, the scores; metrics/per_class.csv and metrics/reliability.csv, tables;
         data/evaluation/predictions.csv, each example with its probabilities;
+        data/evaluation/roc.csv, points of the receiver operating characteristics;
         data/evaluation/views.npz, what the network sees, for the pictures
 Costs   starting TensorFlow, and one pass over the test images
 """
@@ -23,6 +24,7 @@ MODEL = Path("models/model.keras")
 METRICS = Path("metrics/test.json")
 PER_CLASS = Path("metrics/per_class.csv")
 RELIABILITY = Path("metrics/reliability.csv")
+ROC = Path("data/evaluation/roc.csv")
 PREDICTIONS = Path("data/evaluation/predictions.csv")
 VIEWS = Path("data/evaluation/views.npz")
 VIEWED_IMAGES = 5
@@ -42,27 +44,36 @@ def main() -> None:
     configure_runtime(threads=params.threads, seed=0, precision="float32")
     from imgpipe.nn import inference
     from imgpipe.nn.model_file import load_model
-    from imgpipe.scores import measure_reliability, score_classes, score_predictions
+    from imgpipe.scores import (
+        measure_reliability,
+        measure_roc,
+        score_classes,
+        score_predictions,
+    )
 
     model = load_model(MODEL)
     probabilities = inference.predict_probabilities(model, images)
 
+    table = score_classes(labels, probabilities, info.classes)
+    reliability = measure_reliability(labels, probabilities, settings.calibration_bins)
     scores = score_predictions(
-        labels,
-        probabilities,
-        top_k=settings.top_k,
-        calibration_bins=settings.calibration_bins,
+        labels, probabilities, top_k=settings.top_k, table=table, reliability=reliability
     )
     write_json(METRICS, scores)
     write_csv(
         PER_CLASS,
-        ["class", "precision", "recall", "f1", "images"],
-        map(astuple, score_classes(labels, probabilities, info.classes)),
+        ["class", "precision", "recall", "f1", "roc_auc", "images"],
+        map(astuple, table),
     )
     write_csv(
         RELIABILITY,
         ["low", "high", "images", "confidence", "accuracy"],
-        map(astuple, measure_reliability(labels, probabilities, settings.calibration_bins)),
+        map(astuple, reliability),
+    )
+    write_csv(
+        ROC,
+        ["class", "false_positive_rate", "true_positive_rate"],
+        map(astuple, measure_roc(labels, probabilities, info.classes)),
     )
     write_csv(
         PREDICTIONS,

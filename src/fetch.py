@@ -1,32 +1,65 @@
 """Stage 1, fetch: bring the files of the chosen dataset to data/raw.
 
-Reads   `dataset` in params.yaml, the entry of that name in data/catalog.yaml
-Writes  data/raw/<file>, each of the size and SHA-256 that the entry names
+Reads   `dataset` and `allow_unpinned` in params.yaml, the entry of that name in
+        data/catalog.yaml; for a person's own images, their folder in data/local
+Writes  data/raw/<file>, each of the size and SHA-256 that the entry names; of a person's own
+        images one archive, because DVC is slow with many files
 Costs   a download; no memory to speak of
 
 DATASET_MIRROR, a folder or URL laid out as <dataset>/<file>, is tried before the entry's addresses.
 """
 
+import os
 from pathlib import Path
 
-from imgpipe.catalog import load_entry
+from imgpipe.archives import pack_folder
+from imgpipe.catalog import DownloadEntry, LocalImagesEntry, load_entry
 from imgpipe.download import fetch_file, find_addresses
-from imgpipe.errors import run_script
+from imgpipe.errors import PipelineError, run_script
 from imgpipe.files import replace_directory
-from imgpipe.params import load_params
+from imgpipe.params import Params, load_params
 
+LOCAL = Path("data/local")
 RAW = Path("data/raw")
+
+
+def fetch_files(params: Params, entry: DownloadEntry) -> None:
+    """Bring the files of a published dataset."""
+    addresses = find_addresses(params.dataset, entry.urls)
+    unpinned = []
+    with replace_directory(RAW) as folder:
+        for file in entry.files:
+            sha256 = fetch_file(file, addresses, folder, allow_unpinned=params.allow_unpinned)
+            if sha256 != file.sha256:
+                unpinned.append(f"; {file.name} is not pinned, its SHA-256 is {sha256}")
+    size_mb = sum(file.bytes for file in entry.files) / 1e6
+    print(
+        f"fetch: {params.dataset}, {len(entry.files)} files, {size_mb:.1f} MB,"
+        f" checked{''.join(unpinned)}"
+    )
+
+
+def pack_images(params: Params, entry: LocalImagesEntry) -> None:
+    """Make one archive of a person's own folder of images."""
+    images = LOCAL / Path(entry.files).name
+    in_copy = Path(os.environ.get("DVC_ROOT", ".")).resolve() != Path.cwd()
+    if in_copy and not images.exists():
+        raise PipelineError(
+            f"{images.as_posix()}: not in this copy of the project, which holds only what git or"
+            f" DVC track; run `dvc add {images.as_posix()}` first"
+        )
+    with replace_directory(RAW) as folder:
+        count = pack_folder(images, folder / entry.archive_name)
+    print(f"fetch: {params.dataset}, {count} files of {images.as_posix()}")
 
 
 def main() -> None:
     params = load_params()
     entry = load_entry(params.dataset)
-    addresses = find_addresses(params.dataset, entry.urls)
-    with replace_directory(RAW) as folder:
-        for file in entry.files:
-            fetch_file(file, addresses, folder)
-    size_mb = sum(file.bytes for file in entry.files) / 1e6
-    print(f"fetch: {params.dataset}, {len(entry.files)} files, {size_mb:.1f} MB, checked")
+    if isinstance(entry, LocalImagesEntry):
+        pack_images(params, entry)
+    else:
+        fetch_files(params, entry)
 
 
 if __name__ == "__main__":

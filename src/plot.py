@@ -66,8 +66,7 @@ def draw_data(info: RecordsInfo, settings: Plot) -> Iterator[tuple[str, Figure]]
         for copy in range(1, read_augmented_info(AUGMENTED).copies + 1)
     ]
     originals, *copies = [
-        next(read_shard(folder / shard, info.image_shape)).images[:SHOWN_ORIGINALS]
-        for folder in folders
+        next(read_shard(folder / shard, info)).images[:SHOWN_ORIGINALS] for folder in folders
     ]
     variants = [list(of_one) for of_one in zip(*copies, strict=True)] or [[] for _ in originals]
     yield "augmentation", charts.draw_variants(list(originals), variants)
@@ -92,6 +91,9 @@ def draw_results(
     yield "confusion", charts.draw_confusion(confusion, info.classes)
     per_class = read_table(METRICS / "per_class.csv", text=["class"])
     yield "class_scores", charts.draw_class_scores(per_class)
+    roc = read_table(EVALUATION / "roc.csv", text=["class"])
+    areas = dict(zip(per_class["class"], per_class["roc_auc"], strict=True))
+    yield "roc", charts.draw_roc(roc, areas)
     reliability = read_table(METRICS / "reliability.csv")
     yield "reliability", charts.draw_reliability(reliability, scores["calibration_error"])
     yield "mistakes", draw_mistakes(info, predictions, settings.mistakes)

@@ -13,14 +13,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from imgpipe.catalog import DownloadEntry, load_entry
 from imgpipe.params import read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+CATALOG = ROOT / "data" / "catalog.yaml"
 
 
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def load_download(dataset: str) -> DownloadEntry:
+    """Return the catalog's entry of a dataset that is downloaded."""
+    entry = load_entry(dataset, CATALOG)
+    assert isinstance(entry, DownloadEntry)
+    return entry
 
 
 @pytest.fixture(scope="session")

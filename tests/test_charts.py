@@ -129,6 +129,21 @@ def test_mistakes_have_captions(count: int, tmp_path: Path) -> None:
     save(figure, tmp_path)
 
 
+def test_roc_draws_a_curve_for_each_class_with_its_area() -> None:
+    points = pd.DataFrame(
+        {
+            "class": ["a", "a", "a", "b", "b"],
+            "false_positive_rate": [0.0, 0.5, 1.0, 0.0, 1.0],
+            "true_positive_rate": [0.0, 1.0, 1.0, 0.0, 1.0],
+        }
+    )
+    figure = charts.draw_roc(points, {"a": 0.75, "b": 0.5})
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert set(lines) == {"a (0.7500)", "b (0.5000)", "chance (0.5)"}
+    assert np.asarray(lines["a (0.7500)"].get_xdata()).tolist() == [0, 0.5, 1]
+    assert tuple(lines["a (0.7500)"].get_color()) != tuple(lines["b (0.5000)"].get_color())
+
+
 def test_reliability_shows_filled_bins_only() -> None:
     table = pd.DataFrame(
         {

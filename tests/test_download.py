@@ -5,10 +5,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, hash_file
+from conftest import hash_file, load_download
 
 from imgpipe import download
-from imgpipe.catalog import RawFile, load_entry
+from imgpipe.catalog import RawFile
 from imgpipe.download import fetch_file, find_addresses
 from imgpipe.errors import PipelineError
 
@@ -127,6 +127,51 @@ def test_the_line_says_what_every_address_answered(server: Server, tmp_path: Pat
         fetch_file(FILE, [url(server, "a"), url(server, "b")], tmp_path)
 
 
+UNPINNED = RawFile(name="data.bin", bytes=len(CONTENT), sha256="unpublished")
+
+
+def test_without_a_published_hash_the_first_fetch_says_it_and_stops(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "data.bin").write_bytes(CONTENT)
+    with pytest.raises(PipelineError) as caught:
+        fetch_file(UNPINNED, [source.as_posix()], tmp_path / "target")
+    assert str(caught.value) == (
+        f"data.bin: nobody has published its SHA-256; that of {source.as_posix()}/data.bin is"
+        f" {FILE.sha256}: write it into data/catalog.yaml if you trust the file, or set"
+        " allow_unpinned: true in params.yaml"
+    )
+    assert_nothing_left(tmp_path / "target")
+
+
+def test_without_a_published_hash_one_may_go_on_knowingly(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "data.bin").write_bytes(CONTENT)
+    target = tmp_path / "target"
+    assert fetch_file(UNPINNED, [source.as_posix()], target, allow_unpinned=True) == FILE.sha256
+    (source / "data.bin").write_bytes(CONTENT[:-1])  # the size is checked all the same
+    with pytest.raises(PipelineError, match="expected 10000 bytes, found 9999"):
+        fetch_file(UNPINNED, [source.as_posix()], tmp_path / "other", allow_unpinned=True)
+
+
+def test_a_pinned_hash_is_checked_whatever_is_allowed(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "data.bin").write_bytes(b"x" * len(CONTENT))
+    with pytest.raises(PipelineError, match="expected SHA-256"):
+        fetch_file(FILE, [source.as_posix()], tmp_path / "target", allow_unpinned=True)
+
+
+def test_a_dataset_without_an_address(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError) as caught:
+        fetch_file(FILE, [], tmp_path)
+    assert str(caught.value) == (
+        "could not fetch data.bin: the catalog has no address. Set DATASET_MIRROR to a folder that"
+        " holds <dataset>/data.bin"
+    )
+
+
 def test_no_server_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "FIRST_PAUSE_S", 0.001)
     with pytest.raises(PipelineError, match="refused"):
@@ -156,19 +201,21 @@ def test_the_mirror_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_relative_mirror_is_meant_from_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", "/project")
     monkeypatch.setenv("DATASET_MIRROR", "../mirror")
-    assert find_addresses("mnist", []) == ["/project/../mirror/mnist"]
+    assert find_addresses("mnist", ["data/local"]) == [
+        "/project/../mirror/mnist", "/project/data/local"
+    ]  # fmt: skip
     monkeypatch.setenv("DATASET_MIRROR", "/mirror")
     assert find_addresses("mnist", []) == ["/mirror/mnist"]
 
 
 def test_the_embedded_dataset_needs_no_network(tmp_path: Path) -> None:
-    entry = load_entry("digits", ROOT / "data" / "catalog.yaml")
+    entry = load_download("digits")
     fetch_file(entry.files[0], entry.urls, tmp_path)
     assert hash_file(tmp_path / "digits.csv.gz") == entry.files[0].sha256
 
 
-@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist"])
+@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cats_and_dogs_small"])
 def test_the_official_archives_pass_the_check(dataset: str, mirror: Path, tmp_path: Path) -> None:
-    for file in load_entry(dataset, ROOT / "data" / "catalog.yaml").files:
+    for file in load_download(dataset).files:
         fetch_file(file, [(mirror / dataset).as_posix()], tmp_path)
         assert (tmp_path / file.name).stat().st_size == file.bytes

@@ -45,18 +45,19 @@ def build(
     params: Params = PARAMS,
     *,
     shape: tuple[int, int, int] = (28, 28, 1),
+    classes: int = 10,
     normalization: Normalization = RESCALE,
 ) -> Any:
     from imgpipe.nn.architectures import build_model
 
     return build_model(
-        name, params.architectures, image_shape=shape, classes=10, normalization=normalization
+        name, params.architectures, image_shape=shape, classes=classes, normalization=normalization
     )
 
 
-def easy_images(count: int) -> tuple[np.ndarray, np.ndarray]:
+def easy_images(count: int, classes: int = 10) -> tuple[np.ndarray, np.ndarray]:
     """Noise with a bright block whose place tells the class; the same at every call."""
-    labels = np.arange(count) % 10
+    labels = np.arange(count) % classes
     images = np.random.default_rng(1).integers(0, 100, (count, 12, 12, 1), dtype=np.uint8)
     for image, label in zip(images, labels, strict=True):
         row, column = 1 + 6 * (label // 5), 2 * (label % 5)
@@ -64,10 +65,13 @@ def easy_images(count: int) -> tuple[np.ndarray, np.ndarray]:
     return images, labels.astype(np.int64)
 
 
-@pytest.fixture
-def small_records(tmp_path: Path) -> tuple[Path, RecordsInfo, Path, AugmentedInfo]:
+@pytest.fixture(params=["raw", "png"])
+def small_records(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> tuple[Path, RecordsInfo, Path, AugmentedInfo]:
     """A training split of 25 images in two shards, and two augmented copies."""
     images, labels = easy_images(25)
+    encoding = request.param
     records, augmented = tmp_path / "records", tmp_path / "augmented"
     shards = []
     for number, part in enumerate((slice(0, 15), slice(15, 25))):
@@ -76,15 +80,15 @@ def small_records(tmp_path: Path) -> tuple[Path, RecordsInfo, Path, AugmentedInf
             folder = records if copy == 0 else augmented / copy_folder(copy)
             folder.mkdir(parents=True, exist_ok=True)
             rows = zip(images[part] // (copy + 1), labels[part].tolist(), strict=True)
-            write_shard(
-                folder / shards[-1].file, ((image, label, f"#{label}") for image, label in rows)
-            )
+            examples = ((image, label, f"#{label}") for image, label in rows)
+            write_shard(folder / shards[-1].file, examples, encoding)
     split = SplitInfo(examples=25, per_class={}, shards=shards)
     info = RecordsInfo(
         dataset="easy",
         classes=[str(label) for label in range(10)],
         image_shape=[12, 12, 1],
         normalization=RESCALE,
+        record_encoding=encoding,
         record_fields={},
         splits={"train": split},
     )
@@ -193,6 +197,31 @@ def test_numbers_of_parameters(name: str, changes: dict[str, Any], parameters: i
     assert build(name, with_changes(**changes)).count_params() == parameters
 
 
+def test_two_classes_have_one_output_unit() -> None:
+    params = with_changes(
+        architectures__cnn__filters=[32, 64, 128],
+        architectures__cnn__pool_px=[2, 2, 2],
+        architectures__cnn__dense_units=[],
+    )
+    model = build("cnn", params, shape=(150, 150, 3), classes=2)
+    assert model.count_params() == 130_241
+    assert model.output_shape == (None, 1)
+    assert model.layers[-1].activation.__name__ == "sigmoid"
+    assert build("cnn", classes=3).layers[-1].activation.__name__ == "softmax"
+
+
+def test_the_unit_is_the_probability_of_the_second_class() -> None:
+    from imgpipe.nn.inference import predict_probabilities
+
+    model = build("mlp", classes=2)
+    images = GENERATOR.integers(0, 256, (7, 28, 28, 1), dtype=np.uint8)
+    probabilities = predict_probabilities(model, images)
+    assert probabilities.shape == (7, 2)
+    assert probabilities.dtype == np.float32
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(7))
+    assert probabilities[:, 1] == pytest.approx(np.asarray(model(images))[:, 0], abs=1e-6)
+
+
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
 @pytest.mark.parametrize("shape", [(28, 28, 1), (40, 33, 3)])
 def test_networks_take_pixels_and_give_probabilities(
@@ -244,7 +273,12 @@ def test_batch_normalisation_and_dropout_are_built_as_asked() -> None:
 
 
 def train(
-    params: Params, name: str = "cnn", count: int = 200, *, misleading: bool = False
+    params: Params,
+    name: str = "cnn",
+    count: int = 200,
+    *,
+    classes: int = 10,
+    misleading: bool = False,
 ) -> tuple[Any, list[Any]]:
     """Train on easy images from a fixed seed and validate on them; return model and history.
 
@@ -254,8 +288,8 @@ def train(
     from imgpipe.nn.training import compile_model, train_model
 
     keras.utils.set_random_seed(params.train.seed)
-    images, labels = map(tf.constant, easy_images(count))
-    model = build(name, params, shape=(12, 12, 1))
+    images, labels = map(tf.constant, easy_images(count, classes))
+    model = build(name, params, shape=(12, 12, 1), classes=classes)
     compile_model(model, params.train, examples=count)
     validation = images, (labels + 1) % 10 if misleading else labels
     seen: list[Any] = []
@@ -290,6 +324,50 @@ def test_training_learns_and_scores_are_recorded() -> None:
 def test_learning_rate_schedules(schedule: str, second: float) -> None:
     _, history = train(with_changes(EASY, train__learning_rate_schedule=schedule, train__epochs=2))
     assert history[1].learning_rate == pytest.approx(second, rel=1e-4)
+
+
+def test_two_classes_are_learnt_by_binary_cross_entropy() -> None:
+    from imgpipe.nn.inference import predict_probabilities
+
+    model, history = train(EASY, classes=2)
+    assert history[-1].validation_accuracy > 0.95
+    images, labels = easy_images(200, 2)
+    probabilities = predict_probabilities(model, images)
+    assert (probabilities.argmax(axis=1) == labels).mean() > 0.95
+    best = min(epoch.validation_loss for epoch in history)
+    expected = -np.log(probabilities[np.arange(200), labels]).mean()
+    assert best == pytest.approx(expected, rel=1e-3)
+
+
+def test_one_hot_labels_train_as_sparse_ones_do() -> None:
+    from imgpipe.nn.runtime import keras
+    from imgpipe.nn.training import compile_model, encode_labels
+
+    labels = np.array([2, 0, 1])
+    losses, encoded = {}, {}
+    for encoding in ("sparse", "one_hot"):
+        params = with_changes(EASY, train__label_encoding=encoding)
+        model, history = train(params)
+        losses[encoding] = [epoch.loss for epoch in history]
+        compile_model(model, params.train, examples=3)
+        encoded[encoding] = np.asarray(encode_labels(model, labels, params.train)).tolist()
+        assert isinstance(
+            model.loss,
+            {
+                "sparse": keras.losses.SparseCategoricalCrossentropy,
+                "one_hot": keras.losses.CategoricalCrossentropy,
+            }[encoding],
+        )
+    assert encoded["sparse"] == labels.tolist()
+    assert encoded["one_hot"] == np.eye(10)[labels].tolist()
+    assert losses["one_hot"] == pytest.approx(losses["sparse"], rel=1e-3)
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_smoothed_labels_of_any_number_of_classes(classes: int) -> None:
+    _, history = train(with_changes(EASY, train__label_smoothing=0.2), classes=classes)
+    target = 0.8 + 0.2 / classes
+    assert history[-1].validation_loss == pytest.approx(-np.log(target), abs=0.1)
 
 
 def test_the_model_keeps_the_weights_of_the_best_epoch() -> None:
@@ -430,6 +508,17 @@ def test_what_the_network_sees(name: str, kernels: tuple[int, ...], layers: int)
     assert activation.ndim == 3
     assert activation.min() >= 0
     assert activation.max() <= 1
+
+
+def test_the_evidence_for_either_of_two_classes_is_shown() -> None:
+    from imgpipe.nn.inference import activation_maps, predict_probabilities
+
+    model, _ = train(EASY, classes=2)
+    images, labels = easy_images(40, 2)
+    assert set(predict_probabilities(model, images).argmax(axis=1)) == {0, 1}
+    totals = activation_maps(model, images).sum(axis=(1, 2))
+    for label in (0, 1):
+        assert (totals[labels == label] > 0).mean() > 0.5
 
 
 def test_a_dense_kernel_lies_as_the_image_does() -> None:

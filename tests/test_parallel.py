@@ -31,12 +31,14 @@ def test_results_keep_the_order_of_the_tasks(monkeypatch: pytest.MonkeyPatch, wo
     assert map_shards(square, [], label="test") == []
 
 
-def test_one_task_stays_in_this_process_and_more_go_to_others(
+def test_few_tasks_stay_in_this_process_and_more_go_to_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("IMGPIPE_WORKERS", "2")
     assert map_shards(process_of, [0], label="test") == [os.getpid()]
     assert os.getpid() not in map_shards(process_of, [0, 1], label="test")
+    here = [os.getpid()] * 2
+    assert map_shards(process_of, [0, 1], label="test", in_process_up_to=2) == here
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 STAGES = ["fetch", "preprocess", "augment", "train", "evaluate", "plot"]
 PICTURES = {
     "activation_maps", "augmentation", "class_scores", "confusion", "feature_maps", "kernels",
-    "learning_curves", "mistakes", "pixel_numbers", "reliability", "samples",
+    "learning_curves", "mistakes", "pixel_numbers", "reliability", "roc", "samples",
 }  # fmt: skip
 
 
@@ -205,6 +205,8 @@ def expected_stages(leaf: str) -> set[str]:
     match section:
         case "dataset":
             return {"fetch", "preprocess"}
+        case "allow_unpinned":
+            return {"fetch"}
         case "threads":
             return {"train", "evaluate"}
         case "architectures":
@@ -255,10 +257,7 @@ def test_each_parameter_concerns_exactly_its_stages(tmp_path: Path) -> None:
         ("citation", set()),
         ("urls", set()),
         ("files", {"fetch"}),
-        ("kind", {"preprocess"}),
-        ("image_shape", {"preprocess"}),
-        ("classes", {"preprocess"}),
-        ("splits", {"preprocess"}),
+        ("format", {"preprocess"}),
     ],
 )
 def test_each_catalog_field_concerns_exactly_its_stages(
@@ -268,7 +267,7 @@ def test_each_catalog_field_concerns_exactly_its_stages(
     file = "data/catalog.yaml"
     value = read_yaml(folder / file)["digits"][field]
     set_leaf(folder, f"digits.{field}", change(value), file)
-    set_leaf(folder, "mnist.kind", "other", file)  # of a dataset that is not chosen
+    set_leaf(folder, "mnist.format", "other", file)  # of a dataset that is not chosen
     assert stages_with_changed_params(folder, file) == stages
 
 

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from imgpipe.scores import (
     measure_reliability,
+    measure_roc,
     score_classes,
     score_predictions,
     wilson_interval,
@@ -24,7 +26,20 @@ PROBABILITIES = np.array(
 
 
 def scores(top_k: int = 2, bins: int = 10) -> dict[str, float | int]:
-    return score_predictions(LABELS, PROBABILITIES, top_k=top_k, calibration_bins=bins)
+    return score(LABELS, PROBABILITIES, top_k, bins)
+
+
+def score(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float32], top_k: int, bins: int
+) -> dict[str, float | int]:
+    classes = [str(label) for label in range(probabilities.shape[1])]
+    return score_predictions(
+        labels,
+        probabilities,
+        top_k=top_k,
+        table=score_classes(labels, probabilities, classes),
+        reliability=measure_reliability(labels, probabilities, bins),
+    )
 
 
 def test_scores_by_hand() -> None:
@@ -37,7 +52,10 @@ def test_scores_by_hand() -> None:
     assert result["macro_recall"] == pytest.approx((1 / 2 + 1 + 0) / 3)
     assert result["macro_f1"] == pytest.approx((0.4 + 0.8 + 0) / 3)
     assert result["top_2_accuracy"] == pytest.approx(5 / 6)
-    assert "roc_auc" not in result
+    # Of the pairs of an image of the class and another one, how many are in the right order; ties
+    # count half. Class 0: (0.8, 0.3) against (0.1, 0.1, 0.5, 0.5); 1 and 2 likewise.
+    areas = [(4 + 2) / 8, (3 + 3) / 8, (4 + 3) / 8]
+    assert result["roc_auc"] == pytest.approx(np.mean(areas))
 
 
 def test_top_k_needs_more_classes_than_k() -> None:
@@ -74,9 +92,29 @@ def test_two_classes_have_an_area_under_the_curve() -> None:
     labels = np.array([0, 0, 1, 1])
     positive = np.array([0.1, 0.4, 0.35, 0.8], dtype=np.float32)
     probabilities = np.stack([1 - positive, positive], axis=1)
-    result = score_predictions(labels, probabilities, top_k=2, calibration_bins=10)
+    result = score(labels, probabilities, 2, 10)
     assert result["roc_auc"] == pytest.approx(0.75)
     assert "top_2_accuracy" not in result
+    points = measure_roc(labels, probabilities, ["no", "yes"])
+    assert [(p.name, p.false_positive_rate, p.true_positive_rate) for p in points] == [
+        ("yes", 0, 0), ("yes", 0, 0.5), ("yes", 0.5, 0.5), ("yes", 0.5, 1), ("yes", 1, 1)
+    ]  # fmt: skip
+
+
+def test_the_area_under_the_points_is_the_score() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 4, 300)
+    probabilities = generator.dirichlet(np.ones(4), 300).astype(np.float32)
+    table = score_classes(labels, probabilities, ["a", "b", "c", "d"])
+    points = measure_roc(labels, probabilities, ["a", "b", "c", "d"])
+    for row in table:
+        curve = [
+            (point.false_positive_rate, point.true_positive_rate)
+            for point in points
+            if point.name == row.name
+        ]
+        area = np.trapezoid([y for _, y in curve], [x for x, _ in curve])
+        assert area == pytest.approx(row.roc_auc)
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (355, 359), (9_900, 10_000)])
@@ -90,5 +128,5 @@ def test_every_score_is_finite_at_the_extremes() -> None:
         np.eye(3, dtype=np.float32)[LABELS],
         np.eye(3, dtype=np.float32)[LABELS - 1],
     ):
-        result = score_predictions(LABELS, probabilities, top_k=2, calibration_bins=3)
+        result = score(LABELS, probabilities, 2, 3)
         assert np.isfinite(list(result.values())).all()

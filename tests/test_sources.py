@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import CATALOG, load_download
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from imgpipe.catalog import DigitsEntry, IdxEntry, load_entry
+from imgpipe.catalog import Entry, load_entry
 from imgpipe.download import fetch_file
 from imgpipe.errors import PipelineError
 from imgpipe.sources import Source, open_source
+from imgpipe.splits import SPLITS, UNASSIGNED
 
 WriteIdx = Callable[[Path, NDArray[np.uint8]], None]
-CATALOG = ROOT / "data" / "catalog.yaml"
 MNIST = load_entry("mnist", CATALOG)
 DIGITS = load_entry("digits", CATALOG)
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
@@ -36,13 +36,13 @@ def raw(tmp_path: Path, write_idx: WriteIdx) -> Path:
     return folder
 
 
-def open_small(raw: Path, entry: DigitsEntry | IdxEntry = MNIST) -> Source:
+def open_small(raw: Path, entry: Entry = MNIST) -> Source:
     scratch = raw.parent / "scratch"
     scratch.mkdir(exist_ok=True)
     return open_source(entry, raw, scratch)
 
 
-def error_of(raw: Path, entry: DigitsEntry | IdxEntry = MNIST) -> str:
+def error_of(raw: Path, entry: Entry = MNIST) -> str:
     with pytest.raises(PipelineError) as caught:
         open_small(raw, entry)
     message = str(caught.value)
@@ -51,16 +51,18 @@ def error_of(raw: Path, entry: DigitsEntry | IdxEntry = MNIST) -> str:
 
 
 def test_digits_are_scikit_learns(tmp_path: Path) -> None:
-    fetch_file(DIGITS.files[0], DIGITS.urls, tmp_path)
+    download = load_download("digits")
+    fetch_file(download.files[0], download.urls, tmp_path)
     source = open_source(DIGITS, tmp_path, tmp_path)
     expected = load_digits()
     assert (source.labels == expected.target).all()
-    images = np.stack([source.read(index) for index in range(len(source.labels))])
-    assert images.shape == (1797, 8, 8, 1)
+    images = np.stack([np.asarray(source.read(index)) for index in range(len(source.labels))])
+    assert images.shape == (1797, 8, 8)
     assert images.dtype == np.uint8
-    assert (images[..., 0] == np.rint(expected.images * 255 / 16)).all()
+    assert (images == np.rint(expected.images * 255 / 16)).all()
     assert source.identity(17) == "digits.csv.gz#17"
-    assert set(source.splits) == {""}
+    assert set(source.splits) == {UNASSIGNED}
+    assert source.classes == [str(digit) for digit in range(10)]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_damaged_digits(tmp_path: Path, content: bytes, expected: str) -> None:
 def test_idx_gives_images_labels_splits_and_identities(raw: Path) -> None:
     source = open_small(raw)
     assert source.labels.tolist() == [*range(10), *range(10), *range(10)]
-    assert source.splits.tolist() == ["train"] * 20 + ["test"] * 10
+    assert [SPLITS[code] for code in source.splits] == ["train"] * 20 + ["test"] * 10
     for index, prefix, number in (
         (0, "train", 0),
         (19, "train", 19),
@@ -90,8 +92,8 @@ def test_idx_gives_images_labels_splits_and_identities(raw: Path) -> None:
         (29, "t10k", 9),
     ):
         stored = gzip.decompress((raw / f"{prefix}-images-idx3-ubyte.gz").read_bytes())[16:]
-        expected = np.frombuffer(stored, np.uint8).reshape(-1, 28, 28, 1)[number]
-        assert (source.read(index) == expected).all()
+        expected = np.frombuffer(stored, np.uint8).reshape(-1, 28, 28)[number]
+        assert (np.asarray(source.read(index)) == expected).all()
         assert source.identity(index) == f"{prefix}-images-idx3-ubyte.gz#{number}"
 
 
@@ -100,7 +102,7 @@ def test_the_official_mnist(mirror: Path, tmp_path: Path) -> None:
     assert len(source.labels) == 70_000
     # The first training digit is the well-known five; its sum of pixels is a fact about the file.
     assert source.labels[0] == 5
-    assert source.read(0).sum() == 27_525
+    assert np.asarray(source.read(0)).sum() == 27_525
     assert source.labels[60_000] == 7
 
 
@@ -171,4 +173,6 @@ def test_labels_that_do_not_fit_the_classes(raw: Path, write_idx: WriteIdx) -> N
 def test_a_class_without_images(raw: Path, write_idx: WriteIdx) -> None:
     for name, count in ((TRAIN_LABELS, 20), ("t10k-labels-idx1-ubyte.gz", 10)):
         write_idx(raw / name, np.arange(count, dtype=np.uint8) % 9)
-    assert error_of(raw) == "class '9' has no images"
+    assert error_of(raw) == (
+        "class '9' has no images; add some, or remove the class from the catalog or its folder"
+    )

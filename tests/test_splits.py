@@ -7,17 +7,20 @@ from hypothesis import strategies as st
 
 from imgpipe.errors import PipelineError
 from imgpipe.params import Preprocess
-from imgpipe.splits import SPLITS, assign_splits, cap_per_class, shuffle_split
+from imgpipe.splits import SPLITS, UNASSIGNED, assign_splits, cap_per_class, shuffle_split
 
 SETTINGS = Preprocess(
     height_px=8,
     width_px=8,
     channels=1,
+    fit="stretch",
     interpolation="bilinear",
     normalization="rescale",
     validation_frac=0.1,
     test_frac=0.2,
     max_per_class=0,
+    max_bad_frac=0.0,
+    record_encoding="raw",
     shard_size_mib=1,
     seed=7,
 )
@@ -27,44 +30,52 @@ def change(**changes: Any) -> Preprocess:
     return SETTINGS.model_copy(update=changes)
 
 
-def names(*counts: tuple[str, int]) -> np.ndarray:
-    return np.concatenate([np.full(count, name, dtype="U10") for name, count in counts])
+TRAIN, VALIDATION, TEST = range(3)
+
+
+def codes(*counts: tuple[int, int]) -> np.ndarray:
+    return np.concatenate([np.full(count, code, dtype=np.int8) for code, count in counts])
+
+
+def test_the_codes_are_places_in_the_list_of_splits() -> None:
+    assert (SPLITS[TRAIN], SPLITS[VALIDATION], SPLITS[TEST]) == ("train", "validation", "test")
+    assert UNASSIGNED not in range(3)
 
 
 def test_without_official_splits_the_shares_hold_in_every_class() -> None:
     labels = np.array([0] * 100 + [1] * 50)
-    splits = assign_splits(labels, names(("", 150)), ["a", "b"], SETTINGS)
+    splits = assign_splits(labels, codes((UNASSIGNED, 150)), ["a", "b"], SETTINGS)
     for label, expected in ((0, (72, 8, 20)), (1, (36, 4, 10))):
         of_class = splits[labels == label]
-        assert tuple((of_class == split).sum() for split in SPLITS) == expected
+        assert tuple((of_class == split).sum() for split in range(3)) == expected
 
 
 def test_an_official_test_split_stays_as_it_is() -> None:
     labels = np.tile([0, 1], 60)
-    official = names(("train", 100), ("test", 20))
+    official = codes((TRAIN, 100), (TEST, 20))
     splits = assign_splits(labels, official, ["a", "b"], SETTINGS)
-    assert ((splits == "test") == (official == "test")).all()
-    assert (splits == "validation").sum() == 10
+    assert ((splits == TEST) == (official == TEST)).all()
+    assert (splits == VALIDATION).sum() == 10
 
 
 def test_a_missing_test_split_comes_from_the_official_training_split() -> None:
     labels = np.tile([0, 1], 60)
-    official = names(("train", 100), ("validation", 20))
+    official = codes((TRAIN, 100), (VALIDATION, 20))
     splits = assign_splits(labels, official, ["a", "b"], SETTINGS)
-    assert ((splits == "validation") == (official == "validation")).all()
-    assert (splits == "test").sum() == 20
+    assert ((splits == VALIDATION) == (official == VALIDATION)).all()
+    assert (splits == TEST).sum() == 20
 
 
 def test_another_class_leaves_the_first_ones_as_they_were() -> None:
     labels = np.array([0] * 40 + [1] * 40)
-    both = assign_splits(labels, names(("", 80)), ["a", "b"], SETTINGS)
-    alone = assign_splits(labels[:40], names(("", 40)), ["a"], SETTINGS)
+    both = assign_splits(labels, codes((UNASSIGNED, 80)), ["a", "b"], SETTINGS)
+    alone = assign_splits(labels[:40], codes((UNASSIGNED, 40)), ["a"], SETTINGS)
     assert (both[:40] == alone).all()
 
 
 def test_the_seed_decides() -> None:
     labels = np.zeros(100, dtype=np.int64)
-    official = names(("", 100))
+    official = codes((UNASSIGNED, 100))
     first, again, other = (
         assign_splits(labels, official, ["a"], change(seed=seed)) for seed in (1, 1, 2)
     )
@@ -75,15 +86,15 @@ def test_the_seed_decides() -> None:
 def test_too_few_images_say_what_to_do() -> None:
     labels = np.array([0] * 10 + [1] * 2)
     with pytest.raises(PipelineError) as caught:
-        assign_splits(labels, names(("", 12)), ["cat", "dog"], SETTINGS)
+        assign_splits(labels, codes((UNASSIGNED, 12)), ["cat", "dog"], SETTINGS)
     assert str(caught.value).startswith(
-        "class 'dog' has no image left for the train split: 2 found"
+        "class 'dog' has no image for the train split, of 2 that can be read; add images, or"
     )
 
 
 def test_three_images_are_enough() -> None:
-    splits = assign_splits(np.zeros(3, dtype=np.int64), names(("", 3)), ["a"], SETTINGS)
-    assert sorted(splits) == ["test", "train", "validation"]
+    splits = assign_splits(np.zeros(3, dtype=np.int64), codes((UNASSIGNED, 3)), ["a"], SETTINGS)
+    assert sorted(splits) == [TRAIN, VALIDATION, TEST]
 
 
 @settings(max_examples=50, deadline=None)
@@ -99,32 +110,34 @@ def test_every_image_is_in_exactly_one_split_and_every_class_in_every_split(
     labels = np.repeat(np.arange(len(counts)), counts)
     classes = [str(label) for label in range(len(counts))]
     chosen = change(validation_frac=validation_frac, test_frac=test_frac, seed=seed)
-    splits = assign_splits(labels, names(("", len(labels))), classes, chosen)
-    assert set(splits) == set(SPLITS)
+    splits = assign_splits(labels, codes((UNASSIGNED, len(labels))), classes, chosen)
+    assert set(splits) == {TRAIN, VALIDATION, TEST}
     for label, count in enumerate(counts):
         of_class = splits[labels == label]
-        test = (of_class == "test").sum()
+        test = (of_class == TEST).sum()
         assert abs(test - test_frac * count) <= 1
-        assert abs((of_class == "validation").sum() - validation_frac * (count - test)) <= 1
-        assert (of_class == "train").sum() >= 1
+        assert abs((of_class == VALIDATION).sum() - validation_frac * (count - test)) <= 1
+        assert (of_class == TRAIN).sum() >= 1
 
 
 def test_the_cap_holds_for_each_class_and_split() -> None:
     labels = np.tile([0, 1, 2], 40)
-    splits = names(("train", 90), ("test", 30))
+    splits = codes((TRAIN, 90), (TEST, 30))
     kept = cap_per_class(labels, splits, 5, seed=1)
     assert (np.diff(kept) > 0).all()
     for label in range(3):
-        for split in ("train", "test"):
+        for split in (TRAIN, TEST):
             assert ((labels[kept] == label) & (splits[kept] == split)).sum() == 5
 
 
 def test_no_cap_keeps_everything() -> None:
-    assert (cap_per_class(np.zeros(9, dtype=np.int64), names(("", 9)), 0, 1) == np.arange(9)).all()
+    assert (
+        cap_per_class(np.zeros(9, dtype=np.int64), codes((UNASSIGNED, 9)), 0, 1) == np.arange(9)
+    ).all()
 
 
 def test_a_smaller_cap_keeps_a_part_of_what_a_larger_one_keeps() -> None:
-    labels, splits = np.tile([0, 1], 50), names(("", 100))
+    labels, splits = np.tile([0, 1], 50), codes((UNASSIGNED, 100))
     small, large = (set(cap_per_class(labels, splits, cap, seed=3)) for cap in (5, 20))
     assert small < large
 

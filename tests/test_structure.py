@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from imgpipe.params import read_yaml
+from imgpipe.params import load_params, read_yaml
 
 SRC = ROOT / "src"
 STAGES = ("fetch", "preprocess", "augment", "train", "evaluate", "plot")
@@ -24,6 +24,7 @@ FLOORS = {
     "imgpipe.errors": 0,
     "imgpipe.files": 0,
     "imgpipe.params": 0,
+    "imgpipe.archives": 1,
     "imgpipe.augmentation": 1,
     "imgpipe.catalog": 1,
     "imgpipe.charts": 1,
@@ -31,12 +32,15 @@ FLOORS = {
     "imgpipe.images": 1,
     "imgpipe.normalization": 1,
     "imgpipe.parallel": 1,
+    "imgpipe.png": 1,
     "imgpipe.scores": 1,
     "imgpipe.sources": 1,
     "imgpipe.sources.digits": 1,
     "imgpipe.sources.idx": 1,
+    "imgpipe.sources.image_folder": 1,
     "imgpipe.splits": 1,
     "imgpipe.tfrecord": 1,
+    "imgpipe.conversion": 2,
     "imgpipe.records": 2,
     "imgpipe.nn": 3,
     "imgpipe.nn.architectures": 3,
@@ -54,8 +58,16 @@ NEIGHBOURS = {
     ("imgpipe.sources", "imgpipe.catalog"),
     ("imgpipe.sources", "imgpipe.sources.digits"),
     ("imgpipe.sources", "imgpipe.sources.idx"),
+    ("imgpipe.sources", "imgpipe.sources.image_folder"),
     ("imgpipe.sources.digits", "imgpipe.catalog"),
+    ("imgpipe.sources.digits", "imgpipe.splits"),
     ("imgpipe.sources.idx", "imgpipe.catalog"),
+    ("imgpipe.sources.idx", "imgpipe.splits"),
+    ("imgpipe.sources.image_folder", "imgpipe.archives"),
+    ("imgpipe.sources.image_folder", "imgpipe.catalog"),
+    ("imgpipe.sources.image_folder", "imgpipe.images"),
+    ("imgpipe.sources.image_folder", "imgpipe.splits"),
+    ("imgpipe.conversion", "imgpipe.records"),
     ("imgpipe.nn.training", "imgpipe.nn.dataset"),
 }
 # The library that a module's name belongs to, where the two differ.
@@ -206,7 +218,9 @@ def test_the_data_deps_of_a_stage_are_outputs_of_earlier_ones(stage: str) -> Non
         for item in stage_definition(earlier).get(kind, [])
     }
     data = {dep for dep in stage_definition(stage)["deps"] if not dep.startswith("src/")}
-    assert data <= outputs
+    own_images = {"data/local"} if stage == "fetch" else set()
+    assert data - own_images <= outputs
+    assert own_images <= data
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -288,6 +302,21 @@ def test_every_leaf_has_a_comment() -> None:
             assert re.search(r"  # \S", line), line
 
 
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_a_recipe_is_a_complete_params_file_with_its_story(recipe: Path) -> None:
+    load_params(recipe)
+    assert list(leaves(read_yaml(recipe))) == PARAMETERS
+    for line in recipe.read_text().splitlines():
+        if re.match(r" *[a-z_0-9]+: \S", line):
+            assert re.search(r"  # \S", line), line
+    header = recipe.read_text().split("\ndataset:")[0]
+    assert f"make recipe NAME={recipe.stem}" in header
+    for part in ("#   command   ", "#   time      ", "#   accuracy  "):
+        assert part in header
+    dataset = load_params(recipe).dataset
+    assert dataset in read_yaml(ROOT / "data" / "catalog.yaml")
+
+
 def test_the_lock_holds_every_pin_with_hashes_and_no_address() -> None:
     lock = (ROOT / "requirements.txt").read_text()
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
@@ -339,7 +368,7 @@ def test_the_files_and_links_that_readme_names_exist() -> None:
     code = {
         path
         for line in readme_code()
-        for path in re.findall(r"\b(?:src|data|metrics|tests|models)/[\w/.-]+\w", line)
+        for path in re.findall(r"\b(?:src|data|metrics|tests|models|recipes)/[\w/.-]+\w", line)
     }
     made = {
         line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if "/" in line

@@ -257,6 +257,40 @@ def draw_class_scores(table: pd.DataFrame) -> Figure:
 
 
 @_styled
+def draw_roc(points: pd.DataFrame, areas: Mapping[str, float]) -> Figure:
+    """Draw the receiver operating characteristic of each class, best known by its area.
+
+    Args:
+        points: columns class, false_positive_rate, true_positive_rate.
+        areas: the area under the curve of each class.
+    """
+    curves = list(points.groupby("class", sort=False))
+    shown = curves[:_MOST_ROWS]
+    title = "Receiver operating characteristic, test split"
+    if len(shown) < len(curves):
+        title += f" (the first {len(shown)} of {len(curves)} classes)"
+    figure = _figure(8.5, 6, title)
+    axes = figure.subplots()
+    colours = mpl.colormaps["tab20"](range(20)) if len(shown) > 1 else [TRAIN_COLOUR]
+    for colour, (name, curve) in zip(colours, shown, strict=False):
+        axes.plot(
+            curve["false_positive_rate"], curve["true_positive_rate"], color=colour,
+            label=f"{name} ({areas[str(name)]:.4f})",
+        )  # fmt: skip
+    axes.plot([0, 1], [0, 1], "--", color=GUIDE_COLOUR, label="chance (0.5)")
+    axes.set(
+        xlabel="false positive rate: share of the others taken for the class",
+        ylabel="true positive rate: share of the class found",
+        xlim=(-0.01, 1.01),
+        ylim=(-0.01, 1.01),
+        aspect="equal",
+    )
+    axes.grid(visible=True)
+    axes.legend(title="class (area)", loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+@_styled
 def draw_mistakes(
     images: Sequence[NDArray[np.uint8]], captions: Sequence[str], mistakes: int, total: int
 ) -> Figure:

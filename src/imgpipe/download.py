@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from imgpipe.catalog import RawFile
+from imgpipe.catalog import CATALOG_FILE, UNPUBLISHED, RawFile
 from imgpipe.errors import PipelineError
 from imgpipe.files import replace_file
 
@@ -32,33 +32,46 @@ def find_addresses(dataset: str, urls: Iterable[str]) -> list[str]:
     copy of it (`dvc exp run --temp`): DVC names the original in `DVC_ROOT`.
     """
     mirror = os.environ.get("DATASET_MIRROR")
-    if not mirror:
-        return list(urls)
-    if "://" not in mirror:
-        mirror = (Path(os.environ.get("DVC_ROOT", ".")) / mirror).as_posix()
-    return [f"{mirror.rstrip('/')}/{dataset}", *urls]
+    addresses = [f"{mirror.rstrip('/')}/{dataset}"] if mirror else []
+    top = Path(os.environ.get("DVC_ROOT", "."))
+    return [
+        address if "://" in address else (top / address).as_posix()
+        for address in (*addresses, *urls)
+    ]
 
 
-def fetch_file(file: RawFile, addresses: Iterable[str], folder: Path) -> None:
+def fetch_file(
+    file: RawFile, addresses: Iterable[str], folder: Path, *, allow_unpinned: bool = False
+) -> str:
     """Bring `file` into `folder` from the first address that has it with the right size and hash.
 
     A network failure is tried `ATTEMPTS` times with growing pauses; a wrong hash or a missing file
     moves on to the next address at once. Nothing is left under the file's name unless it is right.
 
+    Returns:
+        its SHA-256.
+
     Raises:
-        PipelineError: no address had it; the line says what each of them answered.
+        PipelineError: no address had it; the line says what each of them answered. Or it came, but
+            the catalog knows no hash and `allow_unpinned` is false; the line says the hash.
     """
     answers = []
     for address in addresses:
         url = f"{address.rstrip('/')}/{file.name}"
         try:
             with replace_file(folder / file.name) as partial:
-                _copy_with_retries(url, file, partial)
-            return
+                sha256 = _copy_with_retries(url, file, partial)
+                if file.sha256 == UNPUBLISHED and not allow_unpinned:
+                    raise PipelineError(
+                        f"{file.name}: nobody has published its SHA-256; that of {url} is {sha256}:"
+                        f" write it into {CATALOG_FILE.as_posix()} if you trust the file, or set"
+                        " allow_unpinned: true in params.yaml"
+                    )
+            return sha256
         except (OSError, http.client.HTTPException, _WrongContentError) as error:
             answers.append(f"{url}: {_reason(error)}")
     raise PipelineError(
-        f"could not fetch {file.name}: {'; '.join(answers)}. "
+        f"could not fetch {file.name}: {'; '.join(answers) or 'the catalog has no address'}. "
         f"Set DATASET_MIRROR to a folder that holds <dataset>/{file.name}"
     )
 
@@ -71,16 +84,16 @@ class _ShortContentError(OSError):
     """Fewer bytes came than the catalog says: often a broken connection, so worth a retry."""
 
 
-def _copy_with_retries(url: str, file: RawFile, destination: Path) -> None:
-    for attempt in range(1, ATTEMPTS + 1):
+def _copy_with_retries(url: str, file: RawFile, destination: Path) -> str:
+    attempt = 1
+    while True:
         try:
-            _copy_checked(url, file, destination)
+            return _copy_checked(url, file, destination)
         except (OSError, http.client.HTTPException) as error:
             if attempt == ATTEMPTS or not _may_pass(url, error):
                 raise
             time.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
-        else:
-            return
+            attempt += 1
 
 
 def _may_pass(url: str, error: Exception) -> bool:
@@ -92,7 +105,7 @@ def _may_pass(url: str, error: Exception) -> bool:
     return True
 
 
-def _copy_checked(url: str, file: RawFile, destination: Path) -> None:
+def _copy_checked(url: str, file: RawFile, destination: Path) -> str:
     digest, received_bytes = hashlib.sha256(), 0
     with (
         _open(url) as source,
@@ -110,8 +123,9 @@ def _copy_checked(url: str, file: RawFile, destination: Path) -> None:
             bar.update(len(chunk))
     if received_bytes < file.bytes:
         raise _ShortContentError(f"expected {file.bytes} bytes, found {received_bytes}")
-    if digest.hexdigest() != file.sha256:
+    if file.sha256 not in (digest.hexdigest(), UNPUBLISHED):
         raise _WrongContentError(f"expected SHA-256 {file.sha256}, found {digest.hexdigest()}")
+    return digest.hexdigest()
 
 
 def _open(url: str) -> BinaryIO:

@@ -13,6 +13,13 @@ class PipelineError(Exception):
     """
 
 
+class UnreadableImageError(Exception):
+    """One image of a dataset cannot be read; the message is the reason.
+
+    It does not stop a stage: the image is skipped, counted, and listed with its reason.
+    """
+
+
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; print a `PipelineError` as one line and exit with status 1.
 

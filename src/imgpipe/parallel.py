@@ -32,11 +32,15 @@ def count_workers() -> int:
 
 
 def map_shards(
-    function: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], *, label: str
+    function: Callable[[TaskT], ResultT],
+    tasks: Sequence[TaskT],
+    *,
+    label: str,
+    in_process_up_to: int = 1,
 ) -> list[ResultT]:
     """Return `[function(task) for task in tasks]`, computed by up to `count_workers()` processes.
 
-    A single task is done in this process.
+    Up to `in_process_up_to` tasks are done in this process: starting others takes about a second.
 
     `function` and the tasks must be picklable; `function` is sent once to each process, so what all
     tasks share belongs into it (`functools.partial`). A progress bar shows on a terminal.
@@ -44,7 +48,7 @@ def map_shards(
     Raises:
         PipelineError: raised by `function`; a worker process died; IMGPIPE_WORKERS is no number.
     """
-    workers = min(count_workers(), len(tasks))
+    workers = 1 if len(tasks) <= in_process_up_to else min(count_workers(), len(tasks))
     bar = tqdm(total=len(tasks), desc=label, unit="shard", leave=False, disable=None)
     results = []
     with bar:

@@ -29,11 +29,14 @@ class Preprocess(Section):
     height_px: Annotated[int, Field(ge=1, le=4096)]
     width_px: Annotated[int, Field(ge=1, le=4096)]
     channels: Literal[1, 3]
+    fit: Literal["stretch", "crop", "pad"]
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
     normalization: Literal["rescale", "standardize"]
     validation_frac: Annotated[float, Field(gt=0, lt=1)]
     test_frac: Annotated[float, Field(gt=0, lt=1)]
     max_per_class: CountOrZero
+    max_bad_frac: Fraction
+    record_encoding: Literal["raw", "png"]
     shard_size_mib: Count
     seed: Seed
 
@@ -76,6 +79,7 @@ class Train(Section):
     learning_rate: Annotated[float, Field(gt=0)]
     learning_rate_schedule: Literal["constant", "cosine", "exponential"]
     learning_rate_final_frac: Annotated[float, Field(gt=0, le=1)]
+    label_encoding: Literal["sparse", "one_hot"]
     label_smoothing: Fraction
     early_stopping_patience_epochs: CountOrZero
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
@@ -133,6 +137,7 @@ class Params(Section):
     """The whole of `params.yaml`; comments there say what each value means."""
 
     dataset: str
+    allow_unpinned: bool
     threads: Count
     preprocess: Preprocess
     augment: Augment
@@ -236,6 +241,8 @@ def _keys_of(model: Any, location: tuple[str | int, ...]) -> list[str]:
     """Return the keys of the section that a location like ("files", 0) leads to."""
     for part in location:
         model = model.model_fields[part].annotation if isinstance(part, str) else get_args(model)[0]
+        if type(None) in get_args(model):  # a section that may be left out
+            model = get_args(model)[0]
     return list(model.model_fields)
 
 

@@ -7,10 +7,12 @@ A folder of records holds `info.json` (`RecordsInfo`) and, for each split, shard
 """
 
 import math
+import struct
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +23,17 @@ from imgpipe.errors import PipelineError
 from imgpipe.files import read_json, write_json
 from imgpipe.normalization import Normalization
 from imgpipe.params import Section, check
+from imgpipe.png import decode_png, encode_png
 
 # What one record holds; said in info.json for readers that do not have this code.
 FIELDS = {
     "identity": "bytes: UTF-8 text that leads back to the file the image came from",
-    "image": "bytes: uint8 pixels, rows from the top, columns from the left, channels last",
+    "image": "bytes: uint8 pixels, rows from the top, columns from the left, channels last;"
+    " or a PNG file of them, where record_encoding is png",
     "label": "int64: index into classes",
 }
+
+RecordEncoding = Literal["raw", "png"]
 
 InfoT = TypeVar("InfoT", bound=Section)
 
@@ -58,6 +64,7 @@ class RecordsInfo(Section):
     classes: list[str]
     image_shape: Annotated[list[int], Field(min_length=3, max_length=3)]
     normalization: Normalization
+    record_encoding: RecordEncoding
     record_fields: dict[str, str]
     splits: dict[str, SplitInfo]
 
@@ -110,25 +117,34 @@ def copy_folder(copy: int) -> str:
 
 
 def count_shards(examples: int, image_shape: Sequence[int], shard_size_mib: int) -> int:
-    """Return into how many shards of at most about `shard_size_mib` the examples go."""
+    """Return into how many shards of at most about `shard_size_mib` the examples go.
+
+    Counted as if their images were not compressed.
+    """
     record_bytes = math.prod(image_shape) + _FRAMING_BYTES
     return max(1, math.ceil(examples * record_bytes / (shard_size_mib << 20)))
 
 
-def write_shard(path: Path, examples: Iterable[tuple[NDArray[np.uint8], int, str]]) -> None:
+def write_shard(
+    path: Path,
+    examples: Iterable[tuple[NDArray[np.uint8], int, str]],
+    encoding: RecordEncoding,
+) -> None:
     """Write (image, label, identity) triples as one shard, in their order."""
     with path.open("wb") as stream:
         for image, label, identity in examples:
             features: dict[str, bytes | int] = {
-                "image": image.tobytes(),
+                "image": encode_png(image) if encoding == "png" else image.tobytes(),
                 "label": label,
                 "identity": identity.encode(),
             }
             tfrecord.write_record(stream, tfrecord.encode_example(features))
 
 
-def read_shard(path: Path, image_shape: Sequence[int]) -> Iterator[Examples]:
+def read_shard(path: Path, info: RecordsInfo) -> Iterator[Examples]:
     """Read a shard in batches of at most 512 records, in their order.
+
+    `info` describes the records that the shard belongs to, or of which it holds augmented copies.
 
     Raises:
         PipelineError: the file is damaged, or a record is not as `FIELDS` says.
@@ -136,11 +152,11 @@ def read_shard(path: Path, image_shape: Sequence[int]) -> Iterator[Examples]:
     batch: list[tuple[NDArray[np.uint8], int, str]] = []
     for number, payload in enumerate(tfrecord.read_records(path)):
         try:
-            batch.append(_decode(payload, image_shape))
-        except (KeyError, ValueError, IndexError) as error:
+            batch.append(_decode(payload, info))
+        except (KeyError, ValueError, IndexError, struct.error, zlib.error) as error:
             raise PipelineError(
                 f"{path.as_posix()}: record {number}: expected {', '.join(FIELDS)} with an image"
-                f" of {tuple(image_shape)}; {type(error).__name__}: {error}"
+                f" of {tuple(info.image_shape)}; {type(error).__name__}: {error}"
             ) from None
         if len(batch) == _EXAMPLES_AT_ONCE:
             yield _stack(batch)
@@ -149,12 +165,15 @@ def read_shard(path: Path, image_shape: Sequence[int]) -> Iterator[Examples]:
         yield _stack(batch)
 
 
-def _decode(payload: bytes, image_shape: Sequence[int]) -> tuple[NDArray[np.uint8], int, str]:
+def _decode(payload: bytes, info: RecordsInfo) -> tuple[NDArray[np.uint8], int, str]:
     example = tfrecord.decode_example(payload)
     image, label, identity = example["image"], example["label"], example["identity"]
     if not (isinstance(image, bytes) and isinstance(label, int) and isinstance(identity, bytes)):
         raise ValueError("a field has the wrong type")
-    return np.frombuffer(image, dtype=np.uint8).reshape(image_shape), label, identity.decode()
+    pixels = (
+        decode_png(image) if info.record_encoding == "png" else np.frombuffer(image, dtype=np.uint8)
+    )
+    return pixels.reshape(info.image_shape), label, identity.decode()
 
 
 def _stack(batch: list[tuple[NDArray[np.uint8], int, str]]) -> Examples:
@@ -165,4 +184,4 @@ def _stack(batch: list[tuple[NDArray[np.uint8], int, str]]) -> Examples:
 def read_split(folder: Path, info: RecordsInfo, split: str) -> Iterator[Examples]:
     """Read all records of one split, in the order of the shards."""
     for shard in info.splits[split].shards:
-        yield from read_shard(folder / shard.file, info.image_shape)
+        yield from read_shard(folder / shard.file, info)

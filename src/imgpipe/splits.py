@@ -1,6 +1,6 @@
 """Which image belongs to training, validation or test."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +9,14 @@ from imgpipe.errors import PipelineError
 from imgpipe.params import Preprocess
 
 SPLITS = ("train", "validation", "test")
+UNASSIGNED = -1  # where the dataset leaves the choice of the split
+_TRAIN = SPLITS.index("train")
 
 _CHOICE_STREAM, _ORDER_STREAM = 1, 2  # keep the random numbers of the two apart
 
 
 def cap_per_class(
-    labels: NDArray[np.int64], splits: NDArray[np.str_], max_per_class: int, seed: int
+    labels: NDArray[np.int64], splits: NDArray[np.int8], max_per_class: int, seed: int
 ) -> NDArray[np.int64]:
     """Choose at most `max_per_class` images of each class in each official split (0: all of them).
 
@@ -34,10 +36,10 @@ def cap_per_class(
 
 def assign_splits(
     labels: NDArray[np.int64],
-    official: NDArray[np.str_],
+    official: NDArray[np.int8],
     classes: Sequence[str],
     settings: Preprocess,
-) -> NDArray[np.str_]:
+) -> NDArray[np.int8]:
     """Give each image a split: stratified by class, seeded, disjoint.
 
     Official test and validation splits are kept. Where there is no official test split, `test_frac`
@@ -47,30 +49,60 @@ def assign_splits(
 
     Args:
         labels: (N,) indices into `classes`.
-        official: (N,) a split's name, or "" where the dataset leaves the choice.
+        official: (N,) indices into `SPLITS`, or `UNASSIGNED`.
+
+    Returns:
+        (N,) indices into `SPLITS`.
 
     Raises:
         PipelineError: a class has too few images to be in every split.
     """
     splits = official.copy()
-    fractions = (("test", settings.test_frac), ("validation", settings.validation_frac))
-    for label, name in enumerate(classes):
-        for split, frac in fractions:
-            if (official == split).any():
-                continue
-            free = (splits == "") | (splits == "train")
+    missing = [
+        (SPLITS.index(split), frac)
+        for split, frac in (("test", settings.test_frac), ("validation", settings.validation_frac))
+        if not (official == SPLITS.index(split)).any()
+    ]
+    for label in range(len(classes)):
+        for split, frac in missing:
+            free = (splits == UNASSIGNED) | (splits == _TRAIN)
             candidates = np.flatnonzero((labels == label) & free)
             count = max(1, round(frac * len(candidates)))
             splits[_shuffled(candidates, settings.seed, label)[:count]] = split
-        splits[(labels == label) & (splits == "")] = "train"
-        for split in SPLITS:
-            if not ((labels == label) & (splits == split)).any():
-                found = int((labels == label).sum())
-                raise PipelineError(
-                    f"class {name!r} has no image left for the {split} split: {found} found;"
-                    " add images, or change validation_frac, test_frac or max_per_class"
+        splits[(labels == label) & (splits == UNASSIGNED)] = _TRAIN
+    check_splits(
+        {
+            split: dict(
+                zip(
+                    classes,
+                    np.bincount(labels[splits == code], minlength=len(classes)).tolist(),
+                    strict=True,
                 )
+            )
+            for code, split in enumerate(SPLITS)
+        }
+    )
     return splits
+
+
+def check_splits(images: Mapping[str, Mapping[str, int]]) -> None:
+    """Check that every class has an image in every split.
+
+    Args:
+        images: how many there are, by split and class.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    for split, per_class in images.items():
+        for name, count in per_class.items():
+            if count == 0:
+                found = sum(per_class_there[name] for per_class_there in images.values())
+                raise PipelineError(
+                    f"class {name!r} has no image for the {split} split, of {found} that can be"
+                    " read; add images, or change preprocess.validation_frac, test_frac or"
+                    " max_per_class"
+                )
 
 
 def shuffle_split(indices: NDArray[np.int64], split: str, seed: int) -> NDArray[np.int64]:

@@ -2,7 +2,8 @@
 
 Every network takes images as they stand in the records, (N, H, W, C) uint8 in [0, 255]; its first
 layer applies the normalisation that `preprocess` has fitted, so that training, evaluation,
-prediction and whoever loads the model file do the same. It returns probabilities (N, K) float32.
+prediction and whoever loads the model file do the same. It returns probabilities float32: (N, K)
+from a softmax, or, where K = 2, those of the second class alone, (N, 1) from a sigmoid.
 """
 
 from collections.abc import Sequence
@@ -48,9 +49,10 @@ def build_model(
             f"{PARAMS_FILE}: architectures.{name}: does not fit images of"
             f" {height_px} x {width_px}: {str(error).splitlines()[0]}"
         ) from None
-    x = layers.Dense(classes, name="logits")(x)
+    x = layers.Dense(1 if classes == 2 else classes, name="logits")(x)
+    closing = "sigmoid" if classes == 2 else "softmax"
     # In float32 whatever the precision of the layers before it.
-    x = layers.Activation("softmax", dtype="float32", name="probabilities")(x)
+    x = layers.Activation(closing, dtype="float32", name="probabilities")(x)
     return keras.Model(images, x, name=name)
 
 

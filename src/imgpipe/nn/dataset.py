@@ -15,7 +15,7 @@ _BATCH_RECORDS = 1024
 
 def load_split(folder: Path, info: RecordsInfo, split: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Load one split: images (N, H, W, C) uint8 and labels (N,) int64, in the records' order."""
-    return _load_shards(folder, info.splits[split].shards, info.image_shape)
+    return _load_shards(folder, info.splits[split].shards, info)
 
 
 def load_variants(
@@ -28,14 +28,14 @@ def load_variants(
     """
     original, labels = load_split(records, info, "train")
     copies = [
-        _load_shards(augmented / copy_folder(copy), augmented_info.shards, info.image_shape)[0]
+        _load_shards(augmented / copy_folder(copy), augmented_info.shards, info)[0]
         for copy in range(1, augmented_info.copies + 1)
     ]
     return tf.stack([original, *copies]), labels
 
 
 def _load_shards(
-    folder: Path, shards: Sequence[Shard], image_shape: Sequence[int]
+    folder: Path, shards: Sequence[Shard], info: RecordsInfo
 ) -> tuple[tf.Tensor, tf.Tensor]:
     fields = {
         "image": tf.io.FixedLenFeature([], tf.string),
@@ -44,8 +44,11 @@ def _load_shards(
 
     def parse(payloads: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         parsed = tf.io.parse_example(payloads, fields)
-        pixels = tf.io.decode_raw(parsed["image"], tf.uint8)
-        return tf.reshape(pixels, [-1, *image_shape]), parsed["label"]
+        if info.record_encoding == "png":
+            images = tf.map_fn(tf.io.decode_png, parsed["image"], fn_output_signature=tf.uint8)
+        else:
+            images = tf.io.decode_raw(parsed["image"], tf.uint8)
+        return tf.reshape(images, [-1, *info.image_shape]), parsed["label"]
 
     parts = []
     for shard in shards:
@@ -76,7 +79,7 @@ def training_batches(
 
     Args:
         images: (V, N, H, W, C) uint8.
-        labels: (N,) int64.
+        labels: (N, ...), in the form that the loss takes.
     """
     variants, examples = images.shape[:2]
     flat = tf.reshape(images, [variants * examples, *images.shape[2:]])

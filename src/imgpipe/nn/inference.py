@@ -14,6 +14,8 @@ def predict_probabilities(
     """Return class probabilities, (N, K) float32, for images (N, H, W, C) uint8, in their order."""
     batches = tf.data.Dataset.from_tensor_slices(images).batch(BATCH)
     probabilities: NDArray[np.float32] = model.predict(batches, verbose=0)
+    if probabilities.shape[1] == 1:  # of the second of two classes
+        probabilities = np.concatenate([1 - probabilities, probabilities], axis=1)
     return probabilities
 
 
@@ -62,12 +64,15 @@ def activation_maps(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np
     mapped = [layer for layer in model.layers if _is_rectified_map(layer)]
     # With no maps, the normalised image itself is what gradients are taken by.
     watched_layer = mapped[-1] if mapped else model.layers[1]
-    logits = model.layers[-1].input  # what the closing softmax is given
+    logits = model.layers[-1].input  # what the closing softmax or sigmoid is given
     watched = keras.Model(model.input, watched_layer.output)(images, training=False)
     rest = keras.Model(watched_layer.output, logits)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(watched)
-        strongest = tf.reduce_sum(tf.reduce_max(rest(watched, training=False), axis=1))
+        evidence = rest(watched, training=False)
+        if evidence.shape[1] == 1:  # for the second of two classes; its negative for the first
+            evidence = tf.abs(evidence)
+        strongest = tf.reduce_sum(tf.reduce_max(evidence, axis=1))
     gradient = tape.gradient(strongest, watched)
     if mapped:
         maps = tf.nn.relu(tf.reduce_sum(gradient * watched, axis=3))

@@ -34,16 +34,29 @@ EPOCH_COLUMNS = [field.name for field in fields(Epoch)]
 
 
 def compile_model(model: keras.Model, settings: Train, *, examples: int) -> None:
-    """Give the model its optimiser, learning-rate schedule and loss."""
+    """Give the model its optimiser, learning-rate schedule and loss.
+
+    The loss is binary cross-entropy for the sigmoid of two classes, else the cross-entropy of the
+    labels as `encode_labels` gives them.
+    """
     steps_per_epoch = count_steps(examples, settings.batch_size)
     rate = _learning_rate(settings, settings.epochs * steps_per_epoch)
+    losses, metrics = keras.losses, keras.metrics
+    loss: keras.losses.Loss
+    if model.output_shape[-1] == 1:
+        loss = losses.BinaryCrossentropy(label_smoothing=settings.label_smoothing)
+        scores = [metrics.BinaryCrossentropy, metrics.BinaryAccuracy]
+    elif _one_hot(settings):
+        loss = losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
+        scores = [metrics.CategoricalCrossentropy, metrics.CategoricalAccuracy]
+    else:
+        loss = losses.SparseCategoricalCrossentropy()
+        scores = [metrics.SparseCategoricalCrossentropy, metrics.SparseCategoricalAccuracy]
+    cross_entropy, accuracy = scores
     model.compile(
         optimizer=_optimizer(settings.optimizer, rate),
-        loss=_loss(settings.label_smoothing, model.output_shape[-1]),
-        metrics=[
-            keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy"),
-            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-        ],
+        loss=loss,
+        metrics=[cross_entropy(name="cross_entropy"), accuracy(name="accuracy")],
         steps_per_execution=min(STEPS_PER_EXECUTION, steps_per_epoch),
         jit_compile=False,  # XLA more than doubles the time of an epoch on a processor
     )
@@ -71,7 +84,11 @@ def train_model(
     Raises:
         FloatingPointError: the training loss is no longer a number.
     """
-    validation_batches = ordered_batches(*validation, EVALUATION_BATCH)
+    labels = encode_labels(model, labels, settings)
+    validation_images, validation_labels = validation
+    validation_batches = ordered_batches(
+        validation_images, encode_labels(model, validation_labels, settings), EVALUATION_BATCH
+    )
     history: list[Epoch] = []
     best_weights: list[np.ndarray] = []
     best = 0  # position in history
@@ -101,6 +118,22 @@ def train_model(
             break
     model.set_weights(best_weights)
     return history
+
+
+def encode_labels(model: keras.Model, labels: tf.Tensor, settings: Train) -> tf.Tensor:
+    """Return labels (N,) int64 in the form that the model's loss takes.
+
+    For two classes (N, 1) float32; else, by `train.label_encoding`, as they are or as one-hot
+    vectors (N, K) float32. Smoothed labels can only be expressed as vectors.
+    """
+    classes = model.output_shape[-1]
+    if classes == 1:
+        return tf.cast(labels[:, None], tf.float32)
+    return tf.one_hot(labels, classes) if _one_hot(settings) else labels
+
+
+def _one_hot(settings: Train) -> bool:
+    return settings.label_encoding == "one_hot" or settings.label_smoothing > 0
 
 
 def best_epoch(history: list[Epoch]) -> Epoch:
@@ -133,18 +166,3 @@ def _optimizer(
             return keras.optimizers.RMSprop(rate)
         case _:
             return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
-
-
-def _loss(
-    label_smoothing: float, classes: int
-) -> str | Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    if label_smoothing == 0:
-        return "sparse_categorical_crossentropy"
-
-    def smoothed_crossentropy(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-        targets = tf.one_hot(tf.cast(tf.reshape(labels, [-1]), tf.int32), classes)
-        return keras.losses.categorical_crossentropy(
-            targets, probabilities, label_smoothing=label_smoothing
-        )
-
-    return smoothed_crossentropy

@@ -5,29 +5,36 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from imgpipe.catalog import DigitsEntry, Entry, IdxEntry
 from imgpipe.errors import PipelineError
 from imgpipe.sources.digits import Digits
 from imgpipe.sources.idx import Idx
+from imgpipe.sources.image_folder import ImageFolder
 
 
 class Source(Protocol):
     """The images of a raw dataset, numbered 0 to N - 1. Can be sent to another process."""
 
+    classes: list[str]
     labels: NDArray[np.int64]
-    """(N,) indices into the entry's classes."""
-    splits: NDArray[np.str_]
-    """(N,) the official split of each image, "" where the dataset leaves the choice."""
+    """(N,) indices into `classes`."""
+    splits: NDArray[np.int8]
+    """(N,) official splits, indices into `splits.SPLITS`, or `splits.UNASSIGNED`."""
 
     def identity(self, index: int) -> str:
         """Return the text that leads back to the file and the place in it, e.g. `file.gz#17`."""
 
-    def read(self, index: int) -> NDArray[np.uint8]:
-        """Return one image, (H, W, C) uint8 in [0, 255], at its own size."""
+    def read(self, index: int) -> Image.Image:
+        """Return one picture; a compressed one is decoded when it is used (`images.conform`).
+
+        Raises:
+            UnreadableImageError: the file is no image, or is damaged.
+        """
 
 
-def open_source(entry: DigitsEntry | IdxEntry, raw: Path, scratch: Path) -> Source:
+def open_source(entry: Entry, raw: Path, scratch: Path) -> Source:
     """Open the fetched files of a dataset.
 
     `scratch` is a folder for unpacked copies; it must last as long as the source is read.
@@ -35,19 +42,27 @@ def open_source(entry: DigitsEntry | IdxEntry, raw: Path, scratch: Path) -> Sour
     Raises:
         PipelineError: a file is damaged, or its labels do not fit the entry's classes.
     """
-    source: Source = (
-        Digits(entry, raw) if isinstance(entry, DigitsEntry) else Idx(entry, raw, scratch)
-    )
-    _check_labels(source, entry)
+    source: Source
+    match entry:
+        case DigitsEntry():
+            source = Digits(entry, raw)
+        case IdxEntry():
+            source = Idx(entry, raw, scratch)
+        case _:
+            source = ImageFolder(entry, raw, scratch)
+    _check_labels(source)
     return source
 
 
-def _check_labels(source: Source, entry: Entry) -> None:
-    count = np.bincount(source.labels, minlength=len(entry.classes))
-    if len(count) > len(entry.classes):
+def _check_labels(source: Source) -> None:
+    count = np.bincount(source.labels, minlength=len(source.classes))
+    if len(count) > len(source.classes):
         raise PipelineError(
             f"label {len(count) - 1} found in {source.identity(int(source.labels.argmax()))};"
-            f" the catalog names {len(entry.classes)} classes"
+            f" the catalog names {len(source.classes)} classes"
         )
     if not count.all():
-        raise PipelineError(f"class {entry.classes[int(count.argmin())]!r} has no images")
+        raise PipelineError(
+            f"class {source.classes[int(count.argmin())]!r} has no images;"
+            " add some, or remove the class from the catalog or its folder"
+        )

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from imgpipe.catalog import DigitsEntry
 from imgpipe.errors import PipelineError
+from imgpipe.splits import UNASSIGNED
 
 LARGEST_VALUE = 16  # of a pixel: the count of set bits in a block of 4 x 4
 
@@ -26,20 +28,20 @@ class Digits:
             raise PipelineError(
                 f"{path.as_posix()}: not a gzipped table of digits: {error}"
             ) from None
-        height_px, width_px, channels = entry.image_shape
-        if table.shape[1] != height_px * width_px * channels + 1:
+        height_px, width_px, _ = entry.format.image_shape
+        if table.shape[1] != height_px * width_px + 1:
             raise PipelineError(
-                f"{path.as_posix()}: expected {height_px * width_px * channels} pixels and a label"
+                f"{path.as_posix()}: expected {height_px * width_px} pixels and a label"
                 f" in a line; found {table.shape[1]} values"
             )
         pixels = np.rint(table[:, :-1] * (255 / LARGEST_VALUE)).astype(np.uint8)
-        self._images: NDArray[np.uint8] = pixels.reshape(-1, height_px, width_px, channels)
+        self._images: NDArray[np.uint8] = pixels.reshape(-1, height_px, width_px)
+        self.classes = entry.format.classes
         self.labels: NDArray[np.int64] = table[:, -1]
-        self.splits: NDArray[np.str_] = np.full(len(table), "", dtype="U10")
+        self.splits: NDArray[np.int8] = np.full(len(table), UNASSIGNED, dtype=np.int8)
 
     def identity(self, index: int) -> str:
         return f"{self._file_name}#{index}"
 
-    def read(self, index: int) -> NDArray[np.uint8]:
-        image: NDArray[np.uint8] = self._images[index]
-        return image
+    def read(self, index: int) -> Image.Image:
+        return Image.fromarray(self._images[index])

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from imgpipe.catalog import IdxEntry
 from imgpipe.errors import PipelineError
+from imgpipe.splits import SPLITS
 
 UNSIGNED_BYTE = 0x08
 
@@ -24,10 +26,13 @@ class Idx:
     """A `Source`; images are read through a memory map, so memory stays flat."""
 
     def __init__(self, entry: IdxEntry, raw: Path, scratch: Path) -> None:
-        shape = tuple(entry.image_shape)
+        shape = tuple(entry.format.image_shape)
         self._parts: list[tuple[str, Path, int, int]] = []  # file name, values, offset, first index
         labels, splits, first = [], [], 0
-        for split, names in (("train", entry.splits.train), ("test", entry.splits.test)):
+        for split, names in (
+            ("train", entry.format.splits.train),
+            ("test", entry.format.splits.test),
+        ):
             path, offset, dimensions = _unpack(raw / names.images, scratch)
             found = (*dimensions[1:], 1) if len(dimensions) == 3 else dimensions[1:]
             if found != shape:
@@ -43,22 +48,25 @@ class Idx:
                 )
             self._parts.append((names.images, path, offset, first))
             labels.append(split_labels)
-            splits.append(np.full(len(split_labels), split, dtype="U10"))
+            splits.append(np.full(len(split_labels), SPLITS.index(split), dtype=np.int8))
             first += len(split_labels)
         self._shape = shape
+        self.classes = entry.format.classes
         self.labels: NDArray[np.int64] = np.concatenate(labels)
-        self.splits: NDArray[np.str_] = np.concatenate(splits)
+        self.splits: NDArray[np.int8] = np.concatenate(splits)
 
     def identity(self, index: int) -> str:
         name, _, _, first = self._part(index)
         return f"{name}#{index - first}"
 
-    def read(self, index: int) -> NDArray[np.uint8]:
+    def read(self, index: int) -> Image.Image:
         _, path, offset, first = self._part(index)
         size_bytes = math.prod(self._shape)
         with path.open("rb") as stream:
             stream.seek(offset + (index - first) * size_bytes)
-            return np.frombuffer(stream.read(size_bytes), dtype=np.uint8).reshape(self._shape)
+            values = np.frombuffer(stream.read(size_bytes), dtype=np.uint8)
+        image = values.reshape(self._shape)
+        return Image.fromarray(image[..., 0] if self._shape[2] == 1 else image)
 
     def _part(self, index: int) -> tuple[str, Path, int, int]:
         return next(part for part in reversed(self._parts) if index >= part[3])
