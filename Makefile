@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run recipe test test-fast check format lock
+.PHONY: help setup run recipe test test-fast bench check format lock
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,6 +33,9 @@ test: test-fast ## run all tests
 
 test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs
 	python -m pytest -m "not tf and not e2e"
+
+bench: setup ## measure speed and memory; needs DATASET_MIRROR, writes benchmarks/results.md
+	PYTHONPATH=$(abspath src) python benchmarks/bench.py
 
 check: setup ## lint, check format and types
 	ruff check .

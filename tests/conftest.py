@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from imgpipe.catalog import DownloadEntry, load_entry
 from imgpipe.params import read_yaml
+from imgpipe.sources import Source
 
 ROOT = Path(__file__).resolve().parent.parent
 CATALOG = ROOT / "data" / "catalog.yaml"
@@ -30,6 +31,12 @@ def load_download(dataset: str) -> DownloadEntry:
     entry = load_entry(dataset, CATALOG)
     assert isinstance(entry, DownloadEntry)
     return entry
+
+
+def identity(source: Source, index: int) -> str:
+    """Return the identity of one image."""
+    (found,) = source.identities(np.array([index]))
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def test_members_are_read_in_place(tmp_path: Path, name: str) -> None:
     assert list(found.values()) == ["top/", *FILES]
     files = [position for position, member in found.items() if not member.endswith("/")]
     for position in reversed(files):  # in any order
-        assert archive.name_at(position) == found[position]
+        assert archive.names_at([position]) == [found[position]]
         assert archive.read_at(position) == (found[position], FILES[found[position]])
     elsewhere = pickle.loads(pickle.dumps(archive))  # as another process gets it
     assert elsewhere.read_at(files[0])[1] == b"first"
@@ -250,6 +250,15 @@ def test_a_damaged_member(tmp_path: Path) -> None:
     content[:4] = b"PK\3\3"
     path.write_bytes(content)
     assert "no header where it should be" in reason_of(path)
+
+
+def test_a_directory_that_counts_wrongly(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    write_zip(path)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<H", content, content.rfind(b"PK\5\6") + 10, len(FILES))  # one less
+    path.write_bytes(content)
+    assert error_of(path) == ": damaged zip archive: its directory does not end where it says"
 
 
 def test_archives_that_are_cut_short(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CATALOG
+from conftest import CATALOG, identity
 from PIL import Image
 
 from imgpipe.archives import pack_folder
@@ -68,7 +68,7 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
     assert source.classes == ["elm", "oak"]
     assert source.splits.tolist() == [UNASSIGNED] * 3
     found = {
-        source.identity(index): (source.classes[label], np.asarray(source.read(index))[0, 0])
+        identity(source, index): (source.classes[label], np.asarray(source.read(index))[0, 0])
         for index, label in enumerate(source.labels)
     }
     assert list(found) == [
@@ -87,6 +87,17 @@ def test_classes_in_the_order_of_the_entry_and_no_others(tmp_path: Path) -> None
     assert source.labels.tolist() == [1, 0]  # elm comes first in the archive
 
 
+def test_an_archive_in_any_order_with_what_systems_leave_in_it(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "leaves.zip", "w") as archive:
+        for name in (
+            "oak/1.jpg", "__MACOSX/oak/._1.jpg", "elm/1.jpg", "elm/.DS_Store", "elm/Thumbs.db"
+        ):  # fmt: skip
+            archive.writestr(name, jpeg("red"))
+    source = open_source(entry_of(), tmp_path, tmp_path)
+    assert source.classes == ["elm", "oak"]
+    assert source.labels.tolist() == [1, 0]
+
+
 def test_split_folders(tmp_path: Path) -> None:
     files = {
         f"set/{split}/{name}/1.jpg": jpeg("red")
@@ -95,7 +106,7 @@ def test_split_folders(tmp_path: Path) -> None:
     }
     splits = {"train": "fit", "validation": "val", "test": "other"}
     source = open_files(tmp_path, files, root="set", splits=splits)
-    folders = [source.identity(index).split("/")[-3] for index in range(6)]
+    folders = [identity(source, index).split("/")[-3] for index in range(6)]
     assert [splits[SPLITS[code]] for code in source.splits] == folders
     assert source.labels.tolist() == [0, 1] * 3
     part = open_files(tmp_path, files, root="set", splits={"train": "fit", "test": "val"})
@@ -105,7 +116,7 @@ def test_split_folders(tmp_path: Path) -> None:
 def test_a_source_can_be_sent_to_another_process(tmp_path: Path) -> None:
     source = open_files(tmp_path, {"elm/1.jpg": jpeg("red"), "oak/1.jpg": jpeg("blue")})
     again = pickle.loads(pickle.dumps(source))
-    assert again.identity(1) == source.identity(1)
+    assert identity(again, 1) == identity(source, 1)
     assert np.asarray(again.read(1)).tolist() == np.asarray(source.read(1)).tolist()
 
 
@@ -133,7 +144,7 @@ def test_the_real_photographs(dataset: str, mirror: Path, tmp_path: Path) -> Non
         ("test", "cats"): 500, ("test", "dogs"): 500,
     }  # fmt: skip
     assert source.read(0).format == "JPEG"
-    assert source.identity(0).startswith("cats_and_dogs_small.zip#cats_and_dogs_small/")
+    assert identity(source, 0).startswith("cats_and_dogs_small.zip#cats_and_dogs_small/")
     assert list(tmp_path.iterdir()) == []  # read in place
 
 

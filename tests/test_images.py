@@ -4,6 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -140,6 +142,26 @@ def test_padding_keeps_everything_between_black_bars() -> None:
     assert (result[15:] == 0).all()
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 600), st.integers(1, 600)),
+    shape=st.tuples(st.integers(1, 200), st.integers(1, 200)),
+    fit=st.sampled_from(["stretch", "crop", "pad"]),
+    interpolation=st.sampled_from(["nearest", "bilinear"]),
+)
+def test_any_size_fits_any_shape(
+    size: tuple[int, int], shape: tuple[int, int], fit: str, interpolation: str
+) -> None:
+    to = to_shape((*shape, 1), fit=fit, interpolation=interpolation)
+    result = conform(Image.new("L", size, 200), to)
+    assert result.shape == (*shape, 1)
+    if fit == "pad":
+        assert set(np.unique(result)) <= {0, 200}
+        assert (result == 200).any()
+    else:
+        assert (result == 200).all()
+
+
 def test_an_extreme_proportion_still_fits() -> None:
     line = Image.new("RGB", (1000, 1), "white")
     for fit in ("stretch", "crop", "pad"):
@@ -238,6 +260,27 @@ def test_the_decoders_own_scaling_is_close_to_resizing_alone() -> None:
         assert np.abs(read(content, ".jpg", settings) - expected).mean() < 3
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    ("fit", "needed"), [("stretch", (400, 50)), ("crop", (400, 800)), ("pad", (25, 50))]
+)
+def test_the_decoder_scales_but_never_below_what_is_needed(
+    orientation: int, fit: str, needed: tuple[int, int]
+) -> None:
+    """An upright picture of 800 x 1600, for a shape of 400 wide and 50 high."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = (800, 1600) if orientation == 1 else (1600, 800)
+    content = save(scene(*stored), "JPEG", exif=exif)
+    picture = open_image(content, ".jpg")
+    assert picture.size == stored
+    conform(picture, to_shape((50, 400, 3), fit=fit))
+    decoded = picture.size if orientation == 1 else picture.size[::-1]
+    assert decoded[0] >= needed[0]
+    assert decoded[1] >= needed[1]
+    assert decoded[0] < 800
+
+
 def test_fine_stripes_of_a_photograph_do_not_alias() -> None:
     stripes = np.zeros((640, 640), dtype=np.uint8)
     stripes[:, ::2] = 255
@@ -273,9 +316,10 @@ def test_truncated_files(suffix: str) -> None:
 
 
 def test_more_pixels_than_the_limit_are_not_even_decoded() -> None:
-    content = save(Image.new("1", (20_000, 10_000)), "PNG")
-    assert len(content) < 100_000
-    assert reason_of(content, ".png") == "more than the limit of 89,478,485 pixels"
+    for side in (10_000, 20_000):
+        content = save(Image.new("1", (side, side)), "PNG")
+        assert len(content) < 100_000
+        assert reason_of(content, ".png") == "more than the limit of 89,478,485 pixels"
 
 
 @pytest.mark.parametrize("suffix", sorted(set(FORMAT_OF_SUFFIX) - {".jpe", ".jfif"}))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -175,6 +176,53 @@ def test_another_dataset_is_one_parameter_away(project: Path, mirror: Path) -> N
     assert stages_run(output) == STAGES
     assert "fashion_mnist" in dvc(project, "params", "diff", "HEAD", "try-fashion")
     assert "accuracy" in dvc(project, "metrics", "diff", "HEAD", "try-fashion")
+
+
+def test_a_folder_of_ones_own_as_readme_says(tmp_path: Path) -> None:
+    """Five classes of photographs, README's four lines and commands, no code touched."""
+    folder = make_copy(tmp_path / "project")
+    (entry,) = re.findall(
+        r"```yaml\n(leaves:\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    assert len(entry.splitlines()) == 4
+    with (folder / "data" / "catalog.yaml").open("a") as stream:
+        stream.write("\n" + entry)
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(("birch", "elm", "maple", "oak", "pine")):
+        (folder / "data" / "local" / "leaves" / name).mkdir(parents=True)
+        for image in range(30):
+            pixels = generator.integers(0, 120, (128, 128, 3), dtype=np.uint8)
+            pixels[:, 20 * number : 20 * number + 30] += 130  # a bright stripe tells the class
+            path = folder / "data" / "local" / "leaves" / name / f"IMG_{image}.jpg"
+            Image.fromarray(pixels).save(path)
+    assert git(folder, "status", "--porcelain") == " M data/catalog.yaml\n"
+    subprocess.run(["make", "recipe", "NAME=photographs"], cwd=folder, check=True)
+    changes = [
+        "dataset=leaves",
+        "train.epochs=8",
+        "preprocess.height_px=64",
+        "preprocess.width_px=64",
+    ]
+    output = dvc(folder, "exp", "run", *(f"--set-param={change}" for change in changes))
+    assert stages_run(output) == STAGES
+    scores = json.loads((folder / "metrics" / "test.json").read_text())
+    assert scores["images"] == 30
+    assert scores["accuracy"] > 0.6  # chance is 0.2
+    assert {path.stem for path in (folder / "metrics" / "plots").iterdir()} == PICTURES
+
+    assert stages_run(dvc(folder, "repro")) == []
+    (folder / "data" / "local" / "leaves" / "oak" / "IMG_3.jpg").unlink()
+    assert stages_run(dvc(folder, "repro", "preprocess")) == ["fetch", "preprocess"]
+    data = json.loads((folder / "metrics" / "data.json").read_text())
+    assert data["train"] + data["validation"] + data["test"] == 149
+
+    # In a copy of the project, once DVC takes care of the folder.
+    dvc(folder, "add", "data/local/leaves")
+    dvc(folder, "repro", "preprocess")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "leaves")
+    output = dvc(folder, "exp", "run", "--temp", "--set-param=preprocess.fit=pad", "preprocess")
+    assert stages_run(output) == ["preprocess"]
 
 
 def test_dvc_draws_the_declared_plots(project: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CATALOG, load_download
+from conftest import CATALOG, identity, load_download
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
@@ -60,7 +60,7 @@ def test_digits_are_scikit_learns(tmp_path: Path) -> None:
     assert images.shape == (1797, 8, 8)
     assert images.dtype == np.uint8
     assert (images == np.rint(expected.images * 255 / 16)).all()
-    assert source.identity(17) == "digits.csv.gz#17"
+    assert identity(source, 17) == "digits.csv.gz#17"
     assert set(source.splits) == {UNASSIGNED}
     assert source.classes == [str(digit) for digit in range(10)]
 
@@ -94,7 +94,7 @@ def test_idx_gives_images_labels_splits_and_identities(raw: Path) -> None:
         stored = gzip.decompress((raw / f"{prefix}-images-idx3-ubyte.gz").read_bytes())[16:]
         expected = np.frombuffer(stored, np.uint8).reshape(-1, 28, 28)[number]
         assert (np.asarray(source.read(index)) == expected).all()
-        assert source.identity(index) == f"{prefix}-images-idx3-ubyte.gz#{number}"
+        assert identity(source, index) == f"{prefix}-images-idx3-ubyte.gz#{number}"
 
 
 def test_the_official_mnist(mirror: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
@@ -31,6 +31,7 @@ UNPACKED_LIMIT_FLOOR_BYTES = 1 << 30
 _EARLIEST_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can express
 _REGULAR_FILE = 0o100644
 
+_PLAIN_NAME = re.compile(r"(?:[\w -][\w .-]*/)*(?:[\w -][\w .-]*)?")
 _LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 _END = struct.Struct("<4s4H2IH")
@@ -55,8 +56,8 @@ class Archive(Protocol):
             PipelineError: the archive is damaged, or a name leads out of it.
         """
 
-    def name_at(self, position: int) -> str:
-        """Return the name of the file at a position that `scan` has told."""
+    def names_at(self, positions: Iterable[int]) -> list[str]:
+        """Return the names of the files at positions that `scan` has told."""
 
     def read_at(self, position: int) -> tuple[str, bytes]:
         """Return the name and the content of the file at a position that `scan` has told.
@@ -95,9 +96,10 @@ def open_archive(path: Path, scratch: Path) -> Archive:
     raise PipelineError(f"{path.as_posix()}: expected a zip or tar archive; found neither")
 
 
-def _open_file(path: Path) -> BinaryIO:
+def _open_file(path: Path, buffering: int = -1) -> BinaryIO:
     try:
-        return path.open("rb")
+        stream: BinaryIO = open(path, "rb", buffering)  # noqa: SIM115, the caller closes it
+        return stream
     except FileNotFoundError:
         raise PipelineError(f"{path.as_posix()}: not found; `dvc repro fetch` brings it") from None
 
@@ -122,6 +124,8 @@ def _unpack(path: Path, unpacker: Any, target: Path) -> None:
 
 def _check_name(name: str, archive: str) -> str:
     """Return a member's name with "/" between its parts; refuse one that leads elsewhere."""
+    if _PLAIN_NAME.fullmatch(name):  # nearly all; the rest of the checks is slow
+        return name
     name = name.replace("\\", "/")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:/", path.as_posix()):
@@ -164,12 +168,12 @@ class ZipArchive:
             if position != end:
                 raise self._damaged("its directory does not end where it says")
 
-    def name_at(self, position: int) -> str:
+    def names_at(self, positions: Iterable[int]) -> list[str]:
         with _open_file(self.path) as stream:
-            return self._entry_at(position, stream).name
+            return [self._entry_at(position, stream).name for position in positions]
 
     def read_at(self, position: int) -> tuple[str, bytes]:
-        with _open_file(self.path) as stream:
+        with _open_file(self.path, buffering=0) as stream:
             member = self._entry_at(position, stream)
             if member.mode & _TYPE_MASK == _LINK_TYPE:
                 raise UnreadableImageError("a link; links in archives are not followed")
@@ -294,9 +298,12 @@ class TarArchive:
                 yield position, _check_name(member.name + "/" * member.isdir(), self.shown_path)
                 position = next_position
 
-    def name_at(self, position: int) -> str:
+    def names_at(self, positions: Iterable[int]) -> list[str]:
         with _open_file(self.path) as stream:
-            return _check_name(self._member_at(position, stream).name, self.shown_path)
+            return [
+                _check_name(self._member_at(position, stream).name, self.shown_path)
+                for position in positions
+            ]
 
     def read_at(self, position: int) -> tuple[str, bytes]:
         with _open_file(self.path) as stream:

@@ -76,8 +76,13 @@ def convert_shard(
     bad_files: dict[str, str] = {}
 
     def examples() -> Iterator[tuple[NDArray[np.uint8], int, str]]:
-        for index in indices.tolist():
-            identity, label = source.identity(index), int(source.labels[index])
+        labelled = zip(
+            indices.tolist(),
+            source.identities(indices),
+            source.labels[indices].tolist(),
+            strict=True,
+        )
+        for index, identity, label in labelled:
             try:
                 image = conform(source.read(index), settings)
             except UnreadableImageError as error:

@@ -84,7 +84,16 @@ def conform(picture: Image.Image, settings: Preprocess) -> NDArray[np.uint8]:
         UnreadableImageError: the content is damaged.
     """
     height_px, width_px, channels = settings.image_shape
-    target = (width_px, height_px)
+    if picture.format is not None:  # of a file, not of an array
+        picture = _decode(picture, (width_px, height_px), settings)
+    picture = _with_channels(picture, channels)
+    if picture.size != (width_px, height_px):
+        picture = _fit(picture, (width_px, height_px), settings)
+    return np.asarray(picture, dtype=np.uint8).reshape(settings.image_shape)
+
+
+def _decode(picture: Image.Image, target: tuple[int, int], settings: Preprocess) -> Image.Image:
+    """Return the picture decoded and upright, not smaller than needed for the target's size."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd but harmless metadata
         try:
@@ -94,14 +103,10 @@ def conform(picture: Image.Image, settings: Preprocess) -> NDArray[np.uint8]:
                 turned = orientation in _QUARTER_TURNS
                 size = _scaled_size(picture.size, target[::-1] if turned else target, settings.fit)
                 picture.draft(None, size)  # never gives less than that
-            picture = _with_channels(
-                picture if orientation == 1 else ImageOps.exif_transpose(picture), channels
-            )
+            picture.load()
+            return picture if orientation == 1 else ImageOps.exif_transpose(picture)
         except _DAMAGE as error:
             raise UnreadableImageError(f"damaged: {error}") from None
-    if picture.size != target:
-        picture = _fit(picture, target, settings)
-    return np.asarray(picture, dtype=np.uint8).reshape(settings.image_shape)
 
 
 def _scaled_size(size: tuple[int, int], target: tuple[int, int], fit: str) -> tuple[int, int]:
@@ -120,7 +125,8 @@ def _fit(picture: Image.Image, target: tuple[int, int], settings: Preprocess) ->
         # Of the whole picture, the middle part that has the target's proportions.
         scale = min(given / wanted for given, wanted in zip(picture.size, target, strict=True))
         left, top = (
-            (given - wanted * scale) / 2 for given, wanted in zip(picture.size, target, strict=True)
+            max(0.0, (given - wanted * scale) / 2)  # rounding may leave it just below zero
+            for given, wanted in zip(picture.size, target, strict=True)
         )
         box = (left, top, picture.size[0] - left, picture.size[1] - top)
         return picture.resize(target, resampling, box=box)
@@ -142,4 +148,4 @@ def _with_channels(picture: Image.Image, channels: int) -> Image.Image:
     elif picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture.convert("RGBA"))
-    return picture.convert(mode)
+    return picture if picture.mode == mode else picture.convert(mode)

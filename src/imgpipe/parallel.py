@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from threading import RLock
+from typing import Any, NoReturn, TypeVar
 
 from tqdm import tqdm
 
@@ -40,7 +42,8 @@ def map_shards(
 ) -> list[ResultT]:
     """Return `[function(task) for task in tasks]`, computed by up to `count_workers()` processes.
 
-    Up to `in_process_up_to` tasks are done in this process: starting others takes about a second.
+    This process is one of them, so it works while the others start, which takes about a second. Up
+    to `in_process_up_to` tasks are done here alone.
 
     `function` and the tasks must be picklable; `function` is sent once to each process, so what all
     tasks share belongs into it (`functools.partial`). A progress bar shows on a terminal.
@@ -48,29 +51,68 @@ def map_shards(
     Raises:
         PipelineError: raised by `function`; a worker process died; IMGPIPE_WORKERS is no number.
     """
-    workers = 1 if len(tasks) <= in_process_up_to else min(count_workers(), len(tasks))
-    bar = tqdm(total=len(tasks), desc=label, unit="shard", leave=False, disable=None)
-    results = []
-    with bar:
-        if workers <= 1:
+    others = 0 if len(tasks) <= in_process_up_to else min(count_workers(), len(tasks)) - 1
+    with tqdm(total=len(tasks), desc=label, unit="shard", leave=False, disable=None) as bar:
+        if others == 0:
+            results = []
             for task in tasks:
                 results.append(function(task))
                 bar.update()
             return results
         # Spawned, not forked: the same on every platform, and safe beside threads.
         with ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn"), initializer=_keep, initargs=(function,)
+            others, mp_context=get_context("spawn"), initializer=_keep, initargs=(function,)
         ) as pool:
             try:
-                for result in pool.map(_call_kept, tasks):
-                    results.append(result)
-                    bar.update()
+                return _share(function, tasks, pool, others, bar)
             except BrokenProcessPool:
                 raise PipelineError(
                     f"{label}: a worker process died, most likely for want of memory;"
                     " set IMGPIPE_WORKERS=1 or lower shard_size_mib"
                 ) from None
-    return results
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def _share(
+    function: Callable[[TaskT], ResultT],
+    tasks: Sequence[TaskT],
+    pool: ProcessPoolExecutor,
+    others: int,
+    bar: "tqdm[NoReturn]",
+) -> list[ResultT]:
+    """Do the tasks here and in the pool's processes, each taking the next when it is free."""
+    waiting = iter(enumerate(tasks))
+    results: dict[int, ResultT] = {}
+    futures: dict[int, Future[ResultT]] = {}
+    lock = RLock()  # over `waiting` and `futures`: the pool's thread calls `done`
+
+    def feed() -> None:
+        with lock:
+            for number, task in islice(waiting, 1):
+                futures[number] = pool.submit(_call_kept, task)
+                futures[number].add_done_callback(done)
+
+    def done(future: Future[ResultT]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            bar.update()
+            feed()
+
+    for _ in range(others):
+        feed()
+    while True:
+        with lock:
+            number, task = next(waiting, (-1, None))
+            for future in futures.values():
+                if future.done():
+                    future.result()  # raises what was raised there
+        if task is None:
+            break
+        results[number] = function(task)
+        bar.update()
+    # Every task has been taken, so no future is added any more.
+    results.update({number: future.result() for number, future in futures.items()})
+    return [results[number] for number in range(len(tasks))]
 
 
 _kept: Callable[..., Any]

@@ -39,7 +39,7 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     )
 
 
-def decode_png(content: bytes) -> NDArray[np.uint8]:
+def decode_png(content: bytes | memoryview) -> NDArray[np.uint8]:
     """Return the image (H, W, C) of a PNG file that `encode_png` has written.
 
     Raises:
@@ -62,7 +62,9 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return b"".join((size, kind, content, crc))
 
 
-def _read_chunk(content: bytes, start: int, kind: bytes) -> tuple[bytes, int]:
+def _read_chunk(
+    content: bytes | memoryview, start: int, kind: bytes
+) -> tuple[bytes | memoryview, int]:
     """Return the content of the chunk that begins at `start`, and where the next one begins.
 
     Its checksum is left to the record's own.

@@ -38,7 +38,8 @@ RecordEncoding = Literal["raw", "png"]
 InfoT = TypeVar("InfoT", bound=Section)
 
 _INFO_FILE = "info.json"
-_EXAMPLES_AT_ONCE = 512
+_MOST_AT_ONCE = 512
+_BYTES_AT_ONCE = 4 << 20  # memory of this size is used again, instead of asked for anew
 _FRAMING_BYTES = 128  # of a record beside its pixels, with an identity of usual length
 
 
@@ -142,13 +143,14 @@ def write_shard(
 
 
 def read_shard(path: Path, info: RecordsInfo) -> Iterator[Examples]:
-    """Read a shard in batches of at most 512 records, in their order.
+    """Read a shard in batches of at most 512 records and 4 MiB, in their order.
 
     `info` describes the records that the shard belongs to, or of which it holds augmented copies.
 
     Raises:
         PipelineError: the file is damaged, or a record is not as `FIELDS` says.
     """
+    at_once = max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // math.prod(info.image_shape)))
     batch: list[tuple[NDArray[np.uint8], int, str]] = []
     for number, payload in enumerate(tfrecord.read_records(path)):
         try:
@@ -158,7 +160,7 @@ def read_shard(path: Path, info: RecordsInfo) -> Iterator[Examples]:
                 f"{path.as_posix()}: record {number}: expected {', '.join(FIELDS)} with an image"
                 f" of {tuple(info.image_shape)}; {type(error).__name__}: {error}"
             ) from None
-        if len(batch) == _EXAMPLES_AT_ONCE:
+        if len(batch) == at_once:
             yield _stack(batch)
             batch = []
     if batch:
@@ -168,12 +170,12 @@ def read_shard(path: Path, info: RecordsInfo) -> Iterator[Examples]:
 def _decode(payload: bytes, info: RecordsInfo) -> tuple[NDArray[np.uint8], int, str]:
     example = tfrecord.decode_example(payload)
     image, label, identity = example["image"], example["label"], example["identity"]
-    if not (isinstance(image, bytes) and isinstance(label, int) and isinstance(identity, bytes)):
+    if isinstance(image, int) or not isinstance(label, int) or isinstance(identity, int):
         raise ValueError("a field has the wrong type")
     pixels = (
         decode_png(image) if info.record_encoding == "png" else np.frombuffer(image, dtype=np.uint8)
     )
-    return pixels.reshape(info.image_shape), label, identity.decode()
+    return pixels.reshape(info.image_shape), label, str(identity, "utf-8")
 
 
 def _stack(batch: list[tuple[NDArray[np.uint8], int, str]]) -> Examples:

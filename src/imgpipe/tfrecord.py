@@ -31,9 +31,10 @@ _LIST_BYTES, _LIST_INT64_PACKED, _LIST_INT64 = 0x0A, 0x0A, 0x08
 def write_record(stream: BinaryIO, payload: bytes) -> int:
     """Append one record; return its size in bytes."""
     length = struct.pack("<Q", len(payload))
-    record = b"".join((length, _masked_crc(length), payload, _masked_crc(payload)))
-    stream.write(record)
-    return len(record)
+    stream.write(length + _masked_crc(length))
+    stream.write(payload)
+    stream.write(_masked_crc(payload))
+    return len(payload) + _LENGTH_BYTES + 2 * _CRC_BYTES
 
 
 def read_records(path: Path) -> Iterator[bytes]:
@@ -49,11 +50,10 @@ def read_records(path: Path) -> Iterator[bytes]:
             if _masked_crc(length) != header[_LENGTH_BYTES:]:
                 raise PipelineError(f"{path.as_posix()}: record {number}: damaged length")
             size_bytes: int = struct.unpack("<Q", length)[0]
-            body = stream.read(size_bytes + _CRC_BYTES)
-            payload = body[:size_bytes]
-            if len(body) < size_bytes + _CRC_BYTES:
+            payload, crc = stream.read(size_bytes), stream.read(_CRC_BYTES)
+            if len(crc) < _CRC_BYTES:
                 raise PipelineError(f"{path.as_posix()}: record {number}: cut short")
-            if _masked_crc(payload) != body[size_bytes:]:
+            if _masked_crc(payload) != crc:
                 raise PipelineError(f"{path.as_posix()}: record {number}: damaged content")
             yield payload
             number += 1
@@ -65,26 +65,26 @@ def encode_example(features: Mapping[str, bytes | int]) -> bytes:
     for name in sorted(features):
         value = features[name]
         if isinstance(value, bytes):
-            feature = _field(_FEATURE_BYTES, _field(_LIST_BYTES, value))
+            feature = _field(_FEATURE_BYTES, _field(_LIST_BYTES, [value]))
         else:
-            feature = _field(_FEATURE_INT64, _field(_LIST_INT64_PACKED, _varint(value)))
-        entry = _field(_ENTRY_KEY, name.encode()) + _field(_ENTRY_VALUE, feature)
-        entries.append(_field(_FEATURES_ENTRY, entry))
-    return _field(_EXAMPLE_FEATURES, b"".join(entries))
+            feature = _field(_FEATURE_INT64, _field(_LIST_INT64_PACKED, [_varint(value)]))
+        entry = _field(_ENTRY_KEY, [name.encode()]) + _field(_ENTRY_VALUE, feature)
+        entries += _field(_FEATURES_ENTRY, entry)
+    return b"".join(_field(_EXAMPLE_FEATURES, entries))
 
 
-def decode_example(payload: bytes) -> dict[str, bytes | int]:
+def decode_example(payload: bytes) -> dict[str, memoryview | int]:
     """Decode a `tf.train.Example` of bytes and int64 features, one value each.
 
     Raises:
         ValueError: the message has another form.
     """
-    features: dict[str, bytes | int] = {}
-    for _, message in _fields(payload, {_EXAMPLE_FEATURES}):
+    features: dict[str, memoryview | int] = {}
+    for _, message in _fields(memoryview(payload), {_EXAMPLE_FEATURES}):
         for _, entry in _fields(message, {_FEATURES_ENTRY}):
             parts = dict(_fields(entry, {_ENTRY_KEY, _ENTRY_VALUE}))
             ((kind, values),) = _fields(parts[_ENTRY_VALUE], {_FEATURE_BYTES, _FEATURE_INT64})
-            name = parts[_ENTRY_KEY].decode()
+            name = str(parts[_ENTRY_KEY], "utf-8")
             if kind == _FEATURE_BYTES:
                 ((_, features[name]),) = _fields(values, {_LIST_BYTES})
             else:
@@ -92,7 +92,7 @@ def decode_example(payload: bytes) -> dict[str, bytes | int]:
     return features
 
 
-def _single_int64(values: bytes) -> int:
+def _single_int64(values: memoryview) -> int:
     if values[0] == _LIST_INT64:  # written without packing, as older writers do
         number, end = _read_varint(values, 1)
     else:
@@ -109,11 +109,12 @@ def _masked_crc(data: bytes) -> bytes:
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def _field(tag: int, content: bytes) -> bytes:
-    return b"".join((bytes((tag,)), _varint(len(content)), content))
+def _field(tag: int, parts: list[bytes]) -> list[bytes]:
+    """Return a field in parts, so that a large value is copied once, when all are joined."""
+    return [bytes((tag,)) + _varint(sum(map(len, parts))), *parts]
 
 
-def _fields(message: bytes, known: set[int]) -> Iterator[tuple[int, bytes]]:
+def _fields(message: memoryview, known: set[int]) -> Iterator[tuple[int, memoryview]]:
     position = 0
     while position < len(message):
         tag = message[position]
@@ -137,7 +138,7 @@ def _varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
     number = shift = 0
     while True:
         byte = message[position]

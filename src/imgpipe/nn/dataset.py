@@ -1,75 +1,80 @@
-"""Shards → `tf.data`."""
+"""Records → `tf.data`. Images stay NumPy arrays, from which each batch takes what it needs.
+
+A tensor of all of them would be a second copy, and a slow one to make.
+"""
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from imgpipe.errors import PipelineError
-from imgpipe.records import AugmentedInfo, RecordsInfo, Shard, copy_folder
-
-_BATCH_RECORDS = 1024
+from imgpipe.records import AugmentedInfo, RecordsInfo, Shard, copy_folder, read_shard
 
 
-def load_split(folder: Path, info: RecordsInfo, split: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """Load one split: images (N, H, W, C) uint8 and labels (N,) int64, in the records' order."""
-    return _load_shards(folder, info.splits[split].shards, info)
+def load_split(
+    folder: Path, info: RecordsInfo, split: str
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Load one split: images (N, H, W, C) and labels (N,), in the records' order.
+
+    Raises:
+        PipelineError: a shard is damaged, or holds another number of records than `info` says.
+    """
+    shards = info.splits[split].shards
+    images = np.empty((info.splits[split].examples, *info.image_shape), dtype=np.uint8)
+    return images, _read_into(images, folder, shards, info)
 
 
 def load_variants(
     records: Path, info: RecordsInfo, augmented: Path, augmented_info: AugmentedInfo
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Load the training images and their augmented copies.
 
     Returns:
-        images (V, N, H, W, C) uint8, variant 0 the originals, and labels (N,) int64.
+        images (V, N, H, W, C), variant 0 the originals, and labels (N,).
+
+    Raises:
+        PipelineError: as `load_split`.
     """
-    original, labels = load_split(records, info, "train")
-    copies = [
-        _load_shards(augmented / copy_folder(copy), augmented_info.shards, info)[0]
-        for copy in range(1, augmented_info.copies + 1)
-    ]
-    return tf.stack([original, *copies]), labels
+    train = info.splits["train"]
+    variants = np.empty(
+        (1 + augmented_info.copies, train.examples, *info.image_shape), dtype=np.uint8
+    )
+    labels = _read_into(variants[0], records, train.shards, info)
+    for copy in range(1, 1 + augmented_info.copies):
+        _read_into(variants[copy], augmented / copy_folder(copy), augmented_info.shards, info)
+    return variants, labels
 
 
-def _load_shards(
-    folder: Path, shards: Sequence[Shard], info: RecordsInfo
-) -> tuple[tf.Tensor, tf.Tensor]:
-    fields = {
-        "image": tf.io.FixedLenFeature([], tf.string),
-        "label": tf.io.FixedLenFeature([], tf.int64),
-    }
-
-    def parse(payloads: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        parsed = tf.io.parse_example(payloads, fields)
-        if info.record_encoding == "png":
-            images = tf.map_fn(tf.io.decode_png, parsed["image"], fn_output_signature=tf.uint8)
-        else:
-            images = tf.io.decode_raw(parsed["image"], tf.uint8)
-        return tf.reshape(images, [-1, *info.image_shape]), parsed["label"]
-
-    parts = []
+def _read_into(
+    images: NDArray[np.uint8], folder: Path, shards: Sequence[Shard], info: RecordsInfo
+) -> NDArray[np.int64]:
+    """Fill `images` with those of the shards; return the labels."""
+    labels = np.empty(len(images), dtype=np.int64)
+    start = 0
     for shard in shards:
-        path = (folder / shard.file).as_posix()
-        batches = tf.data.TFRecordDataset(path).batch(_BATCH_RECORDS)
-        try:
-            parts += batches.map(parse, num_parallel_calls=2)
-        except tf.errors.OpError as error:
-            reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", error.message.splitlines()[0])
-            raise PipelineError(f"{path}: {reason}") from None
-    images, labels = (tf.concat(column, axis=0) for column in zip(*parts, strict=True))
-    examples = sum(shard.examples for shard in shards)
-    if len(labels) != examples:
+        for batch in read_shard(folder / shard.file, info):
+            end = start + len(batch.labels)
+            if end <= len(images):
+                images[start:end], labels[start:end] = batch.images, batch.labels
+            start = end
+    if start != len(images):
         raise PipelineError(
-            f"{folder.as_posix()}: info.json says {examples} examples; found {len(labels)}"
+            f"{folder.as_posix()}: info.json says {len(images)} examples; found {start}"
         )
-    return images, labels
+    return labels
 
 
 def training_batches(
-    images: tf.Tensor, labels: tf.Tensor, *, batch_size: int, epoch: int, seed: int
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64 | np.float32],
+    *,
+    batch_size: int,
+    epoch: int,
+    seed: int,
 ) -> tf.data.Dataset:
     """Return one epoch of batches: every training image once, in one of its variants.
 
@@ -78,22 +83,29 @@ def training_batches(
     costs the same however many there are.
 
     Args:
-        images: (V, N, H, W, C) uint8.
+        images: (V, N, H, W, C).
         labels: (N, ...), in the form that the loss takes.
     """
     variants, examples = images.shape[:2]
-    flat = tf.reshape(images, [variants * examples, *images.shape[2:]])
     keys = tf.random.stateless_uniform(
         [examples], seed=[seed, epoch], minval=None, maxval=None, dtype=tf.int64
     )
     order = tf.argsort(keys, stable=True)
 
-    def gather(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        variant = (index + epoch) % variants
-        return tf.gather(flat, variant * examples + index), tf.gather(labels, index)
+    def take(index: NDArray[np.int32]) -> tuple[NDArray[np.uint8], NDArray[np.int64 | np.float32]]:
+        return images[(index + epoch) % variants, index], labels[index]
+
+    def batch(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        of_images, of_labels = tf.numpy_function(
+            take, [index], [tf.uint8, tf.as_dtype(labels.dtype)], stateful=False
+        )
+        return (
+            tf.ensure_shape(of_images, [None, *images.shape[2:]]),
+            tf.ensure_shape(of_labels, [None, *labels.shape[1:]]),
+        )
 
     batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-    return batches.map(gather, num_parallel_calls=1, deterministic=True).prefetch(2)
+    return batches.map(batch, num_parallel_calls=1, deterministic=True).prefetch(2)
 
 
 def count_steps(examples: int, batch_size: int) -> int:
@@ -101,6 +113,8 @@ def count_steps(examples: int, batch_size: int) -> int:
     return math.ceil(examples / batch_size)
 
 
-def ordered_batches(images: tf.Tensor, labels: tf.Tensor, batch_size: int) -> tf.data.Dataset:
+def ordered_batches(
+    images: NDArray[np.uint8], labels: NDArray[np.int64 | np.float32], batch_size: int
+) -> tf.data.Dataset:
     """Return every example once, in order."""
     return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size).prefetch(2)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 import keras
 import numpy as np
-import tensorflow as tf
+from numpy.typing import NDArray
 
 from imgpipe.nn.dataset import count_steps, ordered_batches, training_batches
 from imgpipe.params import Train
@@ -64,9 +64,9 @@ def compile_model(model: keras.Model, settings: Train, *, examples: int) -> None
 
 def train_model(
     model: keras.Model,
-    variants: tf.Tensor,
-    labels: tf.Tensor,
-    validation: tuple[tf.Tensor, tf.Tensor],
+    variants: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    validation: tuple[NDArray[np.uint8], NDArray[np.int64]],
     settings: Train,
     on_epoch: Callable[[Epoch], None],
 ) -> list[Epoch]:
@@ -84,7 +84,7 @@ def train_model(
     Raises:
         FloatingPointError: the training loss is no longer a number.
     """
-    labels = encode_labels(model, labels, settings)
+    encoded = encode_labels(model, labels, settings)
     validation_images, validation_labels = validation
     validation_batches = ordered_batches(
         validation_images, encode_labels(model, validation_labels, settings), EVALUATION_BATCH
@@ -94,7 +94,7 @@ def train_model(
     best = 0  # position in history
     for number in range(settings.epochs):
         batches = training_batches(
-            variants, labels, batch_size=settings.batch_size, epoch=number, seed=settings.seed
+            variants, encoded, batch_size=settings.batch_size, epoch=number, seed=settings.seed
         )
         rate = float(model.optimizer.learning_rate)
         trained = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
@@ -120,7 +120,9 @@ def train_model(
     return history
 
 
-def encode_labels(model: keras.Model, labels: tf.Tensor, settings: Train) -> tf.Tensor:
+def encode_labels(
+    model: keras.Model, labels: NDArray[np.int64], settings: Train
+) -> NDArray[np.int64 | np.float32]:
     """Return labels (N,) int64 in the form that the model's loss takes.
 
     For two classes (N, 1) float32; else, by `train.label_encoding`, as they are or as one-hot
@@ -128,8 +130,8 @@ def encode_labels(model: keras.Model, labels: tf.Tensor, settings: Train) -> tf.
     """
     classes = model.output_shape[-1]
     if classes == 1:
-        return tf.cast(labels[:, None], tf.float32)
-    return tf.one_hot(labels, classes) if _one_hot(settings) else labels
+        return labels[:, None].astype(np.float32)
+    return np.eye(classes, dtype=np.float32)[labels] if _one_hot(settings) else labels
 
 
 def _one_hot(settings: Train) -> bool:

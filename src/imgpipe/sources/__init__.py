@@ -23,8 +23,8 @@ class Source(Protocol):
     splits: NDArray[np.int8]
     """(N,) official splits, indices into `splits.SPLITS`, or `splits.UNASSIGNED`."""
 
-    def identity(self, index: int) -> str:
-        """Return the text that leads back to the file and the place in it, e.g. `file.gz#17`."""
+    def identities(self, indices: NDArray[np.int64]) -> list[str]:
+        """Return the texts that lead back to the file and the place in it, e.g. `file.gz#17`."""
 
     def read(self, index: int) -> Image.Image:
         """Return one picture; a compressed one is decoded when it is used (`images.conform`).
@@ -57,8 +57,9 @@ def open_source(entry: Entry, raw: Path, scratch: Path) -> Source:
 def _check_labels(source: Source) -> None:
     count = np.bincount(source.labels, minlength=len(source.classes))
     if len(count) > len(source.classes):
+        (where,) = source.identities(np.flatnonzero(source.labels == len(count) - 1)[:1])
         raise PipelineError(
-            f"label {len(count) - 1} found in {source.identity(int(source.labels.argmax()))};"
+            f"label {len(count) - 1} found in {where};"
             f" the catalog names {len(source.classes)} classes"
         )
     if not count.all():

@@ -40,8 +40,8 @@ class Digits:
         self.labels: NDArray[np.int64] = table[:, -1]
         self.splits: NDArray[np.int8] = np.full(len(table), UNASSIGNED, dtype=np.int8)
 
-    def identity(self, index: int) -> str:
-        return f"{self._file_name}#{index}"
+    def identities(self, indices: NDArray[np.int64]) -> list[str]:
+        return [f"{self._file_name}#{index}" for index in indices.tolist()]
 
     def read(self, index: int) -> Image.Image:
         return Image.fromarray(self._images[index])

@@ -55,9 +55,9 @@ class Idx:
         self.labels: NDArray[np.int64] = np.concatenate(labels)
         self.splits: NDArray[np.int8] = np.concatenate(splits)
 
-    def identity(self, index: int) -> str:
-        name, _, _, first = self._part(index)
-        return f"{name}#{index - first}"
+    def identities(self, indices: NDArray[np.int64]) -> list[str]:
+        parts = [(index, self._part(index)) for index in indices.tolist()]
+        return [f"{name}#{index - first}" for index, (name, _, _, first) in parts]
 
     def read(self, index: int) -> Image.Image:
         _, path, offset, first = self._part(index)

@@ -98,8 +98,9 @@ class ImageFolder:
                 f" say so in the catalog: format.splits: {{{example}}}"
             )
 
-    def identity(self, index: int) -> str:
-        return self._identity_prefix + self._archive.name_at(int(self._positions[index]))
+    def identities(self, indices: NDArray[np.int64]) -> list[str]:
+        names = self._archive.names_at(self._positions[indices].tolist())
+        return [self._identity_prefix + name for name in names]
 
     def read(self, index: int) -> Image.Image:
         name, content = self._archive.read_at(int(self._positions[index]))

@@ -1,0 +1,120 @@
+"""What the benchmarks share: a project to run stages in, timed and weighed processes, tables."""
+
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from imgpipe.params import read_yaml
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+REPETITIONS = 3
+
+
+def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any] | Any]) -> Path:
+    """Make a folder to run stages in, with the project's parameters but for the changes."""
+    (folder / "data").mkdir(parents=True)
+    shutil.copy(ROOT / "data" / "catalog.yaml", folder / "data")
+    params = read_yaml(ROOT / "params.yaml")
+    for section, change in changes.items():
+        params[section] = params[section] | change if isinstance(change, Mapping) else change
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    return folder
+
+
+def run_python(*arguments: str | Path, cwd: Path) -> str:
+    """Run a Python script with two worker processes; return what it prints."""
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "IMGPIPE_WORKERS": "2", "CUDA_VISIBLE_DEVICES": "-1"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode:
+        raise SystemExit(f"{' '.join(map(str, arguments))}: failed\n{result.stderr}")
+    return result.stdout
+
+
+def seconds_of(*arguments: str | Path, cwd: Path) -> float:
+    """Return how long a Python script runs, from its start to its end."""
+    start = time.perf_counter()
+    run_python(*arguments, cwd=cwd)
+    return time.perf_counter() - start
+
+
+def peak_mib_of(*arguments: str | Path, cwd: Path) -> tuple[float, float]:
+    """Return the peak resident memory of a Python script: of its largest process, and of all.
+
+    The second is the largest sum found at intervals of 20 ms; shared pages count once a process.
+    """
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "IMGPIPE_WORKERS": "2"},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    largest, together = 0.0, 0.0
+    while process.poll() is None:
+        sizes = [size for size in map(_resident_mib, _session_of(process.pid)) if size]
+        largest, together = max(largest, *sizes, 0), max(together, sum(sizes))
+        time.sleep(0.02)
+    if process.returncode:
+        raise SystemExit(f"{arguments}: failed")
+    return largest, together
+
+
+def _session_of(leader: int) -> Iterable[int]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # it has ended
+                continue
+            if int(fields[3]) == leader:
+                yield int(entry.name)
+
+
+def _resident_mib(pid: int) -> float:
+    """Return the most resident memory that a process has had so far."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
+def median_and_range(values: Sequence[float]) -> str:
+    """Return "median (lowest to highest)"."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def environment() -> str:
+    """Return the machine's kind and the versions that matter."""
+    libraries = ", ".join(
+        f"{name} {version(name)}" for name in ("tensorflow", "keras", "numpy", "pillow")
+    )
+    processors = len(os.sched_getaffinity(0))
+    python = platform.python_version()
+    return (
+        f"{platform.machine()}, {processors} processors, no GPU used; Python {python}, {libraries}"
+    )

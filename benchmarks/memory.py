@@ -1,0 +1,72 @@
+"""How much memory preprocess and augment take for 10,000 and for 100,000 images.
+
+The images are small JPEG files in a zip archive, 200 different ones again and again.
+"""
+
+import io
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from measuring import ROOT, make_project, peak_mib_of, table
+
+COUNTS = (10_000, 100_000)
+CLASSES = 10
+DIFFERENT = 200
+
+
+def compare_sizes() -> str:
+    """Return a table: peak memory of the two stages by number of images."""
+    peaks: dict[str, list[tuple[float, float]]] = {"preprocess": [], "augment": []}
+    for count in COUNTS:
+        with tempfile.TemporaryDirectory() as scratch:
+            project = make_project(
+                Path(scratch) / "project",
+                {
+                    "dataset": "synthetic",
+                    "preprocess": {"height_px": 32, "width_px": 32, "channels": 3},
+                    "augment": {"copies": 1},
+                },
+            )
+            write_archive(project, count)
+            for stage in peaks:
+                peaks[stage].append(peak_mib_of(ROOT / "src" / f"{stage}.py", cwd=project))
+    rows = []
+    for stage, (small, large) in peaks.items():
+        for part, name in enumerate(("largest process", "all processes together")):
+            rows.append(
+                [
+                    f"`{stage}`, {name}",
+                    f"{small[part]:.0f}",
+                    f"{large[part]:.0f}",
+                    f"{large[part] / small[part]:.2f}",
+                ]
+            )
+    header = ["peak resident memory, MiB", *(f"{count:,} images" for count in COUNTS), "ratio"]
+    return table(header, rows)
+
+
+def write_archive(project: Path, count: int) -> None:
+    """Write the archive as `fetch` would leave it, and its entry in the catalog."""
+    generator = np.random.default_rng(0)
+    contents = []
+    for _ in range(DIFFERENT):
+        pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(pixels).resize((64, 64)).save(stream, "JPEG")
+        contents.append(stream.getvalue())
+    (project / "data" / "raw").mkdir()
+    with zipfile.ZipFile(project / "data" / "raw" / "synthetic.zip", "w") as archive:
+        for number in range(count):
+            name = f"synthetic/class_{number % CLASSES}/image_{number:06d}.jpg"
+            archive.writestr(name, contents[number % DIFFERENT])
+    entry = {
+        "title": "Synthetic",
+        "files": "data/local/synthetic",
+        "format": {"kind": "image_folder", "root": "synthetic"},
+    }
+    (project / "data" / "catalog.yaml").write_text(yaml.safe_dump({"synthetic": entry}))
