@@ -29,9 +29,8 @@ PICTURES = {
 
 
 def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
     return subprocess.run(
-        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True
+        ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True
     ).stdout
 
 
@@ -43,6 +42,8 @@ def make_copy(folder: Path) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     git(folder, "init", "--quiet")
+    git(folder, "config", "user.name", "test")  # `dvc exp run` asks for them
+    git(folder, "config", "user.email", "test@localhost")
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "copy")
     return folder
@@ -210,6 +211,7 @@ def test_a_folder_of_ones_own_as_readme_says(tmp_path: Path) -> None:
     assert scores["accuracy"] > 0.6  # chance is 0.2
     assert {path.stem for path in (folder / "metrics" / "plots").iterdir()} == PICTURES
 
+    (folder / "data" / "local" / "leaves" / "oak" / ".DS_Store").write_bytes(b"litter")
     assert stages_run(dvc(folder, "repro")) == []
     (folder / "data" / "local" / "leaves" / "oak" / "IMG_3.jpg").unlink()
     assert stages_run(dvc(folder, "repro", "preprocess")) == ["fetch", "preprocess"]

@@ -1,8 +1,9 @@
+import contextlib
 import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgpipe.errors import PipelineError
@@ -45,6 +46,22 @@ def test_a_negative_number_is_refused() -> None:
 def test_what_is_no_example_is_refused(payload: bytes) -> None:
     with pytest.raises(ValueError, match="Example"):
         decode_example(payload)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    places=st.lists(st.integers(0, 10**6), min_size=1, max_size=4),
+    values=st.lists(st.integers(0, 255), min_size=4, max_size=4),
+    cut=st.integers(0, 300),
+)
+def test_whatever_is_wrong_with_an_example_is_a_value_error(
+    places: list[int], values: list[int], cut: int
+) -> None:
+    payload = bytearray(encode_example({"image": bytes(200), "label": 300, "identity": b"a#1"}))
+    for place, value in zip(places, values, strict=False):
+        payload[place % len(payload)] = value
+    with contextlib.suppress(ValueError):
+        decode_example(bytes(payload[: len(payload) - cut % len(payload)]))
 
 
 def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:

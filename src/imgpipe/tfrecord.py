@@ -26,6 +26,7 @@ _FEATURES_ENTRY = 0x0A
 _ENTRY_KEY, _ENTRY_VALUE = 0x0A, 0x12
 _FEATURE_BYTES, _FEATURE_INT64 = 0x0A, 0x1A
 _LIST_BYTES, _LIST_INT64_PACKED, _LIST_INT64 = 0x0A, 0x0A, 0x08
+_BYTES_KIND, _UNPACKED_INT64 = bytes((_FEATURE_BYTES,)), bytes((_LIST_INT64,))
 
 
 def write_record(stream: BinaryIO, payload: bytes) -> int:
@@ -80,28 +81,47 @@ def decode_example(payload: bytes) -> dict[str, memoryview | int]:
         ValueError: the message has another form.
     """
     features: dict[str, memoryview | int] = {}
-    for _, message in _fields(memoryview(payload), {_EXAMPLE_FEATURES}):
-        for _, entry in _fields(message, {_FEATURES_ENTRY}):
-            parts = dict(_fields(entry, {_ENTRY_KEY, _ENTRY_VALUE}))
-            ((kind, values),) = _fields(parts[_ENTRY_VALUE], {_FEATURE_BYTES, _FEATURE_INT64})
-            name = str(parts[_ENTRY_KEY], "utf-8")
-            if kind == _FEATURE_BYTES:
-                ((_, features[name]),) = _fields(values, {_LIST_BYTES})
+    view = memoryview(payload)
+    position, end = _enter(payload, 0, len(payload), _EXAMPLE_FEATURES)
+    _check_end(end, len(payload))
+    while position < end:
+        entry, entry_end = _enter(payload, position, end, _FEATURES_ENTRY)
+        key, key_end = _enter(payload, entry, entry_end, _ENTRY_KEY)
+        feature, feature_end = _enter(payload, key_end, entry_end, _ENTRY_VALUE)
+        _check_end(feature_end, entry_end)
+        name = payload[key:key_end].decode()
+        if payload[feature : feature + 1] == _BYTES_KIND:
+            values, values_end = _enter(payload, feature, feature_end, _FEATURE_BYTES)
+            value, value_end = _enter(payload, values, values_end, _LIST_BYTES)
+            features[name] = view[value:value_end]
+        else:
+            values, values_end = _enter(payload, feature, feature_end, _FEATURE_INT64)
+            if payload[values : values + 1] == _UNPACKED_INT64:  # as older writers do
+                features[name], value_end = _read_varint(payload, values + 1)
             else:
-                features[name] = _single_int64(values)
+                value, _ = _enter(payload, values, values_end, _LIST_INT64_PACKED)
+                features[name], value_end = _read_varint(payload, value)
+        _check_end(value_end, values_end)  # a single value
+        _check_end(values_end, feature_end)
+        position = entry_end
     return features
 
 
-def _single_int64(values: memoryview) -> int:
-    if values[0] == _LIST_INT64:  # written without packing, as older writers do
-        number, end = _read_varint(values, 1)
-    else:
-        ((_, packed),) = _fields(values, {_LIST_INT64_PACKED})
-        values = packed
-        number, end = _read_varint(values, 0)
-    if end != len(values):
-        raise ValueError("expected one int64 in a feature; found more")
-    return number
+def _enter(message: bytes, position: int, end: int, tag: int) -> tuple[int, int]:
+    """Return where the content of the field at `position`, which bears `tag`, begins and ends."""
+    if position + 1 >= end or message[position] != tag:
+        raise ValueError(f"no field with the tag {tag:#04x} in an Example where it should be")
+    size_bytes, start = message[position + 1], position + 2
+    if size_bytes > 0x7F:
+        size_bytes, start = _read_varint(message, position + 1)
+    if start + size_bytes > end:
+        raise ValueError("an Example is cut short")
+    return start, start + size_bytes
+
+
+def _check_end(found: int, expected: int) -> None:
+    if found != expected:
+        raise ValueError("more than a single value in a field of an Example")
 
 
 def _masked_crc(data: bytes) -> bytes:
@@ -112,19 +132,6 @@ def _masked_crc(data: bytes) -> bytes:
 def _field(tag: int, parts: list[bytes]) -> list[bytes]:
     """Return a field in parts, so that a large value is copied once, when all are joined."""
     return [bytes((tag,)) + _varint(sum(map(len, parts))), *parts]
-
-
-def _fields(message: memoryview, known: set[int]) -> Iterator[tuple[int, memoryview]]:
-    position = 0
-    while position < len(message):
-        tag = message[position]
-        if tag not in known:
-            raise ValueError(f"unexpected tag {tag:#04x} in an Example")
-        size_bytes, start = _read_varint(message, position + 1)
-        position = start + size_bytes
-        if position > len(message):
-            raise ValueError("an Example is cut short")
-        yield tag, message[start:position]
 
 
 def _varint(number: int) -> bytes:
@@ -138,9 +145,11 @@ def _varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
+def _read_varint(message: bytes, position: int) -> tuple[int, int]:
     number = shift = 0
     while True:
+        if position >= len(message):
+            raise ValueError("an Example is cut short")
         byte = message[position]
         number |= (byte & 0x7F) << shift
         position, shift = position + 1, shift + 7
