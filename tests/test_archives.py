@@ -343,6 +343,10 @@ def test_links_to_files_are_followed_and_links_to_folders_refused(
     (folder / "more").symlink_to(tmp_path)
     with pytest.raises(PipelineError, match="more: a link to a folder, whose changes DVC does not"):
         pack_folder(folder, tmp_path / "a.zip")
+    (folder / "more").unlink()
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(PipelineError, match="link: a link to a folder, whose changes DVC does not"):
+        pack_folder(tmp_path / "link", tmp_path / "a.zip")
 
 
 def test_what_cannot_be_packed_is_said(folder: Path, tmp_path: Path) -> None:

@@ -390,7 +390,7 @@ def _list_folder(folder: Path) -> Iterator[tuple[Path, str]]:
     found = []
     for parent, folders, files in os.walk(folder):
         paths = [Path(parent) / name for name in folders]
-        for path in paths:
+        for path in (folder, *paths):
             if path.is_symlink():
                 raise PipelineError(
                     f"{path.as_posix()}: a link to a folder, whose changes DVC does not see;"
