@@ -151,36 +151,37 @@ def read_shard(path: Path, info: RecordsInfo) -> Iterator[Examples]:
         PipelineError: the file is damaged, or a record is not as `FIELDS` says.
     """
     at_once = max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // math.prod(info.image_shape)))
-    batch: list[tuple[NDArray[np.uint8], int, str]] = []
+    images = np.empty((at_once, *info.image_shape), dtype=np.uint8)
+    labels: list[int] = []
+    identities: list[str] = []
     for number, payload in enumerate(tfrecord.read_records(path)):
         try:
-            batch.append(_decode(payload, info))
+            label, identity = _decode_into(images[len(labels)], payload, info.record_encoding)
         except (KeyError, ValueError, IndexError, struct.error, zlib.error) as error:
             raise PipelineError(
                 f"{path.as_posix()}: record {number}: expected {', '.join(FIELDS)} with an image"
                 f" of {tuple(info.image_shape)}; {type(error).__name__}: {error}"
             ) from None
-        if len(batch) == at_once:
-            yield _stack(batch)
-            batch = []
-    if batch:
-        yield _stack(batch)
+        labels.append(label)
+        identities.append(identity)
+        if len(labels) == at_once:
+            yield Examples(images, np.array(labels, dtype=np.int64), identities)
+            images, labels, identities = np.empty_like(images), [], []
+    if labels:
+        yield Examples(images[: len(labels)], np.array(labels, dtype=np.int64), identities)
 
 
-def _decode(payload: bytes, info: RecordsInfo) -> tuple[NDArray[np.uint8], int, str]:
+def _decode_into(
+    image: NDArray[np.uint8], payload: bytes, encoding: RecordEncoding
+) -> tuple[int, str]:
+    """Fill `image` with a record's pixels; return its label and identity."""
     example = tfrecord.decode_example(payload)
-    image, label, identity = example["image"], example["label"], example["identity"]
-    if isinstance(image, int) or not isinstance(label, int) or isinstance(identity, int):
+    content, label, identity = example["image"], example["label"], example["identity"]
+    if isinstance(content, int) or not isinstance(label, int) or isinstance(identity, int):
         raise ValueError("a field has the wrong type")
-    pixels = (
-        decode_png(image) if info.record_encoding == "png" else np.frombuffer(image, dtype=np.uint8)
-    )
-    return pixels.reshape(info.image_shape), label, str(identity, "utf-8")
-
-
-def _stack(batch: list[tuple[NDArray[np.uint8], int, str]]) -> Examples:
-    images, labels, identities = zip(*batch, strict=True)
-    return Examples(np.stack(images), np.array(labels, dtype=np.int64), list(identities))
+    pixels = decode_png(content) if encoding == "png" else np.frombuffer(content, dtype=np.uint8)
+    image[...] = pixels.reshape(image.shape)
+    return label, str(identity, "utf-8")
 
 
 def read_split(folder: Path, info: RecordsInfo, split: str) -> Iterator[Examples]:
