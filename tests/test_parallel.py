@@ -1,4 +1,5 @@
 import os
+import time
 from multiprocessing import parent_process
 
 import pytest
@@ -18,6 +19,13 @@ def process_of(number: int) -> int:
 def fail_at_three(number: int) -> int:
     if number == 3:
         raise PipelineError("shard 3 is rotten")
+    return number
+
+
+def fail_here(number: int) -> int:
+    if parent_process() is None:
+        raise PipelineError("shard 0 is rotten")
+    time.sleep(0.3)
     return number
 
 
@@ -53,6 +61,19 @@ def test_an_error_in_a_worker_arrives_as_it_is(
     monkeypatch.setenv("IMGPIPE_WORKERS", workers)
     with pytest.raises(PipelineError, match=r"^shard 3 is rotten$"):
         map_shards(fail_at_three, range(5), label="test")
+
+
+def test_an_error_in_this_process_arrives_alone(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing is heard of the processes that are still at work."""
+    monkeypatch.setenv("IMGPIPE_WORKERS", "3")
+    with pytest.raises(PipelineError, match=r"^shard 0 is rotten$"):
+        map_shards(fail_here, range(8), label="test")
+    assert capfd.readouterr().err == ""
+    assert caplog.records == []
 
 
 def test_a_worker_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Map a function over shards, in this process or in several; the results are the same."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -82,7 +82,7 @@ def _share(
     bar: "tqdm[NoReturn]",
 ) -> list[ResultT]:
     """Do the tasks here and in the pool's processes, each taking the next when it is free."""
-    waiting = iter(enumerate(tasks))
+    waiting: Iterator[tuple[int, TaskT]] = enumerate(tasks)
     results: dict[int, ResultT] = {}
     futures: dict[int, Future[ResultT]] = {}
     lock = RLock()  # over `waiting` and `futures`: the pool's thread calls `done`
@@ -90,26 +90,36 @@ def _share(
     def feed() -> None:
         with lock:
             for number, task in islice(waiting, 1):
-                futures[number] = pool.submit(_call_kept, task)
-                futures[number].add_done_callback(done)
+                try:
+                    futures[number] = pool.submit(_call_kept, task)
+                except BrokenProcessPool as error:
+                    futures[number] = Future()
+                    futures[number].set_exception(error)
+                else:
+                    futures[number].add_done_callback(done)
 
     def done(future: Future[ResultT]) -> None:
         if not future.cancelled() and future.exception() is None:
             bar.update()
             feed()
 
-    for _ in range(others):
-        feed()
-    while True:
+    try:
+        for _ in range(others):
+            feed()
+        while True:
+            with lock:
+                number, task = next(waiting, (-1, None))
+                for future in futures.values():
+                    if future.done():
+                        future.result()  # raises what was raised there
+            if task is None:
+                break
+            results[number] = function(task)
+            bar.update()
+    except BaseException:
         with lock:
-            number, task = next(waiting, (-1, None))
-            for future in futures.values():
-                if future.done():
-                    future.result()  # raises what was raised there
-        if task is None:
-            break
-        results[number] = function(task)
-        bar.update()
+            waiting = iter(())  # nothing more is to be taken
+        raise
     # Every task has been taken, so no future is added any more.
     results.update({number: future.result() for number, future in futures.items()})
     return [results[number] for number in range(len(tasks))]
