@@ -17,6 +17,7 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 # Names with "/" between them, none of which begins with a dot.
 FolderPath = Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*(/[^/\\.][^/\\]*)*$")]
 LocalFolder = Annotated[str, Field(pattern=rf"^{LOCAL.as_posix()}/[^/\\.][^/\\]*/?$")]
+Classes = Annotated[list[str], Field(min_length=2)]
 ImageShape = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
 
 
@@ -28,12 +29,23 @@ class RawFile(Section):
     sha256: Annotated[str, Field(pattern=f"^([0-9a-f]{{64}}|{UNPUBLISHED})$")]
 
 
-class DigitsFormat(Section):
+class Format(Section):
+    """What every format says of its classes."""
+
+    classes: Classes | None
+
+    @model_validator(mode="after")
+    def _classes_are_distinct(self) -> "Format":
+        _check_distinct("classes", self.classes or [])
+        return self
+
+
+class DigitsFormat(Format):
     """scikit-learn's `digits.csv.gz`; there are no official splits."""
 
     kind: Literal["digits"]
     image_shape: ImageShape
-    classes: Annotated[list[str], Field(min_length=2)]
+    classes: Classes
 
 
 class IdxSplit(Section):
@@ -50,12 +62,12 @@ class IdxSplits(Section):
     test: IdxSplit
 
 
-class IdxFormat(Section):
+class IdxFormat(Format):
     """Gzipped IDX archives, the format of MNIST and its kin."""
 
     kind: Literal["idx"]
     image_shape: ImageShape
-    classes: Annotated[list[str], Field(min_length=2)]
+    classes: Classes
     splits: IdxSplits
 
 
@@ -67,18 +79,15 @@ class FolderSplits(Section):
     test: FolderPath | None = None
 
 
-class ImageFolderFormat(Section):
+class ImageFolderFormat(Format):
     """Image files, in a folder for each class, in a folder for each official split if any."""
 
     kind: Literal["image_folder"]
     root: FolderPath | None = None
     """Where the folders of the splits, or of the classes, are; the top if it is not said."""
-    classes: Annotated[list[str], Field(min_length=2)] | None = None
+    classes: Classes | None = None
     """Their folders, in the order of the labels; all there are, sorted, if it is not said."""
     splits: FolderSplits | None = None
-
-
-Format = DigitsFormat | IdxFormat | ImageFolderFormat
 
 
 class DownloadEntry(Section):
@@ -101,21 +110,11 @@ class DigitsEntry(DownloadEntry):
 
     format: DigitsFormat
 
-    @model_validator(mode="after")
-    def _classes_are_distinct(self) -> "DigitsEntry":
-        _check_distinct("format.classes", self.format.classes)
-        return self
-
 
 class IdxEntry(DownloadEntry):
     """An entry of format `idx`."""
 
     format: IdxFormat
-
-    @model_validator(mode="after")
-    def _classes_are_distinct(self) -> "IdxEntry":
-        _check_distinct("format.classes", self.format.classes)
-        return self
 
     @model_validator(mode="after")
     def _splits_name_files(self) -> "IdxEntry":
@@ -137,11 +136,6 @@ class ImageArchiveEntry(DownloadEntry):
     files: Annotated[list[RawFile], Field(min_length=1, max_length=1)]
     format: ImageFolderFormat
 
-    @model_validator(mode="after")
-    def _classes_are_distinct(self) -> "ImageArchiveEntry":
-        _check_distinct("format.classes", self.format.classes or [])
-        return self
-
 
 class LocalImagesEntry(Section):
     """A folder of image files on this machine."""
@@ -151,11 +145,6 @@ class LocalImagesEntry(Section):
     citation: str = ""
     files: LocalFolder
     format: ImageFolderFormat
-
-    @model_validator(mode="after")
-    def _classes_are_distinct(self) -> "LocalImagesEntry":
-        _check_distinct("format.classes", self.format.classes or [])
-        return self
 
     @property
     def archive_name(self) -> str:
