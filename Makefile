@@ -24,7 +24,7 @@ run: setup ## run the pipeline: only what changed runs again
 	dvc repro
 	@python src/summary.py
 
-recipe: ## put recipes/NAME.yaml in place as params.yaml: make recipe NAME=cats_vs_dogs
+recipe: ## put recipes/NAME.yaml in place as params.yaml: make recipe run NAME=mnist_mlp
 	@test -f 'recipes/$(NAME).yaml' || { echo "error: no recipe '$(NAME)'; there are: $(basename $(notdir $(wildcard recipes/*.yaml)))" >&2; exit 1; }
 	cp 'recipes/$(NAME).yaml' params.yaml
 

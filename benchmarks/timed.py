@@ -15,9 +15,11 @@ def main() -> None:
 
 def preprocess() -> float:
     import preprocess
+    from imgpipe.params import load_params
 
+    params = load_params()
     start = time.perf_counter()
-    preprocess.main()
+    preprocess.main(params)
     return time.perf_counter() - start
 
 

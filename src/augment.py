@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.augmentation import draw_transforms, transform_images
-from imgpipe.errors import run_script
 from imgpipe.files import replace_directory
 from imgpipe.parallel import map_shards
-from imgpipe.params import Augment, load_params
+from imgpipe.params import Augment, Params
 from imgpipe.records import (
     FIELDS,
     AugmentedInfo,
@@ -27,14 +26,13 @@ from imgpipe.records import (
     write_info,
     write_shard,
 )
+from imgpipe.stage import run_stage
 
-RECORDS = Path("data/records")
-AUGMENTED = Path("data/augmented")
 _STREAM = 3  # keeps these random numbers apart from those of `preprocess`
 
 
 def augment_shard(
-    folder: Path, info: RecordsInfo, settings: Augment, task: tuple[str, int, int]
+    records: Path, folder: Path, info: RecordsInfo, settings: Augment, task: tuple[str, int, int]
 ) -> None:
     """Write one transformed copy of one training shard."""
     file, number, copy = task
@@ -42,7 +40,7 @@ def augment_shard(
     generator = np.random.default_rng([settings.seed, _STREAM, number, copy])
 
     def examples() -> Iterator[tuple[NDArray[np.uint8], int, str]]:
-        for batch in read_shard(RECORDS / file, info):
+        for batch in read_shard(records / file, info):
             transforms = draw_transforms(
                 settings, len(batch.labels), height_px, width_px, generator
             )
@@ -52,16 +50,21 @@ def augment_shard(
     write_shard(folder / copy_folder(copy) / file, examples(), info.record_encoding)
 
 
-def main() -> None:
-    settings = load_params().augment
-    info = read_info(RECORDS)
+def main(
+    params: Params,
+    *,
+    records: Path = Path("data/records"),
+    augmented: Path = Path("data/augmented"),
+) -> None:
+    settings = params.augment
+    info = read_info(records)
     train = info.splits["train"]
     copies = range(1, settings.copies + 1)
-    with replace_directory(AUGMENTED) as folder:
+    with replace_directory(augmented) as folder:
         for copy in copies:
             (folder / copy_folder(copy)).mkdir()
         map_shards(
-            partial(augment_shard, folder, info, settings),
+            partial(augment_shard, records, folder, info, settings),
             [
                 (shard.file, number, copy)
                 for copy in copies
@@ -77,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_stage(main, __doc__)

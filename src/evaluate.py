@@ -14,27 +14,26 @@ from typing import Any
 
 import numpy as np
 
-from imgpipe.errors import run_script
 from imgpipe.files import replace_file, write_csv, write_json
-from imgpipe.params import load_params
+from imgpipe.params import Params
+from imgpipe.predictions import Predictions, write_predictions
 from imgpipe.records import read_info, read_split
+from imgpipe.stage import run_stage
 
-RECORDS = Path("data/records")
-MODEL = Path("models/model.keras")
-METRICS = Path("metrics/test.json")
-PER_CLASS = Path("metrics/per_class.csv")
-RELIABILITY = Path("metrics/reliability.csv")
-ROC = Path("data/evaluation/roc.csv")
-PREDICTIONS = Path("data/evaluation/predictions.csv")
-VIEWS = Path("data/evaluation/views.npz")
 VIEWED_IMAGES = 5
 
 
-def main() -> None:
-    params = load_params()
+def main(
+    params: Params,
+    *,
+    records: Path = Path("data/records"),
+    models: Path = Path("models"),
+    metrics: Path = Path("metrics"),
+    evaluation: Path = Path("data/evaluation"),
+) -> None:
     settings = params.evaluate
-    info = read_info(RECORDS)
-    batches = list(read_split(RECORDS, info, "test"))
+    info = read_info(records)
+    batches = list(read_split(records, info, "test"))
     images = np.concatenate([batch.images for batch in batches])
     labels = np.concatenate([batch.labels for batch in batches])
     identities = [identity for batch in batches for identity in batch.identities]
@@ -51,7 +50,7 @@ def main() -> None:
         score_predictions,
     )
 
-    model = load_model(MODEL)
+    model = load_model(models / "model.keras")
     probabilities = inference.predict_probabilities(model, images)
 
     table = score_classes(labels, probabilities, info.classes)
@@ -59,37 +58,29 @@ def main() -> None:
     scores = score_predictions(
         labels, probabilities, top_k=settings.top_k, table=table, reliability=reliability
     )
-    write_json(METRICS, scores)
+    write_json(metrics / "test.json", scores)
     write_csv(
-        PER_CLASS,
+        metrics / "per_class.csv",
         ["class", "precision", "recall", "f1", "roc_auc", "images"],
         map(astuple, table),
     )
     write_csv(
-        RELIABILITY,
+        metrics / "reliability.csv",
         ["low", "high", "images", "confidence", "accuracy"],
         map(astuple, reliability),
     )
     write_csv(
-        ROC,
+        evaluation / "roc.csv",
         ["class", "false_positive_rate", "true_positive_rate"],
         map(astuple, measure_roc(labels, probabilities, info.classes)),
     )
-    write_csv(
-        PREDICTIONS,
-        ["index", "identity", "actual", "predicted", *(f"p({name})" for name in info.classes)],
-        (
-            [index, identity, info.classes[label], info.classes[row.argmax()]]
-            # Nine digits give back the float32 exactly.
-            + [f"{probability:.9g}" for probability in row]
-            for index, (identity, label, row) in enumerate(
-                zip(identities, labels, probabilities, strict=True)
-            )
-        ),
+    write_predictions(
+        evaluation / "predictions.csv",
+        Predictions(info.classes, identities, labels, probabilities),
     )
     viewed = images[:VIEWED_IMAGES]
     maps = inference.feature_maps(model, viewed)
-    with replace_file(VIEWS) as partial, partial.open("wb") as stream:
+    with replace_file(evaluation / "views.npz") as partial, partial.open("wb") as stream:
         arrays: dict[str, Any] = {
             "images": viewed,
             "kernels": inference.first_kernels(model),
@@ -105,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_stage(main, __doc__)

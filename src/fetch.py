@@ -15,19 +15,19 @@ from pathlib import Path
 from imgpipe.archives import pack_folder
 from imgpipe.catalog import DownloadEntry, LocalImagesEntry, load_entry
 from imgpipe.download import fetch_file, find_addresses
-from imgpipe.errors import PipelineError, run_script
+from imgpipe.errors import PipelineError
 from imgpipe.files import replace_directory
-from imgpipe.params import Params, load_params
+from imgpipe.params import Params
+from imgpipe.stage import run_stage
 
 LOCAL = Path("data/local")
-RAW = Path("data/raw")
 
 
-def fetch_files(params: Params, entry: DownloadEntry) -> None:
+def fetch_files(params: Params, entry: DownloadEntry, raw: Path) -> None:
     """Bring the files of a published dataset."""
     addresses = find_addresses(params.dataset, entry.urls)
     unpinned = []
-    with replace_directory(RAW) as folder:
+    with replace_directory(raw) as folder:
         for file in entry.files:
             sha256 = fetch_file(file, addresses, folder, allow_unpinned=params.allow_unpinned)
             if sha256 != file.sha256:
@@ -39,7 +39,7 @@ def fetch_files(params: Params, entry: DownloadEntry) -> None:
     )
 
 
-def pack_images(params: Params, entry: LocalImagesEntry) -> None:
+def pack_images(params: Params, entry: LocalImagesEntry, raw: Path) -> None:
     """Make one archive of a person's own folder of images."""
     images = LOCAL / Path(entry.files).name
     in_copy = Path(os.environ.get("DVC_ROOT", ".")).resolve() != Path.cwd()
@@ -48,19 +48,18 @@ def pack_images(params: Params, entry: LocalImagesEntry) -> None:
             f"{images.as_posix()}: not in this copy of the project, which holds only what git or"
             f" DVC track; run `dvc add {images.as_posix()}` first"
         )
-    with replace_directory(RAW) as folder:
+    with replace_directory(raw) as folder:
         count = pack_folder(images, folder / entry.archive_name)
     print(f"fetch: {params.dataset}, {count} files of {images.as_posix()}")
 
 
-def main() -> None:
-    params = load_params()
+def main(params: Params, *, raw: Path = Path("data/raw")) -> None:
     entry = load_entry(params.dataset)
     if isinstance(entry, LocalImagesEntry):
-        pack_images(params, entry)
+        pack_images(params, entry, raw)
     else:
-        fetch_files(params, entry)
+        fetch_files(params, entry, raw)
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_stage(main, __doc__)

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from imgpipe import charts
-from imgpipe.errors import PipelineError, run_script
+from imgpipe.errors import PipelineError
 from imgpipe.files import read_json, replace_directory
-from imgpipe.params import Plot, load_params
+from imgpipe.params import Params, Plot
 from imgpipe.records import (
     RecordsInfo,
     copy_folder,
@@ -26,6 +26,7 @@ from imgpipe.records import (
     read_shard,
     read_split,
 )
+from imgpipe.stage import run_stage
 
 RECORDS = Path("data/records")
 AUGMENTED = Path("data/augmented")
@@ -35,8 +36,8 @@ PLOTS = Path("metrics/plots")
 SHOWN_ORIGINALS = 6
 
 
-def main() -> None:
-    settings = load_params().plot
+def main(params: Params) -> None:
+    settings = params.plot
     info = read_info(RECORDS)
     scores = read_json(METRICS / "test.json")
     drawn = 0
@@ -148,4 +149,4 @@ def read_table(path: Path, text: list[str] | None = None) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_stage(main, __doc__)

@@ -14,18 +14,15 @@ import numpy as np
 
 from imgpipe.catalog import load_entry
 from imgpipe.conversion import convert_splits, count_duplicates, describe_split
-from imgpipe.errors import PipelineError, run_script
+from imgpipe.errors import PipelineError
 from imgpipe.files import replace_directory, scratch_directory, write_json
 from imgpipe.normalization import fit_normalization
-from imgpipe.params import Preprocess, load_params
+from imgpipe.params import Params, Preprocess
 from imgpipe.records import FIELDS, RecordsInfo, write_info
 from imgpipe.sources import open_source
 from imgpipe.splits import SPLITS, assign_splits, cap_per_class, check_splits, shuffle_split
+from imgpipe.stage import run_stage
 
-RAW = Path("data/raw")
-RECORDS = Path("data/records")
-METRICS = Path("metrics/data.json")
-SCRATCH = Path("data/scratch.partial")
 _SHOWN_BAD_FILES = 3
 
 
@@ -42,12 +39,18 @@ def check_bad_files(bad_files: dict[str, str], images: int, settings: Preprocess
     )
 
 
-def main() -> None:
-    params = load_params()
+def main(
+    params: Params,
+    *,
+    raw: Path = Path("data/raw"),
+    records: Path = Path("data/records"),
+    metrics: Path = Path("metrics"),
+) -> None:
     settings = params.preprocess
     entry = load_entry(params.dataset)
-    with replace_directory(RECORDS) as folder, scratch_directory(SCRATCH) as scratch:
-        source = open_source(entry, RAW, scratch)
+    scratch_path = records.with_name("scratch.partial")
+    with replace_directory(records) as folder, scratch_directory(scratch_path) as scratch:
+        source = open_source(entry, raw, scratch)
         kept = cap_per_class(source.labels, source.splits, settings.max_per_class, settings.seed)
         assigned = assign_splits(source.labels[kept], source.splits[kept], source.classes, settings)
         indices_of_split = {
@@ -89,7 +92,7 @@ def main() -> None:
     listed = [{"file": name, "reason": reason} for name, reason in sorted(bad_files.items())]
     scores = {**counts, "classes": len(source.classes), **duplicates, "bad": len(bad_files)}
     # The bad files as a list: `dvc metrics` would make a column of each key of a mapping.
-    write_json(METRICS, {**scores, "bad_files": listed})
+    write_json(metrics / "data.json", {**scores, "bad_files": listed})
     listing = ", ".join(f"{count} {split}" for split, count in counts.items())
     print(
         f"preprocess: {params.dataset}, {sum(counts.values())} images of"
@@ -100,4 +103,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_stage(main, __doc__)

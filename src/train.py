@@ -11,30 +11,31 @@ Costs   most of the pipeline's time; memory for the training images in all varia
 from dataclasses import astuple
 from pathlib import Path
 
-from imgpipe.errors import PipelineError, run_script
+from imgpipe.errors import PipelineError
 from imgpipe.files import replace_file, write_csv, write_json
-from imgpipe.params import load_params
+from imgpipe.params import Params
 from imgpipe.records import read_augmented_info, read_info
-
-RECORDS = Path("data/records")
-AUGMENTED = Path("data/augmented")
-MODEL = Path("models/model.keras")
-LAYERS = Path("models/layers.txt")
-HISTORY = Path("metrics/history.csv")
-METRICS = Path("metrics/train.json")
+from imgpipe.stage import run_stage
 
 
-def main() -> None:
-    params = load_params()
+def main(
+    params: Params,
+    *,
+    records: Path = Path("data/records"),
+    augmented: Path = Path("data/augmented"),
+    models: Path = Path("models"),
+    metrics: Path = Path("metrics"),
+) -> None:
     settings = params.train
-    info, augmented_info = read_info(RECORDS), read_augmented_info(AUGMENTED)
+    info, augmented_info = read_info(records), read_augmented_info(augmented)
 
     from imgpipe.nn.runtime import configure_runtime  # first: it quietens TensorFlow's start
 
     configure_runtime(threads=params.threads, seed=settings.seed, precision=settings.precision)
     from imgpipe.nn.architectures import build_model
-    from imgpipe.nn.dataset import load_split, load_variants
+    from imgpipe.nn.dataset import draw_bootstrap, load_split, load_variants
     from imgpipe.nn.model_file import describe_layers, save_model
+    from imgpipe.nn.random_transforms import transform_while_training
     from imgpipe.nn.training import EPOCH_COLUMNS, Epoch, best_epoch, compile_model, train_model
 
     model = build_model(
@@ -46,8 +47,11 @@ def main() -> None:
     )
     layers = describe_layers(model)
     print(layers)
-    variants, labels = load_variants(RECORDS, info, AUGMENTED, augmented_info)
-    compile_model(model, settings, examples=len(labels))
+    variants, labels = load_variants(records, info, augmented, augmented_info)
+    if settings.bootstrap:
+        variants, labels = draw_bootstrap(variants, labels, settings.seed)
+    learner = transform_while_training(model, settings)
+    compile_model(learner, settings, examples=len(labels))
 
     def report(epoch: Epoch) -> None:
         print(
@@ -59,18 +63,18 @@ def main() -> None:
 
     try:
         history = train_model(
-            model, variants, labels, load_split(RECORDS, info, "validation"), settings, report
+            learner, variants, labels, load_split(records, info, "validation"), settings, report
         )
     except FloatingPointError as error:
         raise PipelineError(f"train: {error}; lower train.learning_rate in params.yaml") from None
     best = best_epoch(history)
 
-    save_model(model, MODEL)
-    with replace_file(LAYERS) as partial:
+    save_model(model, models / "model.keras")
+    with replace_file(models / "layers.txt") as partial:
         partial.write_text(layers, encoding="utf-8", newline="\n")
-    write_csv(HISTORY, EPOCH_COLUMNS, map(astuple, history))
+    write_csv(metrics / "history.csv", EPOCH_COLUMNS, map(astuple, history))
     write_json(
-        METRICS,
+        metrics / "train.json",
         {
             "validation_accuracy": best.validation_accuracy,
             "validation_loss": best.validation_loss,
@@ -87,4 +91,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_stage(main, __doc__)

@@ -1,6 +1,7 @@
 """Pictures are looked at by people; these tests hold that they carry the numbers, at any shape."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -191,3 +192,60 @@ def test_activation_maps_lie_over_their_images(shape: tuple[int, int, int], tmp_
     assert (np.asarray(overlay.get_array()) == maps[0]).all()
     assert tuple(overlay.get_extent()) == (-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5)
     save(figure, tmp_path)
+
+
+def points_of(collection: Any) -> np.ndarray:
+    return np.asarray(collection.get_offsets())
+
+
+def test_members_stand_above_their_ensemble() -> None:
+    accuracy = np.array([0.8, 0.7, 0.9])
+    table = pd.DataFrame(
+        {
+            "accuracy": accuracy,
+            "accuracy_low": accuracy - 0.1,
+            "accuracy_high": accuracy + 0.05,
+            "loss": 1 - accuracy,
+        },
+        index=["4", "9", "ensemble"],
+    )
+    figure = charts.draw_members(table)
+    assert {"member 4", "member 9", "ensemble"} <= set(texts(figure))
+    left, right = figure.axes
+    for axes, column in ((left, "accuracy"), (right, "loss")):
+        points = max((points_of(drawn) for drawn in axes.collections), key=len)
+        assert points[:, 0] == pytest.approx(table[column].to_numpy())
+        assert points[:, 1].tolist() == [2, 1, 0]  # the ensemble at the bottom
+        mean = np.asarray(axes.lines[-1].get_xdata())[0]
+        assert mean == pytest.approx(table[column][:2].mean())
+
+
+def test_folds_show_every_score_with_its_mean() -> None:
+    table = pd.DataFrame({"accuracy": [0.8, 0.9], "loss": [0.3, 0.1], "images": [5, 5]}, [1, 2])
+    summary = {"accuracy": {"mean": 0.85, "sd": 0.07}, "loss": {"mean": 0.2, "sd": 0.14}}
+    figure = charts.draw_folds(table, summary)
+    assert {"accuracy\n0.8500\nsd 0.0700", "loss\n0.2000\nsd 0.1400"} <= set(texts(figure))
+    for axes, name in zip(figure.axes, ("accuracy", "loss"), strict=True):
+        points = points_of(axes.collections[0])
+        assert points[:, 1].tolist() == table[name].tolist()
+
+
+def test_errors_have_a_panel_for_each_variant() -> None:
+    def run(error: float) -> pd.DataFrame:
+        return pd.DataFrame(
+            {
+                "epoch": [1, 2, 3],
+                "training_error": [0.5, 0.2, 0.1],
+                "validation_error": [0.5, error, 0.4],
+                "validation_loss": [1.0, 0.1, 0.3],
+            }
+        )
+
+    figure = charts.draw_errors({"none": [run(0.3), run(0.34)], "all": [run(0.1), run(0.1)]})
+    assert [axes.get_title().split("\n") for axes in figure.axes] == [
+        ["none", "validation error 32.0%, sd 2.8%"],
+        ["all", "validation error 10.0%, sd 0.0%"],
+    ]
+    lines = {line.get_label(): np.asarray(line.get_ydata()) for line in figure.axes[0].lines}
+    assert lines["validation"] == pytest.approx([0.5, 0.32, 0.4])
+    assert lines["training"] == pytest.approx([0.5, 0.2, 0.1])

@@ -133,6 +133,20 @@ def test_a_damaged_shard_is_named(
         load_split(records, info, "train")
 
 
+def test_a_bootstrap_draws_as_many_images_with_replacement() -> None:
+    from imgpipe.nn.dataset import draw_bootstrap
+
+    variants = np.stack([np.arange(250, dtype=np.uint8), 255 - np.arange(250, dtype=np.uint8)])
+    variants = variants[..., None, None, None]
+    drawn, labels = draw_bootstrap(variants, np.arange(250), seed=3)
+    assert drawn.shape == variants.shape
+    assert (drawn[0, :, 0, 0, 0] == labels).all()  # an image keeps its label and its variants
+    assert (drawn[1, :, 0, 0, 0] == 255 - labels).all()
+    assert 0.55 < len(set(labels.tolist())) / 250 < 0.71  # 1 - 1/e of them
+    assert (draw_bootstrap(variants, np.arange(250), seed=3)[1] == labels).all()
+    assert (draw_bootstrap(variants, np.arange(250), seed=4)[1] != labels).any()
+
+
 def epoch_of(variants: np.ndarray, epoch: int, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
     from imgpipe.nn.dataset import training_batches
 
@@ -166,46 +180,130 @@ def test_the_order_is_a_function_of_seed_and_epoch() -> None:
     assert (first != epoch_of(variants, 4, seed=9)[1]).any()
 
 
-@pytest.mark.parametrize(
-    ("name", "changes", "parameters"),
-    [
-        ("cnn", {}, 93_322),  # the convolutional network of TensorFlow's own tutorial
-        (
-            "cnn",
-            {
-                "architectures__cnn__filters": [32],
-                "architectures__cnn__pool_px": [2],
-                "architectures__cnn__padding": "same",
-            },
-            402_442,
-        ),
-        ("mlp", {"architectures__mlp__units": [512]}, 407_050),
-        # Convolutions without bias, four values for each normalised channel.
-        (
-            "resnet",
-            {"architectures__resnet__filters": [4, 8]},
-            (9 * 4 + 16)  # first convolution
-            + 2 * (9 * 4 * 4 + 16)  # first stage
-            + (9 * 4 * 8 + 32) + (9 * 8 * 8 + 32) + (4 * 8 + 32)  # second stage and its shortcut
-            + 8 * 10 + 10,
-        ),
-    ],
-)  # fmt: skip
-def test_numbers_of_parameters(name: str, changes: dict[str, Any], parameters: int) -> None:
-    assert build(name, with_changes(**changes)).count_params() == parameters
+RECIPES: dict[str, tuple[tuple[int, int, int], int, int]] = {
+    "fashion_mnist_dense": ((28, 28, 1), 10, 29_898),
+    "fashion_mnist_cnn": ((28, 28, 1), 10, 402_442),
+    "mnist_mlp": ((28, 28, 1), 10, 407_050),
+    "mnist_cnn": ((28, 28, 1), 10, 1_199_882),
+    "mnist_tutorial_cnn": ((28, 28, 1), 10, 93_322),
+    "cats_vs_dogs": ((150, 150, 3), 2, 130_241),
+    "cats_vs_dogs_augmented": ((150, 150, 3), 2, 130_241),
+    "photographs": ((128, 128, 3), 2, 248_177),
+    "flowers": ((128, 128, 3), 5, 246_773),
+}
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_network_of_each_recipe_has_its_number_of_parameters(recipe: Path) -> None:
+    params = load_params(recipe)
+    shape, classes, parameters = RECIPES[recipe.stem]
+    assert params.preprocess.image_shape == shape
+    model = build(params.train.architecture, params, shape=shape, classes=classes)
+    assert model.count_params() == parameters
+    assert f"({parameters:,} parameters" in recipe.read_text().replace("\n# ", " ")
+
+
+def test_the_tutorial_network_up_to_its_last_convolution() -> None:
+    model = build("cnn", load_params(ROOT / "recipes" / "mnist_tutorial_cnn.yaml"))
+    convolutions = [layer for layer in model.layers if layer.name.startswith("conv_")]
+    assert sum(layer.count_params() for layer in convolutions) == 55_744
+
+
+def test_the_layers_of_the_dense_network_on_rows() -> None:
+    """28 x 28 -> 128 for each row -> 64 for each row -> flat -> 10."""
+    model = build("mlp", load_params(ROOT / "recipes" / "fashion_mnist_dense.yaml"))
+    assert [tuple(layer.output.shape[1:]) for layer in model.layers[2:]] == [
+        (28, 28), (28, 128), (28, 64), (28 * 64,), (10,), (10,)
+    ]  # fmt: skip
+
+
+def test_the_layers_of_the_convolutional_network_with_dropout() -> None:
+    """Two convolutions, pooling, dropout 0.25, 128 dense units, dropout 0.5, the output."""
+    model = build("cnn", load_params(ROOT / "recipes" / "mnist_cnn.yaml"))
+    assert [(layer.name, getattr(layer, "rate", None)) for layer in model.layers[2:]] == [
+        ("conv_1", None), ("relu_1", None), ("conv_2", None), ("pool_2", None), ("relu_2", None),
+        ("flatten", None), ("conv_dropout", 0.25), ("dense_1", None), ("dense_dropout_1", 0.5),
+        ("logits", None), ("probabilities", None),
+    ]  # fmt: skip
+
+
+def test_the_number_of_parameters_of_a_residual_net() -> None:
+    params = with_changes(architectures__resnet__filters=[4, 8])
+    # Convolutions without bias, four values for each normalised channel.
+    first = 9 * 4 + 16
+    stage_1 = 2 * (9 * 4 * 4 + 16)
+    stage_2 = (9 * 4 * 8 + 32) + (9 * 8 * 8 + 32) + (4 * 8 + 32)  # the last is its shortcut
+    assert build("resnet", params).count_params() == first + stage_1 + stage_2 + 8 * 10 + 10
 
 
 def test_two_classes_have_one_output_unit() -> None:
-    params = with_changes(
-        architectures__cnn__filters=[32, 64, 128],
-        architectures__cnn__pool_px=[2, 2, 2],
-        architectures__cnn__dense_units=[],
-    )
-    model = build("cnn", params, shape=(150, 150, 3), classes=2)
-    assert model.count_params() == 130_241
+    model = build("cnn", classes=2)
     assert model.output_shape == (None, 1)
     assert model.layers[-1].activation.__name__ == "sigmoid"
     assert build("cnn", classes=3).layers[-1].activation.__name__ == "softmax"
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("pool", ["max", "average", "min"])
+def test_pooling_is_what_it_says(pool: str, batch_norm: bool) -> None:
+    """Against NumPy, on the rectified output of the convolution, as the textbooks order them."""
+    from imgpipe.nn.runtime import keras
+
+    params = with_changes(
+        architectures__cnn__filters=[5],
+        architectures__cnn__pool_px=[2],
+        architectures__cnn__pool=pool,
+        architectures__cnn__batch_norm=batch_norm,
+    )
+    model = build("cnn", params, shape=(10, 8, 3))
+    images = GENERATOR.integers(0, 256, (6, 10, 8, 3), dtype=np.uint8)
+
+    def values(layer: str) -> np.ndarray:
+        return np.asarray(keras.Model(model.input, model.get_layer(layer).output)(images))
+
+    rectified = np.maximum(values("conv_1"), 0)
+    if batch_norm:  # untrained, it divides by the root of 1 + epsilon
+        rectified = rectified / np.sqrt(1 + model.get_layer("norm_1").epsilon)
+    windows = rectified.reshape(6, 4, 2, 3, 2, 5)
+    expected = {
+        "max": windows.max(axis=(2, 4)),
+        "average": windows.mean(axis=(2, 4)),
+        "min": windows.min(axis=(2, 4)),
+    }[pool]
+    found = values("pool_1" if pool == "average" else "relu_1")
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert found.max() > 0
+
+
+@pytest.mark.parametrize("kind", ["average", "max"])
+def test_global_pooling_leaves_one_value_of_each_map(kind: str) -> None:
+    from imgpipe.nn.runtime import keras
+
+    model = build("cnn", with_changes(architectures__cnn__global_pool=kind))
+    images = GENERATOR.integers(0, 256, (6, 28, 28, 1), dtype=np.uint8)
+    maps, pooled = (
+        np.asarray(keras.Model(model.input, model.get_layer(name).output)(images))
+        for name in ("relu_3", "global_pool")
+    )
+    assert pooled.shape == (6, 64)
+    expected = {"average": maps.mean(axis=(1, 2)), "max": maps.max(axis=(1, 2))}[kind]
+    assert pooled == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("pool", ["average", "min"])
+@pytest.mark.parametrize("kind", ["none", "average", "max"])
+def test_every_pooling_is_saved_and_explained(pool: str, kind: str, tmp_path: Path) -> None:
+    from imgpipe.nn.inference import activation_maps, feature_maps, predict_probabilities
+    from imgpipe.nn.model_file import load_model, save_model
+
+    params = with_changes(architectures__cnn__pool=pool, architectures__cnn__global_pool=kind)
+    model = build("cnn", params)
+    save_model(model, tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    images = GENERATOR.integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
+    assert (predict_probabilities(loaded, images) == predict_probabilities(model, images)).all()
+    assert len(feature_maps(loaded, images)) == 3
+    assert activation_maps(loaded, images).shape[0] == 4
 
 
 def test_the_unit_is_the_probability_of_the_second_class() -> None:
@@ -262,7 +360,9 @@ def test_batch_normalisation_and_dropout_are_built_as_asked() -> None:
     def kinds(**changes: Any) -> list[type]:
         return [type(layer) for layer in build("cnn", with_changes(**changes)).layers]
 
-    plain = kinds(architectures__cnn__dropout_frac=0.0)
+    plain = kinds(
+        architectures__cnn__conv_dropout_frac=0.0, architectures__cnn__dense_dropout_frac=0.0
+    )
     assert keras.layers.Dropout not in plain
     assert keras.layers.BatchNormalization not in plain
     normed = kinds(architectures__cnn__batch_norm=True)
@@ -299,7 +399,8 @@ def train(
 EASY = with_changes(
     architectures__cnn__filters=[8],
     architectures__cnn__pool_px=[2],
-    architectures__cnn__dropout_frac=0.0,
+    architectures__cnn__conv_dropout_frac=0.0,
+    architectures__cnn__dense_dropout_frac=0.0,
     train__epochs=4,
     train__batch_size=16,
     train__learning_rate=0.01,
@@ -425,6 +526,229 @@ def test_label_smoothing_changes_the_aim_but_not_the_scale_of_the_history() -> N
     assert history[-1].validation_loss == pytest.approx(-np.log(0.55), abs=0.1)
 
 
+@pytest.mark.parametrize(("l1", "l2"), [(0.01, 0.0), (0.0, 0.02), (0.01, 0.02)])
+@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet"])
+def test_penalties_are_those_of_the_kernels(name: str, l1: float, l2: float) -> None:
+    from imgpipe.nn.training import compile_model
+
+    params = with_changes(train__l1_penalty=l1, train__l2_penalty=l2)
+    model = build(name, params)
+    compile_model(model, params.train, examples=100)
+    kernels = [
+        np.asarray(weights)
+        for weights in model.trainable_variables
+        if weights.name not in ("bias", "gamma", "beta")
+    ]
+    assert len(kernels) > 2
+    expected = sum(l1 * np.abs(kernel).sum() + l2 * (kernel**2).sum() for kernel in kernels)
+    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("penalty", ["l1", "l2"])
+def test_penalties_shrink_the_kernels_and_stay_out_of_the_history(penalty: str) -> None:
+    size, histories = {}, {}
+    for weight in (0.0, 0.01):
+        model, histories[weight] = train(
+            with_changes(EASY, **{f"train__{penalty}_penalty": weight})
+        )
+        kernel = np.asarray(model.get_layer("dense_1").kernel)
+        size[weight] = {"l1": np.abs(kernel).sum(), "l2": (kernel**2).sum()}[penalty]
+        if penalty == "l1" and weight:
+            assert (np.abs(kernel) < 1e-3).mean() > 0.5  # l1 makes kernels sparse
+    assert size[0.01] < 0.5 * size[0.0]
+    # Before the first step the penalty alone would be above 3; the cross-entropy is about ln(10).
+    assert histories[0.01][0].loss < 2.5
+
+
+def test_balanced_classes_weigh_the_same() -> None:
+    from imgpipe.nn.training import balance_classes
+
+    labels = np.array([0] * 90 + [2] * 10)
+    weights = balance_classes(labels)
+    assert weights == {0: pytest.approx(100 / 180), 2: pytest.approx(5.0)}
+    assert np.mean([weights[label] for label in labels]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("encoding", ["sparse", "one_hot"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_class_weights_help_the_rare_class(classes: int, encoding: str) -> None:
+    """Pixels that tell nothing: what is left to learn is how common each class is."""
+    from imgpipe.nn.inference import predict_probabilities
+    from imgpipe.nn.runtime import keras
+    from imgpipe.nn.training import compile_model, train_model
+
+    labels = np.where(np.arange(300) % 10 == 0, classes - 1, np.arange(300) % (classes - 1))
+    images = np.full((300, 12, 12, 1), 255, dtype=np.uint8)
+    rare = {}
+    for weights in ("none", "balanced"):
+        params = with_changes(
+            EASY,
+            train__class_weights=weights,
+            train__label_encoding=encoding,
+            train__epochs=40,
+            train__batch_size=100,
+            train__learning_rate_schedule="constant",
+        )
+        keras.utils.set_random_seed(1)
+        model = build("mlp", params, shape=(12, 12, 1), classes=classes)
+        compile_model(model, params.train, examples=300)
+        train_model(model, images[None], labels, (images, labels), params.train, lambda epoch: None)
+        rare[weights] = predict_probabilities(model, images[:1])[0, classes - 1]
+    assert rare["none"] == pytest.approx(0.1, abs=0.03)
+    assert rare["balanced"] == pytest.approx(1 / classes, abs=0.05)
+
+
+def test_with_balanced_classes_losses_are_means_over_classes() -> None:
+    """A network that always says the same: its loss on each class is known."""
+    from imgpipe.nn.training import compile_model, train_model
+
+    params = with_changes(
+        EASY, train__class_weights="balanced", train__epochs=1, train__learning_rate=1e-9
+    )
+    labels = np.where(np.arange(200) < 180, 0, 1)
+    images, _ = easy_images(200)
+    model = build("cnn", params, shape=(12, 12, 1), classes=3)
+    logits = model.get_layer("logits")
+    logits.set_weights([np.zeros_like(logits.get_weights()[0]), np.log([0.7, 0.2, 0.1])])
+    compile_model(model, params.train, examples=200)
+    (epoch,) = train_model(
+        model, images[None], labels, (images, labels), params.train, lambda epoch: None
+    )
+    expected = -(np.log(0.7) + np.log(0.2)) / 2
+    assert epoch.loss == pytest.approx(expected, rel=1e-3)
+    assert epoch.validation_loss == pytest.approx(expected, rel=1e-3)
+    assert epoch.validation_accuracy == pytest.approx(0.9)
+
+
+RANDOM: dict[str, Any] = {
+    "train__random_flip": "both",
+    "train__random_rotation_deg": 90.0,
+    "train__random_translation_frac": 0.3,
+    "train__random_zoom_frac": 0.4,
+    "train__random_contrast_frac": 0.5,
+}
+
+
+def transformed(images: np.ndarray, *, training: bool = True, **changes: Any) -> np.ndarray:
+    """What reaches the network behind the random transformations."""
+    from imgpipe.nn.random_transforms import transform_while_training
+    from imgpipe.nn.runtime import keras
+
+    shape = images.shape[1:]
+    pixels = keras.Input(shape, dtype="uint8")
+    seen = keras.Model(pixels, keras.layers.Rescaling(1.0, dtype="float32")(pixels))
+    wrapped = transform_while_training(seen, with_changes(**changes).train)
+    return np.asarray(wrapped(images, training=training))
+
+
+@pytest.mark.parametrize(("key", "value"), RANDOM.items())
+def test_each_random_transformation_changes_images_in_training_alone(key: str, value: Any) -> None:
+    images, _ = easy_images(30)
+    changed = transformed(images, **{key: value})
+    assert changed.shape == images.shape
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+    assert (changed == changed.round()).all()  # whole numbers, as in the records
+    assert (changed != images).any(axis=(1, 2, 3)).mean() > 0.6
+    assert (transformed(images, training=False, **{key: value}) == images).all()
+
+
+def test_random_transformations_do_what_they_are_called() -> None:
+    ramp = np.tile(np.arange(10, 250, 20, dtype=np.uint8)[None, :, None], (64, 12, 1, 1))
+    ramp = ramp.reshape(64, 12, 12, 1)  # rises to the right, from 10 to 230
+    flipped = transformed(ramp, train__random_flip="horizontal")
+    assert {(image == ramp[0, :, ::-1]).all() for image in flipped} == {True, False}
+    assert all((image == ramp[0]).all() or (image == ramp[0, :, ::-1]).all() for image in flipped)
+    assert (transformed(ramp, train__random_flip="vertical") == ramp).all()
+    shifted = transformed(ramp, train__random_translation_frac=0.25)
+    assert shifted[:, 6, 6].min() >= 70  # a quarter of 12 pixels is 3 steps of 20 from 130
+    assert shifted[:, 6, 6].max() <= 190
+    assert shifted[:, 6, 6].std() > 20
+    assert shifted.min() == 10  # outside, the nearest pixel: never a new value
+    assert shifted.max() == 230
+    contrast = transformed(ramp, train__random_contrast_frac=0.5)
+    spread = contrast.std(axis=(1, 2, 3)) / ramp[0].std()
+    assert 0.45 < spread.min() < 0.8 < 1.2 < spread.max() < 1.55
+
+
+def test_random_rotation_and_zoom_go_as_far_as_they_are_told() -> None:
+    images = np.zeros((200, 41, 41, 1), dtype=np.uint8)
+    images[:, 17:24, 27:34] = 200  # to the right of the middle
+    rows, columns = np.mgrid[:41, :41] - 20
+
+    def mean_of(places: np.ndarray, changed: np.ndarray) -> np.ndarray:
+        return np.asarray((changed[..., 0] * places).sum(axis=(1, 2)) / changed.sum(axis=(1, 2, 3)))
+
+    turned = transformed(images, train__random_rotation_deg=60.0)
+    angles = np.degrees(np.arctan2(mean_of(rows, turned), mean_of(columns, turned)))
+    assert -61 < angles.min() < -50
+    assert 50 < angles.max() < 61
+    zoomed = transformed(images, train__random_zoom_frac=0.2)
+    factors = 10 / mean_of(columns, zoomed)  # the block was 10 pixels from the middle
+    assert 0.79 < factors.min() < 0.85
+    assert 1.15 < factors.max() < 1.21
+
+
+def test_random_transformations_round_to_the_nearest_number() -> None:
+    grey = np.full((64, 12, 12, 1), 101, dtype=np.uint8)
+    changes = {key: value for key, value in RANDOM.items() if "contrast" not in key}
+    assert (transformed(grey, **changes) == 101).all()
+    steps = np.tile(np.array([100, 101], dtype=np.uint8), (64, 12, 6))[..., None]
+    shifted = transformed(steps, train__random_translation_frac=0.3)
+    assert abs(shifted[:, 3:9, 4:8].mean() - 100.5) < 0.1  # truncated, they would lie below
+
+
+def test_without_random_transformations_the_network_is_itself() -> None:
+    from imgpipe.nn.random_transforms import transform_while_training
+
+    model = build("mlp")
+    assert transform_while_training(model, PARAMS.train) is model
+
+
+def test_random_transformations_differ_from_each_other_and_repeat_by_seed() -> None:
+    images, _ = easy_images(30)
+    first = transformed(images, **RANDOM)
+    assert (first == transformed(images, **RANDOM)).all()
+    assert (first != transformed(images, **RANDOM, train__seed=2)).any()
+    from imgpipe.nn.random_transforms import transform_while_training
+
+    wrapped = transform_while_training(build("mlp"), with_changes(**RANDOM).train)
+    seeds = [layer.seed for layer in wrapped.layers if hasattr(layer, "seed")]
+    assert len(seeds) == len(set(seeds)) == 6  # both flips are one each
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_training_with_random_transformations_leaves_them_out_of_the_model(
+    precision: str, tmp_path: Path
+) -> None:
+    from imgpipe.nn.model_file import load_model, save_model
+    from imgpipe.nn.random_transforms import transform_while_training
+    from imgpipe.nn.runtime import keras
+    from imgpipe.nn.training import compile_model, train_model
+
+    params = with_changes(EASY, train__random_translation_frac=0.1, train__epochs=6)
+    keras.config.set_dtype_policy(precision)
+    try:
+        keras.utils.set_random_seed(1)
+        images, labels = easy_images(200)
+        model = build("cnn", params, shape=(12, 12, 1))
+        before = model.get_layer("logits").get_weights()[0]
+        learner = transform_while_training(model, params.train)
+        compile_model(learner, params.train, examples=200)
+        history = train_model(
+            learner, images[None], labels, (images, labels), params.train, lambda epoch: None
+        )
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert (model.get_layer("logits").get_weights()[0] != before).any()
+    assert max(epoch.validation_accuracy for epoch in history) > 0.8
+    save_model(model, tmp_path / "model.keras")
+    assert [layer.name for layer in load_model(tmp_path / "model.keras").layers] == [
+        layer.name for layer in model.layers
+    ]
+    assert not any("random" in layer.name for layer in model.layers)
+
+
 def test_a_diverging_loss_is_an_error() -> None:
     params = with_changes(EASY, train__optimizer="sgd", train__learning_rate=1e30)
     with pytest.raises(FloatingPointError, match="the loss is nan after epoch 1"):
@@ -436,7 +760,7 @@ def test_equal_seeds_give_equal_weights_and_files(tmp_path: Path) -> None:
     from imgpipe.nn.runtime import tf
 
     tf.config.experimental.enable_op_determinism()
-    params = with_changes(EASY, architectures__cnn__dropout_frac=0.3)
+    params = with_changes(EASY, architectures__cnn__conv_dropout_frac=0.3)
     for name in ("first", "second"):
         save_model(train(params)[0], tmp_path / name / "model.keras")
     first, second = ((tmp_path / name / "model.keras").read_bytes() for name in ("first", "second"))
@@ -529,6 +853,18 @@ def test_a_dense_kernel_lies_as_the_image_does() -> None:
     model = build("mlp", shape=(4, 5, 3))
     weights = np.asarray(model.layers[3].kernel)
     assert first_kernels(model)[7, 2, 3, 1] == weights[(2 * 5 + 3) * 3 + 1, 7]
+
+
+def test_a_dense_kernel_on_rows_is_a_row() -> None:
+    from imgpipe.nn.inference import activation_maps, first_kernels
+
+    model = build("mlp", with_changes(architectures__mlp__sees="row"), shape=(4, 5, 3))
+    weights = np.asarray(model.get_layer("dense_1").kernel)
+    kernels = first_kernels(model)
+    assert kernels.shape == (512, 1, 5, 3)
+    assert kernels[7, 0, 3, 1] == weights[3 * 3 + 1, 7]
+    images = GENERATOR.integers(0, 256, (4, 4, 5, 3), dtype=np.uint8)
+    assert activation_maps(model, images).shape == (4, 4, 5)
 
 
 def test_activation_maps_point_to_where_the_evidence_is() -> None:

@@ -158,3 +158,36 @@ def test_what_is_not_yaml(tmp_path: Path, text: str, expected: str) -> None:
 def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="not found; run from the project's top folder"):
         read_yaml(tmp_path / "params.yaml")
+
+
+def test_values_changed_on_the_command_line() -> None:
+    params = load_params(
+        ROOT / "params.yaml",
+        changes=["train.l2_penalty=1e-3", "augment.brightness_range=[0.5, 2.0]", "dataset=mnist"],
+    )
+    assert params.train.l2_penalty == 0.001
+    assert params.augment.brightness_range == [0.5, 2.0]
+    assert params.dataset == "mnist"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train.epoch=1", "params.yaml with --set: train.epoch: unknown key (did you mean"),
+        ("trian.seed=1", "params.yaml with --set: trian: unknown key (did you mean 'train'?)"),
+        ("train.epochs=0", "params.yaml with --set: train.epochs: expected a number of at least 1"),
+        ("train.epochs", "--set train.epochs: expected KEY=VALUE"),
+        ("dataset.name=x", "--set dataset.name=x: dataset is no section"),
+        ("train.epochs=[1", "--set train.epochs=[1: line 1, column 3: not valid YAML"),
+        ("preprocess.test_fold=6", "params.yaml with --set: preprocess.test_fold: expected 0 to 5"),
+    ],
+)
+def test_what_is_wrong_on_the_command_line_is_said(
+    change: str, message: str, params_value: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(params_value))
+    with pytest.raises(PipelineError) as caught:
+        load_params(path, changes=[change])
+    assert str(caught.value).removeprefix(f"{tmp_path.as_posix()}/").startswith(message)
+    assert "\n" not in str(caught.value)

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,151 @@ def test_a_folder_of_ones_own_as_readme_says(tmp_path: Path) -> None:
     assert stages_run(output) == ["preprocess"]
 
 
+def stages_of(study: str, output: str) -> list[str]:
+    """The stages of a study that ran; no stage of the pipeline did."""
+    names = stages_run(output)
+    assert all(name.startswith(f"studies/{study}/dvc.yaml:") for name in names)
+    return [name.partition(":")[2] for name in names]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def studied(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second copy of that project, in which studies may leave their results."""
+    folder = tmp_path_factory.mktemp("studied") / "project"
+    shutil.copytree(project, folder, symlinks=True)
+    set_leaf(folder, "train.epochs", 2)
+    dvc(folder, "repro")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "two epochs")
+    return folder
+
+
+def test_bagging_trains_only_the_members_that_are_new(studied: Path) -> None:
+    study = studied / "studies" / "bagging"
+    set_leaf(study, "members", [1, 2])
+    # As after an interruption: one member is there.
+    assert stages_of("bagging", dvc(studied, "repro", "studies/bagging/dvc.yaml:train@2")) == [
+        "train@2"
+    ]
+    output = dvc(studied, "repro", "studies/bagging/dvc.yaml")
+    assert sorted(stages_of("bagging", output)) == [
+        "ensemble", "evaluate@1", "evaluate@2", "train@1"
+    ]  # fmt: skip
+    set_leaf(study, "members", [1, 2, 3])
+    output = dvc(studied, "repro", "studies/bagging/dvc.yaml")
+    assert stages_of("bagging", output) == ["train@3", "evaluate@3", "ensemble"]
+    assert stages_run(dvc(studied, "repro", "studies/bagging/dvc.yaml")) == []
+
+    tables = [
+        pd.read_csv(study / "work" / "scores" / str(member) / "predictions.csv")
+        for member in (1, 2, 3)
+    ]
+    columns = [f"p({digit})" for digit in range(10)]
+    mean = np.mean([table[columns].to_numpy() for table in tables], axis=0)
+    assert (tables[0][columns].to_numpy() != tables[1][columns].to_numpy()).any()
+    expected = (mean.argmax(axis=1) == tables[0]["actual"]).mean()
+    metrics = read_json(study / "metrics.json")
+    assert metrics["ensemble"]["accuracy"] == pytest.approx(expected)
+    assert metrics["members"]["runs"] == 3
+    shown = dvc(studied, "metrics", "show", "studies/bagging/metrics.json")
+    assert "ensemble.accuracy" in shown
+    assert "members.accuracy.mean" in shown
+    # Each member saw its own bootstrap sample from its own start.
+    histories = {(study / "work" / "trained" / str(n) / "history.csv").read_text() for n in (1, 2)}
+    assert len(histories) == 2
+    assert dvc(studied, "status", "dvc.yaml").startswith("Data and pipelines are up to date.")
+
+
+def test_cross_validation_runs_only_the_folds_that_are_new(studied: Path) -> None:
+    study = studied / "studies" / "cross_validation"
+    set_leaf(study, "folds", 3)
+    set_leaf(study, "run_folds", [1, 3])
+    steps = ("preprocess", "augment", "train", "evaluate")
+    output = dvc(studied, "repro", "studies/cross_validation/dvc.yaml")
+    ran = stages_of("cross_validation", output)
+    assert sorted(ran) == sorted(
+        [f"{step}@{fold}" for step in steps for fold in (1, 3)] + [ran[-1]]
+    )
+    assert ran[-1] == "summary"
+    assert read_json(study / "metrics.json")["folds"] == 2
+    set_leaf(study, "run_folds", [1, 2, 3])
+    output = dvc(studied, "repro", "studies/cross_validation/dvc.yaml")
+    assert stages_of("cross_validation", output) == [f"{step}@2" for step in steps] + ["summary"]
+
+    tested = [
+        pd.read_csv(study / "work" / "scores" / str(fold) / "predictions.csv")["identity"]
+        for fold in (1, 2, 3)
+    ]
+    identities = pd.concat(tested)
+    assert identities.is_unique
+    assert len(identities) == 600  # every image is tested on once
+    accuracies = pd.read_csv(study / "folds.csv")["accuracy"]
+    metrics = read_json(study / "metrics.json")
+    assert metrics["images"] == 600
+    assert metrics["accuracy"]["mean"] == pytest.approx(accuracies.mean())
+    assert metrics["accuracy"]["sd"] == pytest.approx(accuracies.std())
+    shown = dvc(studied, "metrics", "show", "studies/cross_validation/metrics.json")
+    assert "accuracy.mean" in shown
+    assert dvc(studied, "status", "dvc.yaml").startswith("Data and pipelines are up to date.")
+
+
+def test_what_regularisation_does_is_drawn(studied: Path) -> None:
+    study = studied / "studies" / "regularization"
+    variants = read_yaml(study / "params.yaml")["variants"]
+    set_leaf(study, "variants", [variants[0], variants[-1]])
+    set_leaf(study, "seeds", [1, 2])
+    output = dvc(studied, "repro", "studies/regularization/dvc.yaml")
+    assert len(stages_of("regularization", output)) == 1 + 2 + 4 + 1
+    table = pd.read_csv(study / "errors.csv")
+    assert table["variant"].tolist() == ["none", "all"]
+    assert table["runs"].tolist() == [2, 2]
+    originals, augmented = (
+        read_json(study / "work" / "images" / images / "info.json")["copies"]
+        for images in ("originals", "augmented")
+    )
+    assert (originals, augmented) == (0, 1)
+    with Image.open(study / "errors.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 10
+
+
+def test_the_flowers_recipe_on_a_small_folder(tmp_path: Path) -> None:
+    """Its archive laid out as the real one, with a few small pictures of each of five kinds."""
+    folder = make_copy(tmp_path / "project")
+    catalog = read_yaml(folder / "data" / "catalog.yaml")
+    classes = catalog["flowers"]["format"]["classes"]
+    assert len(classes) == 5
+    images = tmp_path / "flower_photos"
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(classes):
+        (images / name).mkdir(parents=True)
+        for image in range(20 + 4 * number):  # unbalanced, as the real one
+            pixels = generator.integers(0, 120, (60, 80, 3), dtype=np.uint8)
+            pixels[..., number % 3] += 100
+            pixels[:30, :, (number + 1) % 3] += 80 * (number // 3)
+            Image.fromarray(pixels).save(images / name / f"{image}.jpg")
+    (images / "LICENSE.txt").write_text("as in the real archive")
+    mirror = tmp_path / "mirror" / "flowers"
+    mirror.mkdir(parents=True)
+    archive = mirror / "flower_photos.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(images, "flower_photos")
+    (file,) = catalog["flowers"]["files"]
+    file |= {"bytes": archive.stat().st_size, "sha256": hash_file(archive)}
+    (folder / "data" / "catalog.yaml").write_text(yaml.safe_dump(catalog, sort_keys=False))
+    subprocess.run(["make", "recipe", "NAME=flowers"], cwd=folder, check=True)
+    set_leaf(folder, "train.epochs", 12)
+    output = dvc(folder, "repro", DATASET_MIRROR=(tmp_path / "mirror").as_posix())
+    assert stages_run(output) == STAGES
+    scores = read_json(folder / "metrics" / "test.json")
+    assert scores["images"] == 28
+    assert scores["accuracy"] > 0.4  # chance is 0.2
+    assert read_json(folder / "metrics" / "train.json")["parameters"] == 246_773
+
+
 def test_dvc_draws_the_declared_plots(project: Path, tmp_path: Path) -> None:
     dvc(project, "plots", "show", "--out", (tmp_path / "page").as_posix())
     page = (tmp_path / "page" / "index.html").read_text()
@@ -267,7 +413,7 @@ def expected_stages(leaf: str) -> set[str]:
 
 def stages_with_changed_params(folder: Path, file: str) -> set[str]:
     with Repo(folder.as_posix()) as repo:
-        status = repo.status()
+        status = repo.status((folder / "dvc.yaml").as_posix())
     return {
         stage.rpartition(":")[2]  # a path stands before it when the current folder is another
         for stage, changes in status.items()

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from imgpipe.errors import PipelineError
 from imgpipe.params import Preprocess
-from imgpipe.splits import SPLITS, UNASSIGNED, assign_splits, cap_per_class, shuffle_split
+from imgpipe.splits import (
+    LEFT_OUT,
+    SPLITS,
+    UNASSIGNED,
+    assign_splits,
+    cap_per_class,
+    shuffle_split,
+)
 
 SETTINGS = Preprocess(
     height_px=8,
@@ -18,6 +25,8 @@ SETTINGS = Preprocess(
     normalization="rescale",
     validation_frac=0.1,
     test_frac=0.2,
+    folds=5,
+    test_fold=0,
     max_per_class=0,
     max_bad_frac=0.0,
     record_encoding="raw",
@@ -148,3 +157,49 @@ def test_shuffling_keeps_the_images_and_mixes_the_classes() -> None:
     assert sorted(shuffled) == list(indices)
     assert set(np.sort(shuffled[:50] // 100)) == {0, 1}
     assert (shuffled != shuffle_split(indices, "test", seed=1)).any()
+
+
+def folds_of(labels: np.ndarray, official: np.ndarray, folds: int) -> list[np.ndarray]:
+    """The splits of the images, for each fold in turn."""
+    return [
+        assign_splits(labels, official, ["a", "b"], change(folds=folds, test_fold=fold))
+        for fold in range(1, folds + 1)
+    ]
+
+
+def test_every_image_is_tested_on_in_exactly_one_fold() -> None:
+    labels = np.array([0] * 103 + [1] * 51)
+    splits = folds_of(labels, codes((UNASSIGNED, 154)), 5)
+    assert (np.sum([part == TEST for part in splits], axis=0) == 1).all()
+    for part in splits:
+        for label, images in ((0, 103), (1, 51)):
+            test, validation = (
+                int(((labels == label) & (part == split)).sum()) for split in (TEST, VALIDATION)
+            )
+            assert abs(test - images / 5) < 1  # stratified
+            assert validation == round(0.1 * (images - test))
+    sizes = [int((part == TEST).sum()) for part in splits]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_folds_are_dealt_without_the_official_test_split() -> None:
+    labels = np.array([0, 1] * 60)
+    official = codes((TRAIN, 80), (VALIDATION, 20), (TEST, 20))
+    for part in folds_of(labels, official, 4):
+        assert ((part == LEFT_OUT) == (official == TEST)).all()
+        assert (part == TEST).sum() == 25
+        assert (part == VALIDATION).sum() == 8  # 0.1 of the 38 or 37 images left of each class
+
+
+def test_a_fold_depends_on_the_seed_alone() -> None:
+    labels, official = np.array([0, 1] * 50), codes((UNASSIGNED, 100))
+    first, again = folds_of(labels, official, 3), folds_of(labels, official, 3)
+    assert all((one == other).all() for one, other in zip(first, again, strict=True))
+    other = assign_splits(labels, official, ["a", "b"], change(folds=3, test_fold=1, seed=8))
+    assert (other != first[0]).any()
+
+
+def test_a_class_too_small_for_the_folds_is_named() -> None:
+    labels = np.array([0] * 30 + [1] * 4)
+    with pytest.raises(PipelineError, match="class 'b' has 4 images for 5 folds"):
+        assign_splits(labels, codes((UNASSIGNED, 34)), ["a", "b"], change(test_fold=2))

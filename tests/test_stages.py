@@ -36,17 +36,19 @@ def set_params(folder: Path, value: dict[str, Any]) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(value))
 
 
-def run(folder: Path, stage: str, **environment: str) -> str:
+def run(folder: Path, stage: str, *options: str, **environment: str) -> str:
     """Run a stage that must succeed; return what it prints."""
-    result = attempt(folder, stage, **environment)
+    result = attempt(folder, stage, *options, **environment)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     return result.stdout
 
 
-def attempt(folder: Path, stage: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def attempt(
+    folder: Path, stage: str, *options: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, ROOT / "src" / f"{stage}.py"],
+        [sys.executable, ROOT / "src" / f"{stage}.py", *options],
         cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,
@@ -214,6 +216,42 @@ def test_a_typo_stops_every_stage_with_one_line(
     assert result.stderr.startswith("error: params.yaml: train.epoch: unknown key (did you mean")
     assert result.stderr.count("\n") == 1
     assert [path.name for path in (project / "data").iterdir()] == ["catalog.yaml"]
+
+
+def test_a_stage_with_other_places_and_values(project: Path) -> None:
+    run(project, "fetch", "--raw", "elsewhere/raw")
+    output = run(
+        project, "preprocess", "--raw", "elsewhere/raw", "--records", "elsewhere/records",
+        "--metrics", "elsewhere", "--set", "preprocess.test_fold=2", "--set", "preprocess.folds=10",
+    )  # fmt: skip
+    assert "300 images" in output
+    assert ": 240 train, 30 validation, 30 test;" in output
+    run(
+        project, "augment", "--records", "elsewhere/records", "--augmented", "elsewhere/augmented",
+        "--set", "augment.copies=1",
+    )  # fmt: skip
+    assert sorted(path.name for path in (project / "elsewhere").iterdir()) == [
+        "augmented", "data.json", "raw", "records"
+    ]  # fmt: skip
+    assert [path.name for path in (project / "data").iterdir()] == ["catalog.yaml"]
+    assert not (project / "metrics").exists()
+    assert read_augmented_info(project / "elsewhere" / "augmented").copies == 1
+
+
+def test_what_is_wrong_on_the_command_line_stops_a_stage(project: Path) -> None:
+    result = attempt(project, "train", "--set", "train.epocs=3")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: params.yaml with --set: train.epocs: unknown key")
+    assert result.stderr.count("\n") == 1
+    result = attempt(project, "train", "--recrods", "x")
+    assert result.returncode == 2
+    assert "unrecognized arguments: --recrods x" in result.stderr
+
+
+def test_help_says_what_a_stage_does_and_where_it_writes(project: Path) -> None:
+    text = run(project, "augment", "--help")
+    assert "Stage 3, augment" in text
+    assert "instead of data/augmented" in text
 
 
 def test_the_traceback_comes_on_request(project: Path) -> None:

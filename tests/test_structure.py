@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from imgpipe.params import load_params, read_yaml
+from imgpipe.params import check, load_params, read_yaml
+from imgpipe.studies import Regularization
 
 SRC = ROOT / "src"
 STAGES = ("fetch", "preprocess", "augment", "train", "evaluate", "plot")
@@ -24,6 +25,7 @@ FLOORS = {
     "imgpipe.errors": 0,
     "imgpipe.files": 0,
     "imgpipe.params": 0,
+    "imgpipe.stage": 0,
     "imgpipe.archives": 1,
     "imgpipe.augmentation": 1,
     "imgpipe.catalog": 1,
@@ -33,12 +35,14 @@ FLOORS = {
     "imgpipe.normalization": 1,
     "imgpipe.parallel": 1,
     "imgpipe.png": 1,
+    "imgpipe.predictions": 1,
     "imgpipe.scores": 1,
     "imgpipe.sources": 1,
     "imgpipe.sources.digits": 1,
     "imgpipe.sources.idx": 1,
     "imgpipe.sources.image_folder": 1,
     "imgpipe.splits": 1,
+    "imgpipe.studies": 1,
     "imgpipe.tfrecord": 1,
     "imgpipe.conversion": 2,
     "imgpipe.records": 2,
@@ -47,6 +51,7 @@ FLOORS = {
     "imgpipe.nn.dataset": 3,
     "imgpipe.nn.inference": 3,
     "imgpipe.nn.model_file": 3,
+    "imgpipe.nn.random_transforms": 3,
     "imgpipe.nn.runtime": 3,
     "imgpipe.nn.training": 3,
 }
@@ -54,6 +59,8 @@ FLOORS = {
 NEIGHBOURS = {
     ("imgpipe.files", "imgpipe.errors"),
     ("imgpipe.params", "imgpipe.errors"),
+    ("imgpipe.stage", "imgpipe.errors"),
+    ("imgpipe.stage", "imgpipe.params"),
     ("imgpipe.download", "imgpipe.catalog"),
     ("imgpipe.sources", "imgpipe.catalog"),
     ("imgpipe.sources", "imgpipe.sources.digits"),
@@ -239,17 +246,128 @@ def test_the_paths_in_a_script_are_those_of_its_stage(stage: str) -> None:
         assert any(path == name or path.startswith(f"{name}/") for path in declared), name
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_tracks_the_libraries_that_it_imports(stage: str) -> None:
+def library_groups(script: str) -> list[str]:
+    """The groups of pyproject.toml whose libraries a script imports, directly or not."""
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
     group_of = {pin.split("==")[0]: group for group, pins in groups.items() for pin in pins}
-    modules = set().union(*(outside_imports(module) for module in reachable(stage)))
+    modules = set().union(*(outside_imports(module) for module in reachable(script)))
     wanted = {group_of[LIBRARY_OF_MODULE.get(module, module)] for module in modules}
-    prefix = "project.optional-dependencies."
-    tracked = tracked_keys(stage, "pyproject.toml")
-    assert tracked == sorted(prefix + group for group in wanted)
+    return sorted(f"project.optional-dependencies.{group}" for group in wanted)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_tracks_the_libraries_that_it_imports(stage: str) -> None:
+    assert tracked_keys(stage, "pyproject.toml") == library_groups(stage)
+
+
+STUDIES = sorted(path.parent.name for path in (ROOT / "studies").glob("*/dvc.yaml"))
+
+
+@cache
+def study_stages(study: str) -> dict[str, dict[str, Any]]:
+    """The stages of a study's pipeline, those that are repeated once."""
+    stages = read_yaml(ROOT / "studies" / study / "dvc.yaml")["stages"]
+    return {name: stage.get("do", stage) for name, stage in stages.items()}
+
+
+EVERY_STUDY_STAGE = [(study, stage) for study in STUDIES for stage in study_stages(study)]
+
+
+def script_of(definition: dict[str, Any]) -> str:
+    (script,) = re.findall(r"^python src/(\w+)\.py", definition["cmd"])
+    return str(script)
+
+
+def outputs_of(definition: dict[str, Any]) -> set[str]:
+    return {
+        item if isinstance(item, str) else next(iter(item))
+        for kind in ("outs", "metrics", "plots")
+        for item in definition.get(kind, [])
+    }
+
+
+def test_there_are_studies_and_each_has_its_last_script() -> None:
+    assert {"bagging", "cross_validation", "regularization"} == set(STUDIES)
+    for study in STUDIES:
+        *_, last = study_stages(study).values()
+        assert script_of(last) == study
+        command = f"#   command   dvc repro studies/{study}/dvc.yaml\n"
+        assert command in (ROOT / "studies" / study / "dvc.yaml").read_text()
+
+
+@pytest.mark.parametrize(("study", "stage"), EVERY_STUDY_STAGE)
+def test_a_stage_of_a_study_depends_on_what_its_script_does(study: str, stage: str) -> None:
+    definition = study_stages(study)[stage]
+    script = script_of(definition)
+    assert definition["wdir"] == "../.."
+    code = [dep for dep in definition["deps"] if dep.startswith("src/")]
+    assert sorted(code) == sorted(
+        MODULES[name].relative_to(ROOT).as_posix() for name in reachable(script)
+    )
+    tracked: dict[str, list[str]] = {"params.yaml": []}
+    for item in definition["params"]:
+        if isinstance(item, str):
+            tracked["params.yaml"].append(item)
+        else:
+            tracked |= item
+    assert tracked["pyproject.toml"] == library_groups(script)
+    if script in STAGES:  # the values that the stage reads in the main pipeline
+        assert tracked["params.yaml"] == [
+            key.replace("${train.architecture}", "cnn") if study == "regularization" else key
+            for key in tracked_keys(script, "params.yaml")
+        ]
+        catalog = tracked_keys(script, "data/catalog.yaml")
+        assert tracked.get("data/catalog.yaml", []) == catalog
+
+
+@pytest.mark.parametrize(("study", "stage"), EVERY_STUDY_STAGE)
+def test_the_files_of_a_stage_of_a_study_are_those_of_its_command(study: str, stage: str) -> None:
+    definition = study_stages(study)[stage]
+    made_before = set().union(
+        *(outputs_of(stage_definition(name)) for name in STAGES),
+        *(outputs_of(other) for name, other in study_stages(study).items() if name != stage),
+    )
+    data = {dep for dep in definition["deps"] if not dep.startswith("src/")}
+    data.discard(f"studies/{study}/params.yaml")
+    for dep in data:
+        assert (
+            any(
+                dep == made or dep.startswith(f"{made}/") or made.startswith(f"{dep}/")
+                for made in made_before
+            )
+            or re.sub(r"item\.variant\.training_images", "key", dep) in made_before
+        ), dep
+    script = MODULES[script_of(definition)].read_text()
+    options = dict(re.findall(r"--(\w+) (\S+)", definition["cmd"]))
+    settings = options.pop("set", None)
+    defaults = dict(re.findall(r'^    (\w+): Path = Path\("([\w/]+)"\)', script, re.MULTILINE))
+    assert options.keys() <= defaults.keys()
+    for place in {**defaults, **options}.values():
+        assert any(
+            path == place or path.startswith(f"{place}/") for path in data | outputs_of(definition)
+        ), place
+    if settings:
+        text = definition["cmd"].partition("--set ")[2]
+        keys = re.findall(r"([\w.]+)=", text)
+        assert keys
+        assert set(keys) <= set(PARAMETERS)
+
+
+def test_the_variants_of_the_regularization_study_set_what_exists() -> None:
+    study = check(
+        Regularization,
+        read_yaml(ROOT / "studies" / "regularization" / "params.yaml"),
+        "studies/regularization/params.yaml",
+    )
+    chosen = {}
+    for variant in study.variants:
+        load_params(ROOT / "params.yaml", changes=variant.set.split())
+        chosen[variant.name] = {*variant.set.split(), variant.training_images}
+    keys = [{change.partition("=")[0] for change in changes} for changes in chosen.values()]
+    assert all(len(names) == 4 for names in keys)  # every variant says all, three values and images
+    assert len({frozenset(changes) for changes in chosen.values()}) == len(chosen) == 5
 
 
 def leaves(value: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -310,7 +428,7 @@ def test_a_recipe_is_a_complete_params_file_with_its_story(recipe: Path) -> None
         if re.match(r" *[a-z_0-9]+: \S", line):
             assert re.search(r"  # \S", line), line
     header = recipe.read_text().split("\ndataset:")[0]
-    assert f"make recipe NAME={recipe.stem}" in header
+    assert f"#   command   make recipe run NAME={recipe.stem}\n" in header
     for part in ("#   command   ", "#   time      ", "#   accuracy  "):
         assert part in header
     dataset = load_params(recipe).dataset
@@ -376,6 +494,34 @@ def test_the_files_and_links_that_readme_names_exist() -> None:
     for path in [*links, *code]:
         generated = any(path == name or path.startswith(f"{name}/") for name in made)
         assert generated or (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_readme_says_of_a_recipe_what_its_header_says(recipe: Path) -> None:
+    text = recipe.read_text()
+    (accuracy,) = re.findall(r"^#   accuracy  (.*?)(?:, on .*)?$", text, re.MULTILINE)
+    (row,) = re.findall(
+        rf"^\| `{recipe.stem}` \|.*$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    _, _, _, parameters, measured, runs, *_ = [cell.strip() for cell in row.split("|")]
+    (stated,) = re.findall(r"\(([\d,]+) *parameters", text.replace("\n# ", " "))
+    assert parameters == stated
+    if measured == "not measured":
+        assert accuracy.startswith(measured)
+    else:
+        seeds = " seeds" if int(runs) > 1 else ""
+        assert accuracy == f"{measured}, n = {runs}{seeds}"
+
+
+def test_the_scores_of_the_studies_are_those_in_readme() -> None:
+    text = (ROOT / "README.md").read_text()
+    folds = json.loads((ROOT / "studies" / "cross_validation" / "metrics.json").read_text())
+    accuracy = f"{folds['accuracy']['mean']:.4f}, sd {folds['accuracy']['sd']:.4f}"
+    assert f"| `digits`, five folds | {accuracy} | {folds['folds']} |" in text
+    ensemble = json.loads((ROOT / "studies" / "bagging" / "metrics.json").read_text())["ensemble"]
+    interval = f"{ensemble['accuracy_low']:.4f} to {ensemble['accuracy_high']:.4f}"
+    assert f"| `digits`, five bagged | {ensemble['accuracy']:.4f} | 1 |" in text
+    assert f" {interval} | `dvc repro studies/bagging/dvc.yaml` |" in text
 
 
 def test_the_accuracy_of_the_committed_run_is_the_one_in_readme() -> None:

@@ -1,4 +1,6 @@
-"""Train recipes/cats_vs_dogs.yaml's network in the usual tutorial style; print the test accuracy.
+"""Train the network of recipes/cats_vs_dogs_augmented.yaml in the usual tutorial style.
+
+Prints the test accuracy.
 
     python cats_vs_dogs.py FOLDER SEED
 

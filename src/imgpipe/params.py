@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -34,6 +35,8 @@ class Preprocess(Section):
     normalization: Literal["rescale", "standardize"]
     validation_frac: Annotated[float, Field(gt=0, lt=1)]
     test_frac: Annotated[float, Field(gt=0, lt=1)]
+    folds: Annotated[int, Field(ge=2)]
+    test_fold: CountOrZero
     max_per_class: CountOrZero
     max_bad_frac: Fraction
     record_encoding: Literal["raw", "png"]
@@ -44,6 +47,15 @@ class Preprocess(Section):
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of every image in the records."""
         return self.height_px, self.width_px, self.channels
+
+    @model_validator(mode="after")
+    def _test_fold_is_one_of_them(self) -> "Preprocess":
+        if self.test_fold > self.folds:
+            raise ValueError(
+                f"test_fold: expected 0 to {self.folds}, the number of folds;"
+                f" found {self.test_fold}"
+            )
+        return self
 
 
 class Augment(Section):
@@ -81,12 +93,22 @@ class Train(Section):
     learning_rate_final_frac: Annotated[float, Field(gt=0, le=1)]
     label_encoding: Literal["sparse", "one_hot"]
     label_smoothing: Fraction
+    class_weights: Literal["none", "balanced"]
+    l1_penalty: Annotated[float, Field(ge=0)]
+    l2_penalty: Annotated[float, Field(ge=0)]
+    random_flip: Literal["none", "horizontal", "vertical", "both"]
+    random_rotation_deg: Annotated[float, Field(ge=0, le=180)]
+    random_translation_frac: Fraction
+    random_zoom_frac: Fraction
+    random_contrast_frac: Fraction
+    bootstrap: bool
     early_stopping_patience_epochs: CountOrZero
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
     seed: Seed
 
 
 class Mlp(Section):
+    sees: Literal["image", "row"]
     units: list[Count]
     dropout_frac: Fraction
 
@@ -96,9 +118,12 @@ class Cnn(Section):
     kernel_px: Count
     padding: Literal["same", "valid"]
     pool_px: list[Count]
+    pool: Literal["max", "average", "min"]
+    global_pool: Literal["none", "average", "max"]
     batch_norm: bool
+    conv_dropout_frac: Fraction
     dense_units: list[Count]
-    dropout_frac: Fraction
+    dense_dropout_frac: Fraction
 
     @model_validator(mode="after")
     def _one_pool_for_each_convolution(self) -> "Cnn":
@@ -147,14 +172,34 @@ class Params(Section):
     plot: Plot
 
 
-def load_params(path: Path = PARAMS_FILE) -> Params:
+def load_params(path: Path = PARAMS_FILE, *, changes: Sequence[str] = ()) -> Params:
     """Read and check `params.yaml`.
+
+    Args:
+        changes: other values, each "dotted.key=value" with the value as YAML.
 
     Raises:
         PipelineError: an unknown or missing key, a wrong type, a value out of range or an unknown
             name: one line with file, dotted key, what was expected and what was found.
     """
-    return check(Params, read_yaml(path), path.as_posix())
+    values = read_yaml(path)
+    for change in changes:
+        _set(values, change)
+    return check(Params, values, f"{path.as_posix()} with --set" if changes else path.as_posix())
+
+
+def _set(values: Any, change: str) -> None:
+    """Put the value of "dotted.key=value" in its place."""
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise PipelineError(f"--set {change}: expected KEY=VALUE")
+    *sections, leaf = key.split(".")
+    for name in sections:
+        # A section that does not exist is made here, and refused with the others by the schema.
+        values = values.setdefault(name, {}) if isinstance(values, dict) else None
+    if not isinstance(values, dict):
+        raise PipelineError(f"--set {change}: {'.'.join(sections)} is no section")
+    values[leaf] = _parse_yaml(text, f"--set {change}")
 
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -295,14 +340,19 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        return yaml.load(text, Loader=_CoreSchemaLoader)
     except FileNotFoundError:
         raise PipelineError(
             f"{path.as_posix()}: not found; run from the project's top folder"
         ) from None
     except UnicodeDecodeError:
         raise PipelineError(f"{path.as_posix()}: expected UTF-8 text") from None
+    return _parse_yaml(text, path.as_posix())
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_CoreSchemaLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise PipelineError(f"{path.as_posix()}:{place}: not valid YAML: {error.problem}") from None
+        raise PipelineError(f"{where}:{place}: not valid YAML: {error.problem}") from None

@@ -10,6 +10,7 @@ from imgpipe.params import Preprocess
 
 SPLITS = ("train", "validation", "test")
 UNASSIGNED = -1  # where the dataset leaves the choice of the split
+LEFT_OUT = -2  # of an official test split, which cross-validation never looks at
 _TRAIN = SPLITS.index("train")
 
 _CHOICE_STREAM, _ORDER_STREAM = 1, 2  # keep the random numbers of the two apart
@@ -47,21 +48,26 @@ def assign_splits(
     `validation_frac` of what is left become one; the remaining ones train. Each class's choice
     depends on that class alone.
 
+    With a `test_fold`, the images outside the official test split are dealt into `folds`, of
+    which that one is the test split; an official test split is left out.
+
     Args:
         labels: (N,) indices into `classes`.
         official: (N,) indices into `SPLITS`, or `UNASSIGNED`.
 
     Returns:
-        (N,) indices into `SPLITS`.
+        (N,) indices into `SPLITS`, or `LEFT_OUT`.
 
     Raises:
-        PipelineError: a class has too few images to be in every split.
+        PipelineError: a class has too few images to be in every split, or in every fold.
     """
     splits = official.copy()
+    if settings.test_fold:
+        splits = _choose_test_fold(labels, official, classes, settings)
     missing = [
         (SPLITS.index(split), frac)
         for split, frac in (("test", settings.test_frac), ("validation", settings.validation_frac))
-        if not (official == SPLITS.index(split)).any()
+        if not (splits == SPLITS.index(split)).any()
     ]
     for label in range(len(classes)):
         for split, frac in missing:
@@ -82,6 +88,31 @@ def assign_splits(
             for code, split in enumerate(SPLITS)
         }
     )
+    return splits
+
+
+def _choose_test_fold(
+    labels: NDArray[np.int64],
+    official: NDArray[np.int8],
+    classes: Sequence[str],
+    settings: Preprocess,
+) -> NDArray[np.int8]:
+    """Make one stratified fold the test split; leave the choice open for the other folds."""
+    splits = np.where(official == SPLITS.index("test"), LEFT_OUT, UNASSIGNED).astype(np.int8)
+    dealt = 0
+    for label, name in enumerate(classes):
+        hand = _shuffled(
+            np.flatnonzero((labels == label) & (splits == UNASSIGNED)), settings.seed, label
+        )
+        if len(hand) < settings.folds:
+            raise PipelineError(
+                f"class {name!r} has {len(hand)} images for {settings.folds} folds; add images, or"
+                " lower the number of folds"
+            )
+        # Each class goes on where the one before it has ended, so that folds are of equal size.
+        fold = (dealt + np.arange(len(hand))) % settings.folds
+        splits[hand[fold == settings.test_fold - 1]] = SPLITS.index("test")
+        dealt += len(hand)
     return splits
 
 

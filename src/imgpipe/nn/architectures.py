@@ -7,6 +7,7 @@ from a softmax, or, where K = 2, those of the second class alone, (N, 1) from a 
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import keras
 from keras import layers
@@ -65,19 +66,27 @@ def _per_channel(values: list[float]) -> float | list[float]:
 
 
 def _mlp(x: keras.KerasTensor, settings: Mlp) -> keras.KerasTensor:
-    """Dense layers with ReLU on the flattened image, dropout after each."""
-    x = layers.Flatten(name="flatten")(x)
+    """Dense layers with ReLU, dropout after each.
+
+    They see the flattened image, or each row of pixels by itself with the same weights; then what
+    they make of the rows is flattened.
+    """
+    if settings.sees == "row":
+        height, width, channels = x.shape[1:]
+        x = layers.Reshape((height, width * channels), name="rows")(x)
+    else:
+        x = layers.Flatten(name="flatten")(x)
     for number, units in enumerate(settings.units, start=1):
         x = layers.Dense(units, activation="relu", name=f"dense_{number}")(x)
         x = _dropout(x, settings.dropout_frac, f"dropout_{number}")
-    return x
+    return layers.Flatten(name="flatten")(x) if settings.sees == "row" else x
 
 
 def _cnn(x: keras.KerasTensor, settings: Cnn) -> keras.KerasTensor:
-    """Convolutions with ReLU and max pooling, then dense layers with dropout before each.
+    """Convolutions with ReLU and pooling, dropout, then dense layers with dropout after each.
 
-    Pooling comes before batch normalisation and ReLU: ReLU after a maximum gives the same as
-    before it, and both then touch a quarter of the values.
+    Maximum and minimum come before batch normalisation and ReLU: ReLU after them gives the same
+    as before, and both then touch a quarter of the values. An average has to come after.
     """
     pooled = zip(settings.filters, settings.pool_px, strict=True)
     for number, (filters, pool_px) in enumerate(pooled, start=1):
@@ -88,16 +97,36 @@ def _cnn(x: keras.KerasTensor, settings: Cnn) -> keras.KerasTensor:
             use_bias=not settings.batch_norm,
             name=f"conv_{number}",
         )(x)
-        if pool_px > 1:
-            x = layers.MaxPooling2D(pool_px, name=f"pool_{number}")(x)
+        if pool_px > 1 and settings.pool != "average":
+            x = _extreme(x, settings.pool, pool_px, f"pool_{number}")
         if settings.batch_norm:
             x = layers.BatchNormalization(name=f"norm_{number}")(x)
         x = layers.ReLU(name=f"relu_{number}")(x)
-    x = layers.Flatten(name="flatten")(x)
+        if pool_px > 1 and settings.pool == "average":
+            x = layers.AveragePooling2D(pool_px, name=f"pool_{number}")(x)
+    match settings.global_pool:
+        case "average":
+            x = layers.GlobalAveragePooling2D(name="global_pool")(x)
+        case "max":
+            x = layers.GlobalMaxPooling2D(name="global_pool")(x)
+        case "none":
+            x = layers.Flatten(name="flatten")(x)
+    x = _dropout(x, settings.conv_dropout_frac, "conv_dropout")
     for number, units in enumerate(settings.dense_units, start=1):
-        x = _dropout(x, settings.dropout_frac, f"dropout_{number}")
         x = layers.Dense(units, activation="relu", name=f"dense_{number}")(x)
-    return _dropout(x, settings.dropout_frac, f"dropout_{len(settings.dense_units) + 1}")
+        x = _dropout(x, settings.dense_dropout_frac, f"dense_dropout_{number}")
+    return x
+
+
+def _extreme(
+    x: keras.KerasTensor, pool: Literal["max", "min"], pool_px: int, name: str
+) -> keras.KerasTensor:
+    """Max pooling; or min pooling, which Keras lacks: the maximum of the negative, negative."""
+    if pool == "max":
+        return layers.MaxPooling2D(pool_px, name=name)(x)
+    x = layers.Rescaling(-1.0, name=f"{name}_negative")(x)
+    x = layers.MaxPooling2D(pool_px, name=name)(x)
+    return layers.Rescaling(-1.0, name=f"{name}_positive")(x)
 
 
 def _resnet(x: keras.KerasTensor, settings: Resnet) -> keras.KerasTensor:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from imgpipe.errors import PipelineError
 from imgpipe.records import AugmentedInfo, RecordsInfo, Shard, copy_folder, read_shard
 
+_BOOTSTRAP_STREAM = 4  # keeps its random numbers apart from those of the stages before
+
 
 def load_split(
     folder: Path, info: RecordsInfo, split: str
@@ -68,6 +70,22 @@ def _read_into(
     return labels
 
 
+def draw_bootstrap(
+    variants: NDArray[np.uint8], labels: NDArray[np.int64], seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Draw as many images as there are, with replacement, each in all its variants.
+
+    Source: Breiman (1996), Bagging predictors, doi:10.1007/BF00058655.
+
+    Args:
+        variants: (V, N, H, W, C).
+        labels: (N,).
+    """
+    examples = len(labels)
+    drawn = np.random.default_rng([seed, _BOOTSTRAP_STREAM]).integers(examples, size=examples)
+    return variants[:, drawn], labels[drawn]
+
+
 def training_batches(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64 | np.float32],
@@ -114,7 +132,11 @@ def count_steps(examples: int, batch_size: int) -> int:
 
 
 def ordered_batches(
-    images: NDArray[np.uint8], labels: NDArray[np.int64 | np.float32], batch_size: int
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64 | np.float32],
+    weights: NDArray[np.float64] | None,
+    batch_size: int,
 ) -> tf.data.Dataset:
-    """Return every example once, in order."""
-    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size).prefetch(2)
+    """Return every example once, in order, with its weight if there are weights."""
+    columns = (images, labels) if weights is None else (images, labels, weights)
+    return tf.data.Dataset.from_tensor_slices(columns).batch(batch_size).prefetch(2)

@@ -22,7 +22,8 @@ def predict_probabilities(
 def first_kernels(model: keras.Model) -> NDArray[np.float32]:
     """Return what the first trained layer looks for, as F little images (F, h, w, C) float32.
 
-    For a convolution its kernels; for a dense layer each unit's weights, laid out as the image.
+    For a convolution its kernels; for a dense layer each unit's weights, laid out as the image or,
+    where it sees one row of pixels at a time, as a row.
     """
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D):
@@ -30,7 +31,8 @@ def first_kernels(model: keras.Model) -> NDArray[np.float32]:
             return kernel.transpose(3, 0, 1, 2)
         if isinstance(layer, keras.layers.Dense):
             weights = np.asarray(layer.kernel).T
-            return weights.reshape(-1, *model.input_shape[1:])
+            # As many rows as the layer sees at once: all of the image's, or one.
+            return weights.reshape(len(weights), -1, *model.input_shape[2:])
     raise ValueError("the model has no layer with weights")
 
 

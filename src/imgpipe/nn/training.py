@@ -24,7 +24,8 @@ class Epoch:
     learning_rate: float
     """At the epoch's first step."""
     loss: float
-    """Cross-entropy in nats, without label smoothing or penalties."""
+    """Cross-entropy in nats, without label smoothing or penalties. With balanced class weights it
+    is a mean over the classes, and so is the validation loss, by which the best epoch is chosen."""
     accuracy: float
     validation_loss: float
     validation_accuracy: float
@@ -37,8 +38,15 @@ def compile_model(model: keras.Model, settings: Train, *, examples: int) -> None
     """Give the model its optimiser, learning-rate schedule and loss.
 
     The loss is binary cross-entropy for the sigmoid of two classes, else the cross-entropy of the
-    labels as `encode_labels` gives them.
+    labels as `encode_labels` gives them; to it come the penalties on the kernels, the weights
+    that multiply (not biases, nor batch normalisation's).
     """
+    if settings.l1_penalty or settings.l2_penalty:
+        for weights in model.trainable_variables:
+            if weights.name == "kernel":
+                weights.regularizer = keras.regularizers.L1L2(
+                    settings.l1_penalty, settings.l2_penalty
+                )
     steps_per_epoch = count_steps(examples, settings.batch_size)
     rate = _learning_rate(settings, settings.epochs * steps_per_epoch)
     losses, metrics = keras.losses, keras.metrics
@@ -56,7 +64,8 @@ def compile_model(model: keras.Model, settings: Train, *, examples: int) -> None
     model.compile(
         optimizer=_optimizer(settings.optimizer, rate),
         loss=loss,
-        metrics=[cross_entropy(name="cross_entropy"), accuracy(name="accuracy")],
+        metrics=[accuracy(name="accuracy")],
+        weighted_metrics=[cross_entropy(name="cross_entropy")],
         steps_per_execution=min(STEPS_PER_EXECUTION, steps_per_epoch),
         jit_compile=False,  # XLA more than doubles the time of an epoch on a processor
     )
@@ -86,8 +95,17 @@ def train_model(
     """
     encoded = encode_labels(model, labels, settings)
     validation_images, validation_labels = validation
+    class_weights = validation_weights = None
+    if settings.class_weights == "balanced":
+        class_weights = balance_classes(labels)
+        validation_weights = np.array(
+            [class_weights.get(label, 0.0) for label in validation_labels.tolist()]
+        )
     validation_batches = ordered_batches(
-        validation_images, encode_labels(model, validation_labels, settings), EVALUATION_BATCH
+        validation_images,
+        encode_labels(model, validation_labels, settings),
+        validation_weights,
+        EVALUATION_BATCH,
     )
     history: list[Epoch] = []
     best_weights: list[np.ndarray] = []
@@ -97,7 +115,9 @@ def train_model(
             variants, encoded, batch_size=settings.batch_size, epoch=number, seed=settings.seed
         )
         rate = float(model.optimizer.learning_rate)
-        trained = model.fit(batches, epochs=1, shuffle=False, verbose=0).history
+        trained = model.fit(
+            batches, epochs=1, shuffle=False, verbose=0, class_weight=class_weights
+        ).history
         validated = model.evaluate(validation_batches, verbose=0, return_dict=True)
         epoch = Epoch(
             epoch=number + 1,
@@ -132,6 +152,13 @@ def encode_labels(
     if classes == 1:
         return labels[:, None].astype(np.float32)
     return np.eye(classes, dtype=np.float32)[labels] if _one_hot(settings) else labels
+
+
+def balance_classes(labels: NDArray[np.int64]) -> dict[int, float]:
+    """Return a weight for each class there is, so that all weigh the same and 1 on average."""
+    present, images = np.unique(labels, return_counts=True)
+    weights = len(labels) / (len(present) * images)
+    return dict(zip(present.tolist(), weights.tolist(), strict=True))
 
 
 def _one_hot(settings: Train) -> bool:
