@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run recipe test test-fast bench check format lock
+.PHONY: help setup run recipe test test-fast bench reruns check format lock
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,6 +36,9 @@ test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs
 
 bench: setup ## measure speed and memory; needs DATASET_MIRROR, writes benchmarks/results.md
 	PYTHONPATH=$(abspath src) python benchmarks/bench.py
+
+reruns: setup ## measure what each change reruns, writes docs/reruns.md
+	PYTHONPATH=$(abspath src) python tests/reruns.py
 
 check: setup ## lint, check format and types
 	ruff check .

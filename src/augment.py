@@ -8,6 +8,7 @@ Costs   one pass over the training images for each copy, in parallel; memory doe
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,5 +80,9 @@ def main(
     print(f"augment: {settings.copies} copies of {train.examples} training images")
 
 
+def uses(params: Params) -> dict[str, Any]:
+    return {"augment": params.augment}
+
+
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_stage(main, uses, __doc__)

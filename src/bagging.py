@@ -10,6 +10,7 @@ Source: Breiman (1996), Bagging predictors, doi:10.1007/BF00058655.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ def main(
     scores: Path = Path("studies/bagging/work/scores"),
     results: Path = Path("studies/bagging"),
 ) -> None:
-    members = check(Bagging, read_yaml(STUDY), STUDY.as_posix()).members
+    members = load_study().members
     folders = [scores / str(member) for member in members]
     runs = [read_json(folder / "test.json") for folder in folders]
     predictions = [read_predictions(folder / "predictions.csv") for folder in folders]
@@ -68,5 +69,17 @@ def main(
     )
 
 
+def load_study() -> Bagging:
+    return check(Bagging, read_yaml(STUDY), STUDY.as_posix())
+
+
+def uses(params: Params) -> dict[str, Any]:
+    return {
+        "evaluate": params.evaluate,
+        "plot.dpi": params.plot.dpi,
+        "members": load_study().members,
+    }
+
+
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_stage(main, uses, __doc__)

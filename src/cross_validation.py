@@ -8,6 +8,7 @@ Costs   a few seconds; no TensorFlow
 """
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -26,7 +27,7 @@ def main(
     scores: Path = Path("studies/cross_validation/work/scores"),
     results: Path = Path("studies/cross_validation"),
 ) -> None:
-    folds = check(CrossValidation, read_yaml(STUDY), STUDY.as_posix()).run_folds
+    folds = load_study().run_folds
     runs = [read_json(scores / str(fold) / "test.json") for fold in folds]
     images = sum(run["images"] for run in runs)
     summary = summarize_scores(runs)
@@ -40,5 +41,13 @@ def main(
     )
 
 
+def load_study() -> CrossValidation:
+    return check(CrossValidation, read_yaml(STUDY), STUDY.as_posix())
+
+
+def uses(params: Params) -> dict[str, Any]:
+    return {"plot.dpi": params.plot.dpi, "run_folds": load_study().run_folds}
+
+
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_stage(main, uses, __doc__)

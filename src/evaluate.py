@@ -95,5 +95,9 @@ def main(
     )
 
 
+def uses(params: Params) -> dict[str, Any]:
+    return {"evaluate": params.evaluate, "threads": params.threads}
+
+
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_stage(main, uses, __doc__)

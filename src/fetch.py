@@ -11,6 +11,7 @@ DATASET_MIRROR, a folder or URL laid out as <dataset>/<file>, is tried before th
 
 import os
 from pathlib import Path
+from typing import Any
 
 from imgpipe.archives import pack_folder
 from imgpipe.catalog import DownloadEntry, LocalImagesEntry, load_entry
@@ -61,5 +62,14 @@ def main(params: Params, *, raw: Path = Path("data/raw")) -> None:
         fetch_files(params, entry, raw)
 
 
+def uses(params: Params) -> dict[str, Any]:
+    entry = load_entry(params.dataset)
+    return {
+        "dataset": params.dataset,
+        "allow_unpinned": params.allow_unpinned,
+        f"{params.dataset}.files": entry.files,
+    }
+
+
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_stage(main, uses, __doc__)

@@ -8,6 +8,7 @@ Costs   some seconds; one pass over the test records for the gallery of mistakes
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -148,5 +149,9 @@ def read_table(path: Path, text: list[str] | None = None) -> pd.DataFrame:
         raise PipelineError(f"{path.as_posix()}: not found; `dvc repro` writes it") from None
 
 
+def uses(params: Params) -> dict[str, Any]:
+    return {"plot": params.plot}
+
+
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_stage(main, uses, __doc__)

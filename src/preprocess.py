@@ -9,6 +9,7 @@ Costs   one pass over the images, in parallel; memory does not grow with their n
 
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -102,5 +103,13 @@ def main(
     )
 
 
+def uses(params: Params) -> dict[str, Any]:
+    return {
+        "dataset": params.dataset,
+        "preprocess": params.preprocess,
+        f"{params.dataset}.format": load_entry(params.dataset).format,
+    }
+
+
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_stage(main, uses, __doc__)

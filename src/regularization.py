@@ -7,6 +7,7 @@ Costs   a few seconds; no TensorFlow
 """
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -26,7 +27,7 @@ def main(
     trained: Path = Path("studies/regularization/work/trained"),
     results: Path = Path("studies/regularization"),
 ) -> None:
-    study = check(Regularization, read_yaml(STUDY), STUDY.as_posix())
+    study = load_study()
     errors = {
         variant.name: [
             read_errors(trained / f"{variant.name}-{seed}" / "history.csv") for seed in study.seeds
@@ -69,5 +70,13 @@ def read_errors(path: Path) -> pd.DataFrame:
     )
 
 
+def load_study() -> Regularization:
+    return check(Regularization, read_yaml(STUDY), STUDY.as_posix())
+
+
+def uses(params: Params) -> dict[str, Any]:
+    return {"plot.dpi": params.plot.dpi, "study": load_study()}
+
+
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_stage(main, uses, __doc__)

@@ -6,16 +6,21 @@ Writes  models/model.keras, the weights of the epoch of lowest validation loss;
         models/layers.txt, the table of layers; metrics/history.csv, a line for each epoch;
         metrics/train.json, the scores of the best epoch
 Costs   most of the pipeline's time; memory for the training images in all variants
+
+Each epoch's end is kept under .dvc/tmp until the stage has succeeded: a run that was stopped, even
+killed, goes on from there when it is started again, and ends with the same bytes.
 """
 
+from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 from imgpipe.errors import PipelineError
 from imgpipe.files import replace_file, write_csv, write_json
 from imgpipe.params import Params
 from imgpipe.records import read_augmented_info, read_info
-from imgpipe.stage import run_stage
+from imgpipe.stage import hash_sources, loaded_sources, run_stage
 
 
 def main(
@@ -25,7 +30,8 @@ def main(
     augmented: Path = Path("data/augmented"),
     models: Path = Path("models"),
     metrics: Path = Path("metrics"),
-) -> None:
+) -> Callable[[], None]:
+    sources = hash_sources()
     settings = params.train
     info, augmented_info = read_info(records), read_augmented_info(augmented)
 
@@ -37,6 +43,7 @@ def main(
     from imgpipe.nn.model_file import describe_layers, save_model
     from imgpipe.nn.random_transforms import transform_while_training
     from imgpipe.nn.training import EPOCH_COLUMNS, Epoch, best_epoch, compile_model, train_model
+    from imgpipe.nn.unfinished import UnfinishedTraining
 
     model = build_model(
         settings.architecture,
@@ -50,8 +57,21 @@ def main(
     variants, labels = load_variants(records, info, augmented, augmented_info)
     if settings.bootstrap:
         variants, labels = draw_bootstrap(variants, labels, settings.seed)
+    validation = load_split(records, info, "validation")
     learner = transform_while_training(model, settings)
     compile_model(learner, settings, examples=len(labels))
+    unfinished = UnfinishedTraining(
+        {
+            "sources": {name: sources.get(name) for name in loaded_sources()},
+            "parameters": {name: repr(value) for name, value in uses(params).items()},
+            "classes": info.classes,
+            "normalization": info.normalization.model_dump(),
+        },
+        [variants, labels, *validation],
+    )
+    reached = unfinished.load()
+    if reached:
+        print(f"train: {len(reached.history)} epochs were finished before; going on from there")
 
     def report(epoch: Epoch) -> None:
         print(
@@ -63,8 +83,9 @@ def main(
 
     try:
         history = train_model(
-            learner, variants, labels, load_split(records, info, "validation"), settings, report
-        )
+            learner, variants, labels, validation, settings, report,
+            reached=reached, keep=unfinished.keep,
+        )  # fmt: skip
     except FloatingPointError as error:
         raise PipelineError(f"train: {error}; lower train.learning_rate in params.yaml") from None
     best = best_epoch(history)
@@ -88,7 +109,16 @@ def main(
         f" {len(history)} epochs; best is epoch {best.epoch}"
         f" with validation accuracy {best.validation_accuracy:.4f}"
     )
+    return unfinished.forget
+
+
+def uses(params: Params) -> dict[str, Any]:
+    return {
+        "train": params.train,
+        "threads": params.threads,
+        f"architectures.{params.train.architecture}": params.chosen_architecture,
+    }
 
 
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_stage(main, uses, __doc__)

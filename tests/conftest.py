@@ -4,6 +4,7 @@ import copy
 import gzip
 import hashlib
 import os
+import random
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,13 @@ from imgpipe.sources import Source
 
 ROOT = Path(__file__).resolve().parent.parent
 CATALOG = ROOT / "data" / "catalog.yaml"
+
+# The moments at which tests kill stages are drawn anew each time; the seed repeats them.
+KILL_SEED = os.environ.get("IMGPIPE_KILL_SEED") or str(random.SystemRandom().randrange(10**6))
+
+
+def pytest_report_header() -> str:
+    return f"kills: IMGPIPE_KILL_SEED={KILL_SEED}"
 
 
 def hash_file(path: Path) -> str:

@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -365,3 +366,19 @@ def test_a_missing_and_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "empty" / "class").mkdir(parents=True)
     with pytest.raises(PipelineError, match="no files there; put a folder of images for each"):
         pack_folder(tmp_path / "empty", tmp_path / "a.zip")
+
+
+def test_a_folder_that_changes_while_it_is_packed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "images"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "1.txt").write_text("one")
+
+    def copy_and_add(source: IO[bytes], target: IO[bytes]) -> None:
+        target.write(source.read())
+        (folder / "a" / "2.txt").write_text("two")
+
+    monkeypatch.setattr("imgpipe.archives.shutil.copyfileobj", copy_and_add)
+    with pytest.raises(PipelineError, match="images: changed while it was read; run it again"):
+        archives.pack_folder(folder, tmp_path / "images.zip")

@@ -1,5 +1,6 @@
 """Networks, their data, training, the model file and inference: everything on TensorFlow."""
 
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -747,6 +748,207 @@ def test_training_with_random_transformations_leaves_them_out_of_the_model(
         layer.name for layer in model.layers
     ]
     assert not any("random" in layer.name for layer in model.layers)
+
+
+REGULARISED = {
+    "architectures__cnn__conv_dropout_frac": 0.3,
+    "architectures__cnn__batch_norm": True,
+    "train__random_translation_frac": 0.1,
+    "train__class_weights": "balanced",
+    "train__l2_penalty": 0.001,
+    "train__epochs": 6,
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        REGULARISED,
+        {**REGULARISED, "train__optimizer": "sgd", "train__learning_rate_schedule": "exponential"},
+        {"train__precision": "mixed_float16", "train__epochs": 6},  # with a scaled loss
+        {"train__early_stopping_patience_epochs": 2, "train__epochs": 9},
+    ],
+    ids=["adam", "sgd", "float16", "early-stopping"],
+)
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """History and weights, to the last bit, wherever it was stopped."""
+    from imgpipe.nn import training
+    from imgpipe.nn.random_transforms import transform_while_training
+    from imgpipe.nn.runtime import keras, tf
+    from imgpipe.nn.training import compile_model, train_model
+    from imgpipe.nn.unfinished import Reached
+
+    tf.config.experimental.enable_op_determinism()
+    params = with_changes(EASY, **changes)
+    images, labels = easy_images(200)
+    misleading = (labels + 1) % 10 if params.train.early_stopping_patience_epochs else labels
+
+    epochs_shown: list[int] = []
+    batches = training.training_batches
+
+    def show_epoch(*arrays: Any, epoch: int, **settings: Any) -> Any:
+        epochs_shown.append(epoch)
+        return batches(*arrays, epoch=epoch, **settings)
+
+    monkeypatch.setattr(training, "training_batches", show_epoch)
+
+    def run(reached: Reached | None) -> tuple[list[Any], list[np.ndarray], list[Reached]]:
+        epochs_shown.clear()
+        keras.utils.set_random_seed(1)
+        model = build("cnn", params, shape=(12, 12, 1))
+        learner = transform_while_training(model, params.train)
+        compile_model(learner, params.train, examples=200)
+        kept: list[Reached] = []
+        history = train_model(
+            learner, images[None], labels, (images, misleading), params.train,
+            lambda epoch: None, reached=reached, keep=kept.append,
+        )  # fmt: skip
+        return history, model.get_weights(), kept
+
+    keras.config.set_dtype_policy(params.train.precision)
+    try:
+        history, weights, kept = run(None)
+        assert [len(reached.history) for reached in kept] == list(range(1, len(history) + 1))
+        for stopped_after in (1, len(history) - 1, len(history)):
+            again, weights_again, kept_again = run(kept[stopped_after - 1])
+            assert again == history
+            assert all((a == b).all() for a, b in zip(weights, weights_again, strict=True))
+            assert len(kept_again) == len(history) - stopped_after
+            assert epochs_shown == list(range(stopped_after, len(history)))
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty repository, and a temporary copy of it as the current folder."""
+    (tmp_path / "repository" / ".dvc").mkdir(parents=True)
+    (tmp_path / "copy").mkdir()
+    monkeypatch.setenv("DVC_ROOT", (tmp_path / "repository").as_posix())
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "repository"
+
+
+def reached_after(epochs: int) -> Any:
+    from imgpipe.nn.unfinished import Reached
+
+    return Reached(
+        history=[[number + 1, 0.1, 1 / 3] for number in range(epochs)],
+        # More than ten, so that an order by name would show.
+        variables=[np.full((2, 3), number, dtype=np.float32) for number in range(12)],
+        best_weights=[np.arange(4, dtype=np.float32), np.array(7, dtype=np.int64)],
+    )
+
+
+def test_what_was_reached_is_kept_in_the_repository_until_it_is_forgotten(repository: Path) -> None:
+    from imgpipe.nn.unfinished import UnfinishedTraining
+
+    unfinished = UnfinishedTraining({"seed": 1}, [np.arange(5)])
+    assert unfinished.load() is None
+    for epochs in (1, 2):
+        unfinished.keep(reached_after(epochs))
+    found = UnfinishedTraining({"seed": 1}, [np.arange(5)]).load()
+    assert found is not None
+    assert found.history == reached_after(2).history
+    for name in ("variables", "best_weights"):
+        for value, expected in zip(
+            getattr(found, name), getattr(reached_after(2), name), strict=True
+        ):
+            assert value.dtype == expected.dtype
+            assert (value == expected).all()
+    assert list(Path.cwd().iterdir()) == []
+    (folder,) = (repository / ".dvc" / "tmp" / "imgpipe").iterdir()
+    assert [path.name for path in folder.iterdir()] == ["state.npz"]
+    unfinished.forget()
+    assert unfinished.load() is None
+    assert not folder.exists()
+
+
+def test_another_training_has_another_place(repository: Path) -> None:
+    from imgpipe.nn.unfinished import UnfinishedTraining
+
+    UnfinishedTraining({"seed": 1}, [np.arange(6)]).keep(reached_after(1))
+    for description, arrays in (
+        ({"seed": 2}, [np.arange(6)]),
+        ({"seed": 1}, [np.arange(6)[::-1]]),
+        ({"seed": 1}, [np.arange(6).reshape(2, 3)]),
+        ({"seed": 1}, [np.arange(6), np.arange(1)]),
+    ):
+        assert UnfinishedTraining(description, arrays).load() is None
+
+
+def test_what_is_not_whole_is_not_gone_on_with(repository: Path) -> None:
+    from imgpipe.nn.unfinished import UnfinishedTraining
+
+    unfinished = UnfinishedTraining({}, [])
+    unfinished.keep(reached_after(3))
+    (state,) = (repository / ".dvc" / "tmp" / "imgpipe").rglob("state.npz")
+    content = state.read_bytes()
+    seven = np.full((2, 3), 7, dtype=np.float32).tobytes()
+    eight = np.full((2, 3), 8.5, dtype=np.float32).tobytes()
+    for damaged in (b"", content[: len(content) // 2], content.replace(seven, eight)):
+        assert damaged != content
+        state.write_bytes(damaged)
+        assert unfinished.load() is None
+    state.write_bytes(content)
+    assert unfinished.load() is not None
+
+
+def test_two_runs_of_one_training_do_not_disturb_each_other(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imgpipe.nn.unfinished import UnfinishedTraining, np
+
+    first, second = (UnfinishedTraining({}, []) for _ in range(2))
+    first.keep(reached_after(1))
+    second.keep(reached_after(2))
+    assert first.load() is not None
+    second.forget()
+    first.keep(reached_after(3))
+    savez = np.savez
+    calls: list[Any] = []
+
+    def forget_and_save(stream: Any, **arrays: Any) -> None:
+        if not calls:
+            second.forget()  # just when the first one writes
+        calls.append(stream)
+        savez(stream, **arrays)
+
+    monkeypatch.setattr(np, "savez", forget_and_save)
+    first.keep(reached_after(4))
+    found = first.load()
+    assert found is not None
+    assert len(found.history) == 4
+    assert len(calls) == 2
+
+
+def test_outside_a_repository_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imgpipe.nn.unfinished import UnfinishedTraining
+
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    unfinished = UnfinishedTraining({}, [])
+    unfinished.keep(reached_after(1))
+    assert unfinished.load() is None
+    unfinished.forget()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_trainings_that_nobody_went_on_with_are_forgotten_in_time(repository: Path) -> None:
+    from imgpipe.nn.unfinished import UnfinishedTraining
+
+    old, recent, done = (UnfinishedTraining({"seed": seed}, []) for seed in range(3))
+    old.keep(reached_after(1))
+    (folder,) = (repository / ".dvc" / "tmp" / "imgpipe").iterdir()
+    recent.keep(reached_after(1))
+    os.utime(folder / "state.npz", (0, 0))
+    done.forget()
+    assert old.load() is None
+    assert recent.load() is not None
 
 
 def test_a_diverging_loss_is_an_error() -> None:

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, hash_file
-from dvc.repo import Repo
 from PIL import Image
+from reruns import TABLE, leaves, measure_table, set_leaf
 
 from imgpipe.params import read_yaml
 
@@ -67,16 +67,6 @@ def stages_run(output: str) -> list[str]:
     return [
         line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")
     ]
-
-
-def set_leaf(folder: Path, dotted: str, leaf: Any, file: str = "params.yaml") -> None:
-    value = read_yaml(folder / file)
-    section = value
-    *path, last = dotted.split(".")
-    for key in path:
-        section = section[key]
-    section[last] = leaf
-    (folder / file).write_text(yaml.safe_dump(value, sort_keys=False))
 
 
 @pytest.fixture(scope="module")
@@ -131,24 +121,78 @@ def test_unchanged_nothing_runs(project: Path) -> None:
     assert "Data and pipelines are up to date." in output
 
 
-def test_a_changed_value_reruns_its_stages_and_setting_it_back_runs_nothing(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "other", "stages"),
+    [
+        ("train.learning_rate", 0.0005, ["train", "evaluate", "plot"]),
+        ("preprocess.seed", 2, STAGES[1:]),
+    ],
+)
+def test_a_changed_value_reruns_its_stages_and_setting_it_back_runs_nothing(
+    project: Path, key: str, other: float, stages: list[str]
+) -> None:
     lock = (project / "dvc.lock").read_text()
     scores = (project / "metrics" / "test.json").read_text()
-    set_leaf(project, "train.learning_rate", 0.0005)
-    assert stages_run(dvc(project, "repro")) == ["train", "evaluate", "plot"]
+    params = (project / "params.yaml").read_text()
+    set_leaf(project, key, other)
+    assert stages_run(dvc(project, "repro")) == stages
     assert (project / "metrics" / "test.json").read_text() != scores
-    set_leaf(project, "train.learning_rate", 0.002)
+    (project / "params.yaml").write_text(params)
     assert stages_run(dvc(project, "repro")) == []
     assert (project / "metrics" / "test.json").read_text() == scores
     assert (project / "dvc.lock").read_text() == lock
 
 
-def test_forced_again_the_bytes_are_the_same(project: Path) -> None:
-    lock = (project / "dvc.lock").read_text()
-    pictures = {path: hash_file(path) for path in (project / "metrics" / "plots").iterdir()}
-    assert stages_run(dvc(project, "repro", "--force", "--no-run-cache")) == STAGES
-    assert (project / "dvc.lock").read_text() == lock
-    assert {path: hash_file(path) for path in (project / "metrics" / "plots").iterdir()} == pictures
+def test_forced_again_elsewhere_the_bytes_are_the_same(project: Path, tmp_path: Path) -> None:
+    """Another clone in another folder, another number of workers, nothing taken from a cache."""
+    twin = tmp_path / "a" / "clone of another name"
+    git(tmp_path, "clone", "--quiet", project.as_posix(), twin.as_posix())
+    output = dvc(twin, "repro", "--force", "--no-run-cache", IMGPIPE_WORKERS="1")
+    assert stages_run(output) == STAGES
+    assert (twin / "dvc.lock").read_bytes() == (project / "dvc.lock").read_bytes()
+    for path in sorted((project / "metrics").rglob("*.*")):
+        assert hash_file(twin / path.relative_to(project)) == hash_file(path)
+    assert git(twin, "status", "--porcelain") == ""
+
+
+def test_a_remote_brings_everything_to_another_machine(project: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
+    remote = (tmp_path / "remote").as_posix()
+    dvc(project, "remote", "add", "--local", "--default", "store", remote)
+    dvc(project, "push", "dvc.yaml")
+    dvc(clone, "remote", "add", "--local", "--default", "store", remote)
+    dvc(clone, "pull", "dvc.yaml")
+    assert dvc(clone, "status", "dvc.yaml").startswith("Data and pipelines are up to date.")
+    assert stages_run(dvc(clone, "repro")) == []
+    assert hash_file(clone / "models" / "model.keras") == hash_file(
+        project / "models" / "model.keras"
+    )
+    assert git(clone, "status", "--porcelain") == ""
+
+
+def test_queued_experiments_run_from_a_clean_clone(project: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
+    git(clone, "config", "user.name", "test")
+    git(clone, "config", "user.email", "test@localhost")
+    dvc(clone, "exp", "run", "--queue", "--set-param", "train.epochs=range(1,3)")
+    log = tmp_path / "queue.log"
+    with log.open("w") as stream:  # its workers hold on to what they are given to write to
+        subprocess.run(
+            ["dvc", "queue", "start", "--jobs", "2"], cwd=clone, stdout=stream, stderr=stream,
+            check=True,
+        )  # fmt: skip
+    deadline_s = time.monotonic() + 400
+    while (status := dvc(clone, "queue", "status")).count("Success") < 2:
+        assert "Failed" not in status, status
+        assert time.monotonic() < deadline_s, status
+        time.sleep(2)
+    epochs = set()
+    for ref in git(clone, "for-each-ref", "--format=%(refname)", "refs/exps").split():
+        if "stash" not in ref and "celery" not in ref:
+            epochs.add(json.loads(git(clone, "show", f"{ref}:metrics/train.json"))["epochs"])
+    assert epochs == {1, 2}
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "resnet"])
@@ -380,21 +424,6 @@ def test_dvc_draws_the_declared_plots(project: Path, tmp_path: Path) -> None:
         assert title in page
 
 
-def change(leaf: Any) -> Any:
-    """Return another value of the same kind; DVC compares it, no stage reads it."""
-    match leaf:
-        case bool():
-            return not leaf
-        case int() | float():
-            return leaf + 1
-        case str():
-            return leaf + " other"
-        case list():
-            return [*leaf, leaf[-1]]
-        case _:
-            return {**leaf, "other": 1}
-
-
 def expected_stages(leaf: str) -> set[str]:
     """Which stages a parameter concerns directly; those after them follow from changed outputs."""
     section = leaf.split(".")[0]
@@ -411,81 +440,59 @@ def expected_stages(leaf: str) -> set[str]:
             return {section}
 
 
-def stages_with_changed_params(folder: Path, file: str) -> set[str]:
-    with Repo(folder.as_posix()) as repo:
-        status = repo.status((folder / "dvc.yaml").as_posix())
-    return {
-        stage.rpartition(":")[2]  # a path stands before it when the current folder is another
-        for stage, changes in status.items()
-        for change in changes
-        if isinstance(change, dict) and file in change.get("changed deps", {})
+@pytest.fixture(scope="module")
+def reruns(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of docs, measured anew."""
+    return measure_table(make_copy(tmp_path_factory.mktemp("reruns")))
+
+
+def test_the_table_of_reruns_is_what_dvc_does(reruns: str) -> None:
+    assert TABLE.read_text() == reruns, "out of date: make reruns"
+
+
+def test_each_item_concerns_exactly_its_stages(reruns: str) -> None:
+    rows = {
+        item: {stage for stage, mark in zip(STAGES, marks.split("|"), strict=True) if mark.strip()}
+        for item, marks in re.findall(r"^\| `(.*?)` \|(.*)\|$", reruns, re.MULTILINE)
     }
-
-
-def leaves(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, item in value.items():
-        if isinstance(item, dict) and item:
-            yield from leaves(item, f"{prefix}{key}.")
-        else:
-            yield prefix + key, item
-
-
-def test_each_parameter_concerns_exactly_its_stages(tmp_path: Path) -> None:
-    folder = make_copy(tmp_path)
-    text = (folder / "params.yaml").read_text()
-    assert stages_with_changed_params(folder, "params.yaml") == set()
-    wrong = {}
-    for leaf, value in leaves(read_yaml(folder / "params.yaml")):
-        other = {"dataset": "mnist", "train.architecture": "mlp"}.get(leaf, change(value))
-        set_leaf(folder, leaf, other)
-        found = stages_with_changed_params(folder, "params.yaml")
-        if found != expected_stages(leaf):
-            wrong[leaf] = found
-        (folder / "params.yaml").write_text(text)
-    assert wrong == {}
-
-
-@pytest.mark.parametrize(
-    ("field", "stages"),
-    [
-        ("title", set()),
-        ("licence", set()),
-        ("citation", set()),
-        ("urls", set()),
-        ("files", {"fetch"}),
-        ("format", {"preprocess"}),
-    ],
-)
-def test_each_catalog_field_concerns_exactly_its_stages(
-    tmp_path: Path, field: str, stages: set[str]
-) -> None:
-    folder = make_copy(tmp_path)
-    file = "data/catalog.yaml"
-    value = read_yaml(folder / file)["digits"][field]
-    set_leaf(folder, f"digits.{field}", change(value), file)
-    set_leaf(folder, "mnist.format", "other", file)  # of a dataset that is not chosen
-    assert stages_with_changed_params(folder, file) == stages
-
-
-@pytest.mark.parametrize(
-    ("pin", "stages"),
-    [
-        ("tensorflow", {"train", "evaluate"}),
-        ("pillow", {"preprocess"}),
-        ("matplotlib", {"plot"}),
-        ("scikit-learn", {"evaluate"}),
-        ("numpy", {"preprocess", "augment", "train", "evaluate", "plot"}),
-        ("pydantic", set(STAGES)),
-        ("pytest", set()),
-        ("dvc", set()),
-    ],
-)
-def test_each_raised_pin_concerns_exactly_its_stages(
-    tmp_path: Path, pin: str, stages: set[str]
-) -> None:
-    folder = make_copy(tmp_path)
-    path = folder / "pyproject.toml"
-    text = path.read_text()
-    assert f'"{pin}==' in text
-    path.write_text(text.replace(f'"{pin}==', f'"{pin}==99'))
-    assert stages_with_changed_params(folder, "pyproject.toml") == stages
+    parameters = [key for key, _ in leaves(read_yaml(ROOT / "params.yaml"))]
+    assert {key: rows[key] for key in parameters} == {
+        key: expected_stages(key) for key in parameters
+    }
+    fields: dict[str, set[str]] = {
+        "title": set(),
+        "licence": set(),
+        "citation": set(),
+        "urls": set(),
+        "files": {"fetch"},
+        "format": {"preprocess"},
+    }
+    assert {field: rows[field] for field in fields} == fields
+    pins = {
+        "tensorflow": {"train", "evaluate"},
+        "keras": {"train", "evaluate"},
+        "pillow": {"preprocess"},
+        "matplotlib": {"plot"},
+        "pandas": {"plot"},
+        "scikit-learn": {"evaluate"},
+        "numpy": {"preprocess", "augment", "train", "evaluate", "plot"},
+        "pydantic": set(STAGES),
+        "pytest": set(),
+        "ruff": set(),
+        "dvc": set(),
+    }
+    assert {pin: rows[pin] for pin in pins} == pins
+    sources = {
+        "src/imgpipe/files.py": set(STAGES),
+        "src/imgpipe/images.py": {"preprocess"},
+        "src/imgpipe/augmentation.py": {"augment"},
+        "src/imgpipe/nn/training.py": {"train"},
+        "src/imgpipe/scores.py": {"evaluate"},
+        "src/imgpipe/charts.py": {"plot"},
+        "src/summary.py": set(),
+        "src/bagging.py": set(),
+    }
+    assert {file: rows[file] for file in sources} == sources
+    assert {file for file in rows if file.startswith("src/")} == {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "src").rglob("*.py")
+    }

@@ -254,6 +254,55 @@ def test_help_says_what_a_stage_does_and_where_it_writes(project: Path) -> None:
     assert "instead of data/augmented" in text
 
 
+EDITING_STAGE = """
+import sys
+from pathlib import Path
+import imgpipe.splits
+from imgpipe.stage import run_stage
+
+def main(params):
+    path = Path(sys.path[0]) / CHANGED if CHANGED.endswith(".py") else Path(CHANGED)
+    path.write_text(path.read_text().replace(OLD, NEW))
+    return lambda: print("finished")
+
+run_stage(main, lambda params: {"train": params.train, "threads": params.threads}, None)
+"""
+
+
+@pytest.mark.parametrize(
+    ("changed", "old", "new", "error"),
+    [
+        ("imgpipe/splits.py", "_shuffled(", "_mixed(", "imgpipe/splits.py"),
+        ("editing.py", "import sys", "import sys, os", "editing.py"),
+        ("imgpipe/tfrecord.py", "import", "import ", None),  # which is not loaded
+        ("params.yaml", "learning_rate: 0.002", "learning_rate: 0.1", "train.learning_rate"),
+        ("params.yaml", "threads: 2", "threads: 1", "threads"),
+        ("params.yaml", "dpi: 100", "dpi: 99", None),  # which the stage does not read
+    ],
+)
+def test_what_a_stage_uses_may_not_change_while_it_runs(
+    project: Path, tmp_path: Path, changed: str, old: str, new: str, error: str | None
+) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    script = tmp_path / "src" / "editing.py"
+    text = EDITING_STAGE.replace("CHANGED", repr(changed))
+    script.write_text(text.replace("OLD", repr(old)).replace("NEW", repr(new)))
+    (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    result = subprocess.run(
+        [sys.executable, script], cwd=project, capture_output=True, text=True, check=False
+    )
+    if error is None:
+        assert result.returncode == 0, result.stderr
+        assert result.stdout == "finished\n"
+    else:
+        assert result.returncode == 1
+        assert result.stdout == ""
+        assert result.stderr == (
+            f"error: {error} changed while the stage was running: what it has written is of"
+            " before; run it again\n"
+        )
+
+
 def test_the_traceback_comes_on_request(project: Path) -> None:
     result = attempt(project, "preprocess", IMGPIPE_TRACEBACK="1")
     assert result.returncode == 1

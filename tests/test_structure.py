@@ -1,6 +1,7 @@
 """What is said twice is held together here: floors, dvc.yaml, pins, README."""
 
 import ast
+import importlib
 import json
 import re
 import subprocess
@@ -54,6 +55,7 @@ FLOORS = {
     "imgpipe.nn.random_transforms": 3,
     "imgpipe.nn.runtime": 3,
     "imgpipe.nn.training": 3,
+    "imgpipe.nn.unfinished": 3,
 }
 # Imports between rooms of one floor, each of them wanted.
 NEIGHBOURS = {
@@ -76,6 +78,7 @@ NEIGHBOURS = {
     ("imgpipe.sources.image_folder", "imgpipe.splits"),
     ("imgpipe.conversion", "imgpipe.records"),
     ("imgpipe.nn.training", "imgpipe.nn.dataset"),
+    ("imgpipe.nn.training", "imgpipe.nn.unfinished"),
 }
 # The library that a module's name belongs to, where the two differ.
 LIBRARY_OF_MODULE = {
@@ -397,6 +400,34 @@ def reading_code(module: str) -> str:
     return "".join(properties)
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_watches_the_values_that_dvc_tracks(stage: str) -> None:
+    """What may not change while a stage runs is what DVC records at its end."""
+    params = load_params(ROOT / "params.yaml")
+    tracked = [
+        key.replace("${train.architecture}", params.train.architecture)
+        for key in tracked_keys(stage, "params.yaml")
+    ]
+    tracked += [
+        key.replace("${dataset}", params.dataset)
+        for key in tracked_keys(stage, "data/catalog.yaml")
+    ]
+    assert sorted(importlib.import_module(stage).uses(params)) == sorted(tracked)
+
+
+@pytest.mark.parametrize("study", ["bagging", "cross_validation"])
+def test_the_last_stage_of_a_study_watches_the_values_that_dvc_tracks(study: str) -> None:
+    *_, last = study_stages(study).values()
+    tracked = [
+        key
+        for item in last["params"]
+        if "pyproject.toml" not in item
+        for key in ([item] if isinstance(item, str) else next(iter(item.values())))
+    ]
+    params = load_params(ROOT / "params.yaml")
+    assert sorted(importlib.import_module(study).uses(params)) == sorted(tracked)
+
+
 @pytest.mark.parametrize("leaf", PARAMETERS)
 def test_every_parameter_is_read_by_a_stage_that_tracks_it(leaf: str) -> None:
     attribute = leaf.rpartition(".")[2]
@@ -448,6 +479,37 @@ def test_the_lock_holds_every_pin_with_hashes_and_no_address() -> None:
     for entry in entries:
         assert re.match(r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==\S+ ", entry), entry
         assert "--hash=sha256:" in entry, entry
+
+
+def tracked_files() -> list[str]:
+    """The files that git tracks, or would."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_names_are_good_on_every_system() -> None:
+    """Also where case makes no difference, and where Windows has its devices."""
+    names = tracked_files()
+    assert len({name.lower() for name in names}) == len(names) > 100
+    for name in names:
+        assert re.fullmatch(r"[A-Za-z0-9_./-]+", name), name
+        for part in Path(name).parts:
+            assert not re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", part), name
+            assert not part.endswith("."), name
+
+
+def test_text_has_unix_line_ends() -> None:
+    """Hashes would differ otherwise; .gitattributes keeps git from changing them."""
+    assert "* text=auto eol=lf\n" in (ROOT / ".gitattributes").read_text()
+    for name in tracked_files():
+        content = (ROOT / name).read_bytes()
+        assert b"\0" in content or b"\r\n" not in content, name
 
 
 def test_every_make_target_is_in_its_help() -> None:

@@ -354,9 +354,11 @@ def pack_folder(folder: Path, path: Path) -> int:
     links to folders are refused, because DVC does not see what is behind them.
 
     Raises:
-        PipelineError: the folder is missing or empty, or holds a link to a folder.
+        PipelineError: the folder is missing or empty, holds a link to a folder, or changes
+            meanwhile: DVC would take the archive for one of what the folder holds then.
     """
     count = 0
+    before = _stat_files(folder)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for file, name in _list_folder(folder):
             info = zipfile.ZipInfo(name, _EARLIEST_DATE)
@@ -378,7 +380,15 @@ def pack_folder(folder: Path, path: Path) -> int:
         raise PipelineError(
             f"{folder.as_posix()}: no files there; put a folder of images for each class into it"
         )
+    if _stat_files(folder) != before:
+        raise PipelineError(f"{folder.as_posix()}: changed while it was read; run it again")
     return count
+
+
+def _stat_files(folder: Path) -> list[tuple[str, int, int]]:
+    """Return name, size and time of change of every file below a folder."""
+    stats = [(name, file.stat()) for file, name in _list_folder(folder) if file.is_file()]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 def _list_folder(folder: Path) -> Iterator[tuple[Path, str]]:

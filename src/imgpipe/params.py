@@ -171,6 +171,12 @@ class Params(Section):
     evaluate: Evaluate
     plot: Plot
 
+    @property
+    def chosen_architecture(self) -> Mlp | Cnn | Resnet:
+        """The settings of the network that `train.architecture` names."""
+        settings: Mlp | Cnn | Resnet = getattr(self.architectures, self.train.architecture)
+        return settings
+
 
 def load_params(path: Path = PARAMS_FILE, *, changes: Sequence[str] = ()) -> Params:
     """Read and check `params.yaml`.

@@ -1,13 +1,14 @@
 """Training: epochs until the validation loss stops falling, and the best weights kept."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.nn.dataset import count_steps, ordered_batches, training_batches
+from imgpipe.nn.unfinished import Reached, collect_variables
 from imgpipe.params import Train
 
 # Measured on two processor cores: beyond this, fewer returns to Python no longer show.
@@ -78,6 +79,9 @@ def train_model(
     validation: tuple[NDArray[np.uint8], NDArray[np.int64]],
     settings: Train,
     on_epoch: Callable[[Epoch], None],
+    *,
+    reached: Reached | None = None,
+    keep: Callable[[Reached], None] | None = None,
 ) -> list[Epoch]:
     """Train a compiled model and leave it with the weights of the epoch of lowest validation loss.
 
@@ -86,9 +90,11 @@ def train_model(
         labels: (N,) int64.
         validation: images (M, H, W, C) uint8 and labels (M,) int64.
         on_epoch: called after each epoch with its scores.
+        reached: where an earlier run of this training has stopped; this one goes on from there.
+        keep: called after each epoch with what a later run would need to go on.
 
     Returns:
-        one `Epoch` for each that was run.
+        one `Epoch` for each that was run, now or before.
 
     Raises:
         FloatingPointError: the training loss is no longer a number.
@@ -109,10 +115,20 @@ def train_model(
     )
     history: list[Epoch] = []
     best_weights: list[np.ndarray] = []
-    best = 0  # position in history
-    for number in range(settings.epochs):
+    # From the start, for it is built here: later, the order of its variables may be another.
+    variables = collect_variables(model)
+    if reached:
+        history = [Epoch(int(number), *scores) for number, *scores in reached.history]
+        best_weights = reached.best_weights
+        for variable, value in zip(variables, reached.variables, strict=True):
+            variable.assign(value)
+    while len(history) < settings.epochs and not _is_patience_spent(history, settings):
         batches = training_batches(
-            variants, encoded, batch_size=settings.batch_size, epoch=number, seed=settings.seed
+            variants,
+            encoded,
+            batch_size=settings.batch_size,
+            epoch=len(history),
+            seed=settings.seed,
         )
         rate = float(model.optimizer.learning_rate)
         trained = model.fit(
@@ -120,7 +136,7 @@ def train_model(
         ).history
         validated = model.evaluate(validation_batches, verbose=0, return_dict=True)
         epoch = Epoch(
-            epoch=number + 1,
+            epoch=len(history) + 1,
             learning_rate=rate,
             loss=trained["cross_entropy"][0],
             accuracy=trained["accuracy"][0],
@@ -130,14 +146,22 @@ def train_model(
         if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
             raise FloatingPointError(f"the loss is {epoch.loss} after epoch {epoch.epoch}")
         history.append(epoch)
+        if best_epoch(history) is epoch:
+            best_weights = model.get_weights()
+        if keep:
+            rows = [list(astuple(row)) for row in history]
+            values = [np.asarray(variable) for variable in variables]
+            keep(Reached(rows, values, best_weights))
         on_epoch(epoch)
-        if not best_weights or epoch.validation_loss < history[best].validation_loss:
-            best, best_weights = number, model.get_weights()
-        patience = settings.early_stopping_patience_epochs
-        if patience and number - best >= patience:
-            break
     model.set_weights(best_weights)
     return history
+
+
+def _is_patience_spent(history: list[Epoch], settings: Train) -> bool:
+    patience = settings.early_stopping_patience_epochs
+    if not patience or not history:
+        return False
+    return history[-1].epoch - best_epoch(history).epoch >= patience
 
 
 def encode_labels(
