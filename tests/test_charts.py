@@ -172,6 +172,14 @@ def test_kernels_of_any_number_can_be_drawn(
     assert ((colours[:, 2] - colours[:, 0]) > 80).any()  # blue for negative ones
 
 
+def test_weights_for_a_row_of_pixels_are_drawn_a_unit_a_line() -> None:
+    kernels = GENERATOR.normal(size=(100, 1, 28, 1)).astype(np.float32)
+    axes = charts.draw_kernels(kernels).axes[0]
+    assert axes.get_ylabel() == "unit"
+    drawn = np.asarray(axes.images[0].get_array())
+    assert (drawn == kernels[:64, 0, :, 0]).all()
+
+
 def test_feature_maps_name_their_layers(tmp_path: Path) -> None:
     layers = [
         ("first", GENERATOR.random((28, 28, 32)).astype(np.float32)),

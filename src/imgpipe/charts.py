@@ -351,19 +351,30 @@ def draw_reliability(table: pd.DataFrame, calibration_error: float) -> Figure:
 def draw_kernels(kernels: NDArray[np.float32]) -> Figure:
     """Draw the weights of the first layer, (F, h, w, C): blue negative, red positive."""
     shown = kernels[:64].mean(axis=3)
-    columns = 8
-    rows = [shown[start : start + columns] for start in range(0, len(shown), columns)]
+    limit = float(np.abs(shown).max()) or 1.0
     title = "What the first layer looks for"
     if kernels.shape[3] > 1:
         title += f" (mean over {kernels.shape[3]} channels)"
-    figure = _figure(1.2 + columns, 0.7 + len(rows), title)
-    axes = figure.subplots()
-    limit = float(np.abs(shown).max()) or 1.0
-    # Each weight as a block of cells, so that the gaps can be narrower than a weight.
-    tiles = [[np.kron(kernel, np.ones((8, 8), np.float32)) for kernel in row] for row in rows]
-    picture = _tile(tiles, columns, _gap_px(tiles[0][0]), fill=np.nan)
-    mesh = axes.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-    axes.set_axis_off()
+    _, height, width, _ = kernels.shape
+    sees_rows = height == 1 < width
+    if sees_rows:
+        figure = _figure(9, 1.2 + 0.1 * len(shown), title)
+        axes = figure.subplots()
+        picture = shown[:, 0]
+        axes.set(xlabel="pixel of a row", ylabel="unit")
+    else:
+        columns = 8
+        rows = [shown[start : start + columns] for start in range(0, len(shown), columns)]
+        figure = _figure(1.2 + columns, 0.7 + len(rows), title)
+        axes = figure.subplots()
+        # Each weight as a block of cells, so that the gaps can be narrower than a weight.
+        tiles = [[np.kron(kernel, np.ones((8, 8), np.float32)) for kernel in row] for row in rows]
+        picture = _tile(tiles, columns, _gap_px(tiles[0][0]), fill=np.nan)
+        axes.set_axis_off()
+    mesh = axes.imshow(
+        picture, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest",
+        aspect="auto" if sees_rows else "equal",
+    )  # fmt: skip
     figure.colorbar(mesh, label="weight", shrink=0.8)
     return figure
 
