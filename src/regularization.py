@@ -45,8 +45,9 @@ def main(
     header = ["variant", "runs", "training_error", "training_error_sd"]
     header += ["validation_error", "validation_error_sd"]
     write_csv(results / "errors.csv", header, rows)
-    charts.save_figure(charts.draw_errors(errors), results / "errors.png", params.plot.dpi)
     table = pd.DataFrame(rows, columns=header)
+    figure = charts.draw_errors(errors, table.set_index("variant"))
+    charts.save_figure(figure, results / "errors.png", params.plot.dpi)
     listing = "; ".join(
         f"{row.variant} {row.validation_error:.4f}, sd {row.validation_error_sd:.4f}"
         for row in table.itertuples()

@@ -245,11 +245,14 @@ def test_errors_have_a_panel_for_each_variant() -> None:
                 "epoch": [1, 2, 3],
                 "training_error": [0.5, 0.2, 0.1],
                 "validation_error": [0.5, error, 0.4],
-                "validation_loss": [1.0, 0.1, 0.3],
             }
         )
 
-    figure = charts.draw_errors({"none": [run(0.3), run(0.34)], "all": [run(0.1), run(0.1)]})
+    table = pd.DataFrame(
+        {"validation_error": [0.32, 0.1], "validation_error_sd": [0.02828, 0.0]}, ["none", "all"]
+    )
+    runs = {"none": [run(0.3), run(0.34)], "all": [run(0.1), run(0.1)]}
+    figure = charts.draw_errors(runs, table)
     assert [axes.get_title().split("\n") for axes in figure.axes] == [
         ["none", "validation error 32.0%, sd 2.8%"],
         ["all", "validation error 10.0%, sd 0.0%"],

@@ -507,12 +507,14 @@ def draw_folds(table: pd.DataFrame, summary: Mapping[str, Mapping[str, float]]) 
 
 
 @_styled
-def draw_errors(errors: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
+def draw_errors(errors: Mapping[str, Sequence[pd.DataFrame]], table: pd.DataFrame) -> Figure:
     """Draw training and validation error by epoch, a panel for each variant.
 
     Args:
         errors: for each variant its runs, one a seed; columns epoch, training_error,
-            validation_error, validation_loss.
+            validation_error.
+        table: a row for each variant; columns validation_error and validation_error_sd, at the
+            epochs of lowest validation loss.
     """
     figure = _figure(2.9 * len(errors) + 0.6, 4.2, "What regularisation does")
     panels = figure.subplots(1, len(errors), sharey=True, squeeze=False)[0]
@@ -524,11 +526,8 @@ def draw_errors(errors: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
             values = pd.concat([run.set_index("epoch")[column] for run in runs], axis=1)
             axes.plot(values, color=colour, alpha=0.25, linewidth=0.8)
             axes.plot(values.mean(axis=1), color=colour, label=label)
-        best = [run["validation_error"].iloc[int(run["validation_loss"].argmin())] for run in runs]
-        axes.set(
-            title=f"{variant}\nvalidation error {np.mean(best):.1%}, sd {np.std(best, ddof=1):.1%}",
-            xlabel="epoch",
-        )
+        best, sd = table.loc[variant, ["validation_error", "validation_error_sd"]]
+        axes.set(title=f"{variant}\nvalidation error {best:.1%}, sd {sd:.1%}", xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=True)
     # Logarithmic, for the differences are between small errors; linear below 1 %, for 0 is common.
