@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from conftest import KILL_SEED, hash_file
 from reruns import set_leaf
-from test_pipeline import dvc, git, make_copy, stages_run
+from test_pipeline import dvc, git, run_small, stages_run, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -37,14 +36,7 @@ REALLY = ("--force", "--single-item", "--no-run-cache")
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which the pipeline has run, quickly, on some of the digits."""
-    folder = make_copy(tmp_path_factory.mktemp("faults"))
-    set_leaf(folder, "preprocess.max_per_class", 40)
-    set_leaf(folder, "augment.copies", 1)
-    set_leaf(folder, "train.epochs", 12)
-    dvc(folder, "repro")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "small run")
-    return folder
+    return run_small(tmp_path_factory.mktemp("faults"), per_class=40, epochs=12)
 
 
 def results(folder: Path) -> dict[str, str]:
@@ -169,14 +161,6 @@ def find_training(folder: Path) -> psutil.Process | None:
             ):
                 return process
     return None
-
-
-def wait_until(what: Callable[[], Any], seconds: float = 200) -> Any:
-    deadline_s = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline_s, "waited in vain"
-        time.sleep(0.3)
-    return found
 
 
 def test_a_killed_experiment_of_a_queue_goes_on(project: Path, tmp_path: Path) -> None:

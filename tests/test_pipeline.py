@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,18 +70,31 @@ def stages_run(output: str) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project in which the pipeline has run, quickly, on some of the digits."""
-    folder = make_copy(tmp_path_factory.mktemp("project"))
-    set_leaf(folder, "preprocess.max_per_class", 60)
+def run_small(folder: Path, *, per_class: int, epochs: int) -> Path:
+    """Copy the project, run the pipeline quickly on some of the digits, and commit it."""
+    make_copy(folder)
+    set_leaf(folder, "preprocess.max_per_class", per_class)
     set_leaf(folder, "augment.copies", 1)
-    set_leaf(folder, "train.epochs", 8)
-    output = dvc(folder, "repro")
-    assert stages_run(output) == STAGES
+    set_leaf(folder, "train.epochs", epochs)
+    assert stages_run(dvc(folder, "repro")) == STAGES
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "small run")
     return folder
+
+
+def wait_until(what: Callable[[], Any], seconds: float = 200) -> Any:
+    """Return what a function returns as soon as that is something."""
+    deadline_s = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline_s, "waited in vain"
+        time.sleep(0.3)
+    return found
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which the pipeline has run, quickly, on some of the digits."""
+    return run_small(tmp_path_factory.mktemp("project"), per_class=60, epochs=8)
 
 
 def test_every_stage_leaves_what_it_promises(project: Path) -> None:
@@ -183,11 +197,13 @@ def test_queued_experiments_run_from_a_clean_clone(project: Path, tmp_path: Path
             ["dvc", "queue", "start", "--jobs", "2"], cwd=clone, stdout=stream, stderr=stream,
             check=True,
         )  # fmt: skip
-    deadline_s = time.monotonic() + 400
-    while (status := dvc(clone, "queue", "status")).count("Success") < 2:
+
+    def both_ended() -> bool:
+        status = dvc(clone, "queue", "status")
         assert "Failed" not in status, status
-        assert time.monotonic() < deadline_s, status
-        time.sleep(2)
+        return status.count("Success") == 2
+
+    wait_until(both_ended, seconds=400)
     epochs = set()
     for ref in git(clone, "for-each-ref", "--format=%(refname)", "refs/exps").split():
         if "stash" not in ref and "celery" not in ref:
