@@ -72,6 +72,7 @@ def main(
                 for number, shard in enumerate(train.shards)
             ],
             label="augment",
+            count_images=lambda task: train.shards[task[1]].examples,
         )
         write_info(
             folder,

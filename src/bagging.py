@@ -2,8 +2,8 @@
 
 Reads   `evaluate` in params.yaml; `members` in studies/bagging/params.yaml; the scores and
         predictions of each member
-Writes  metrics.json, the ensemble's scores, and mean and standard deviation of the members'
-        accuracy and loss; members.csv, all scores of each member and of the ensemble; members.png
+Writes  metrics.json, the ensemble's accuracy, and mean and standard deviation of its members';
+        members.csv, all scores of each member and of the ensemble; members.png
 Costs   a few seconds; no TensorFlow
 
 Source: Breiman (1996), Bagging predictors, doi:10.1007/BF00058655.
@@ -52,17 +52,21 @@ def main(
         ),
     )
     summary = summarize_scores(runs)
-    # Of the members, what is most looked at: `dvc metrics` makes a column of each value.
-    shown = {name: summary[name] for name in ("accuracy", "loss")}
+    mean, sd = summary["accuracy"]["mean"], summary["accuracy"]["sd"]
+    # What is most looked at: `dvc metrics` makes a column of each value.
     write_json(
-        results / "metrics.json", {"ensemble": ensemble, "members": {"runs": len(runs), **shown}}
+        results / "metrics.json",
+        {
+            "ensemble_accuracy": ensemble["accuracy"],
+            "members_accuracy": mean,
+            "members_accuracy_sd": sd,
+        },
     )
     table = pd.DataFrame(
         [*runs, ensemble], index=pd.Index([*map(str, members), "ensemble"], name="member")
     )
     write_csv(results / "members.csv", ["member", *table.columns], table.itertuples(name=None))
     charts.save_figure(charts.draw_members(table), results / "members.png", params.plot.dpi)
-    mean, sd = summary["accuracy"]["mean"], summary["accuracy"]["sd"]
     print(
         f"bagging: accuracy of the ensemble {ensemble['accuracy']:.4f}; of its {len(runs)} members"
         f" {mean:.4f}, sd {sd:.4f}"

@@ -31,13 +31,22 @@ def main(
     runs = [read_json(scores / str(fold) / "test.json") for fold in folds]
     images = sum(run["images"] for run in runs)
     summary = summarize_scores(runs)
-    write_json(results / "metrics.json", {"folds": len(runs), "images": images, **summary})
+    mean, sd = summary["accuracy"]["mean"], summary["accuracy"]["sd"]
+    write_json(
+        results / "metrics.json",
+        {
+            "folds_accuracy": mean,
+            "folds_accuracy_sd": sd,
+            # As a list: `dvc metrics` would make a column of each value of a mapping.
+            "scores": [{"score": score, **both} for score, both in summary.items()],
+        },
+    )
     table = pd.DataFrame(runs, index=pd.Index(folds, name="fold"))
     write_csv(results / "folds.csv", ["fold", *table.columns], table.itertuples(name=None))
     charts.save_figure(charts.draw_folds(table, summary), results / "folds.png", params.plot.dpi)
     print(
-        f"cross_validation: accuracy {summary['accuracy']['mean']:.4f}, sd"
-        f" {summary['accuracy']['sd']:.4f}, over {len(runs)} folds with {images} test images"
+        f"cross_validation: accuracy {mean:.4f}, sd {sd:.4f}, over {len(runs)} folds with"
+        f" {images} test images"
     )
 
 

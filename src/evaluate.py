@@ -17,6 +17,7 @@ import numpy as np
 from imgpipe.files import replace_file, write_csv, write_json
 from imgpipe.params import Params
 from imgpipe.predictions import Predictions, write_predictions
+from imgpipe.progress import progress_bar
 from imgpipe.records import read_info, read_split
 from imgpipe.stage import run_stage
 
@@ -51,7 +52,8 @@ def main(
     )
 
     model = load_model(models / "model.keras")
-    probabilities = inference.predict_probabilities(model, images)
+    with progress_bar("evaluate", len(images), "image") as bar:
+        probabilities = inference.predict_probabilities(model, images, bar.update)
 
     table = score_classes(labels, probabilities, info.classes)
     reliability = measure_reliability(labels, probabilities, settings.calibration_bins)

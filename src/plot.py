@@ -1,8 +1,10 @@
-"""Stage 6, plot: draw the pictures. No TensorFlow.
+"""Stage 6, plot: draw the pictures, and write the model card. No TensorFlow.
 
 Reads   `plot` in params.yaml; data/records, data/augmented, data/evaluation; and under metrics
-        history.csv, train.json, test.json, per_class.csv, reliability.csv
-Writes  metrics/plots/*.png
+        history.csv, train.json, test.json, per_class.csv, reliability.csv. For the card all other
+        parameters, the dataset's entry in data/catalog.yaml, models/layers.txt, metrics/data.json
+        and the pins in pyproject.toml
+Writes  metrics/plots/*.png; metrics/report.html, one page that needs nothing beside it
 Costs   some seconds; one pass over the test records for the gallery of mistakes
 """
 
@@ -16,8 +18,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from imgpipe import charts
+from imgpipe.catalog import load_entry
 from imgpipe.errors import PipelineError
 from imgpipe.files import read_json, replace_directory
+from imgpipe.model_card import Findings, write_model_card
 from imgpipe.params import Params, Plot
 from imgpipe.records import (
     RecordsInfo,
@@ -34,6 +38,8 @@ AUGMENTED = Path("data/augmented")
 EVALUATION = Path("data/evaluation")
 METRICS = Path("metrics")
 PLOTS = Path("metrics/plots")
+REPORT = Path("metrics/report.html")
+LAYERS = Path("models/layers.txt")
 SHOWN_ORIGINALS = 6
 
 
@@ -46,7 +52,21 @@ def main(params: Params) -> None:
         for name, figure in (*draw_data(info, settings), *draw_results(info, scores, settings)):
             charts.save_figure(figure, folder / f"{name}.png", settings.dpi)
             drawn += 1
-    print(f"plot: {drawn} pictures in {PLOTS.as_posix()}")
+    write_model_card(
+        REPORT,
+        Findings(
+            params=params,
+            entry=load_entry(params.dataset),
+            info=info,
+            layers=read_text(LAYERS),
+            data=read_json(METRICS / "data.json"),
+            trained=read_json(METRICS / "train.json"),
+            scores=scores,
+            per_class=read_table(METRICS / "per_class.csv", text=["class"]),
+            pictures={path.stem: path.read_bytes() for path in sorted(PLOTS.iterdir())},
+        ),
+    )
+    print(f"plot: {drawn} pictures in {PLOTS.as_posix()}; the model card is {REPORT.as_posix()}")
 
 
 def draw_data(info: RecordsInfo, settings: Plot) -> Iterator[tuple[str, Figure]]:
@@ -130,15 +150,23 @@ def draw_mistakes(info: RecordsInfo, predictions: pd.DataFrame, most: int) -> Fi
             {first + n: image for n, image in enumerate(batch.images) if first + n in wanted}
         )
         first += len(batch.labels)
-    return charts.draw_mistakes(
+    total = f"on {len(predictions)} test images"
+    return charts.draw_gallery(
         [images[index] for index in shown["index"]],
         [
             f"{row.actual}, taken for\n{row.predicted} ({row.confidence:.1%})"
             for row in shown.itertuples()
         ],
-        len(wrong),
-        len(predictions),
+        f"The most confident of {len(wrong)} mistakes {total}" if images else f"No mistake {total}",
     )
+
+
+def read_text(path: Path) -> str:
+    """Read what an earlier stage wrote."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise PipelineError(f"{path.as_posix()}: not found; `dvc repro` writes it") from None
 
 
 def read_table(path: Path, text: list[str] | None = None) -> pd.DataFrame:
@@ -150,7 +178,13 @@ def read_table(path: Path, text: list[str] | None = None) -> pd.DataFrame:
 
 
 def uses(params: Params) -> dict[str, Any]:
-    return {"plot": params.plot}
+    sections = {name: getattr(params, name) for name in Params.model_fields}
+    sections.pop("architectures")
+    return {
+        **sections,
+        f"architectures.{params.train.architecture}": params.chosen_architecture,
+        params.dataset: load_entry(params.dataset),
+    }
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def main(
         info = RecordsInfo(
             dataset=params.dataset,
             classes=source.classes,
-            image_shape=list(settings.image_shape),
+            framing=settings.framing,
             normalization=fit_normalization(settings.normalization, pixel_counts),
             record_encoding=settings.record_encoding,
             record_fields=FIELDS,
@@ -85,15 +85,24 @@ def main(
 
     counts = {split: infos[split].examples for split in SPLITS}
     duplicates = {
-        f"duplicates_{first}_{second}": count_duplicates(
-            shards_of_split[first], shards_of_split[second]
-        )
-        for first, second in combinations(SPLITS, 2)
+        pair: count_duplicates(shards_of_split[pair[0]], shards_of_split[pair[1]])
+        for pair in combinations(SPLITS, 2)
     }
-    listed = [{"file": name, "reason": reason} for name, reason in sorted(bad_files.items())]
-    scores = {**counts, "classes": len(source.classes), **duplicates, "bad": len(bad_files)}
-    # The bad files as a list: `dvc metrics` would make a column of each key of a mapping.
-    write_json(metrics / "data.json", {**scores, "bad_files": listed})
+    write_json(
+        metrics / "data.json",
+        {
+            "duplicate_images": sum(duplicates.values()),
+            "bad_images": len(bad_files),
+            # As lists: `dvc metrics` would make a column of each value of a mapping.
+            "splits": [{"split": split, "images": images} for split, images in counts.items()],
+            "duplicates": [
+                {"splits": pair, "images": images} for pair, images in duplicates.items()
+            ],
+            "bad_files": [
+                {"file": name, "reason": reason} for name, reason in sorted(bad_files.items())
+            ],
+        },
+    )
     listing = ", ".join(f"{count} {split}" for split, count in counts.items())
     print(
         f"preprocess: {params.dataset}, {sum(counts.values())} images of"

@@ -4,13 +4,14 @@ Reads   `train`, `threads` and the chosen section of `architectures` in params.y
         data/records (training and validation splits), data/augmented
 Writes  models/model.keras, the weights of the epoch of lowest validation loss;
         models/layers.txt, the table of layers; metrics/history.csv, a line for each epoch;
-        metrics/train.json, the scores of the best epoch
+        metrics/train.json, the scores of the best epoch; both are written anew after each epoch
 Costs   most of the pipeline's time; memory for the training images in all variants
 
 Each epoch's end is kept under .dvc/tmp until the stage has succeeded: a run that was stopped, even
 killed, goes on from there when it is started again, and ends with the same bytes.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 from imgpipe.errors import PipelineError
 from imgpipe.files import replace_file, write_csv, write_json
 from imgpipe.params import Params
+from imgpipe.progress import progress_bar
 from imgpipe.records import read_augmented_info, read_info
 from imgpipe.stage import hash_sources, loaded_sources, run_stage
 
@@ -40,7 +42,7 @@ def main(
     configure_runtime(threads=params.threads, seed=settings.seed, precision=settings.precision)
     from imgpipe.nn.architectures import build_model
     from imgpipe.nn.dataset import draw_bootstrap, load_split, load_variants
-    from imgpipe.nn.model_file import describe_layers, save_model
+    from imgpipe.nn.model_file import Interface, describe_layers, save_model
     from imgpipe.nn.random_transforms import transform_while_training
     from imgpipe.nn.training import EPOCH_COLUMNS, Epoch, best_epoch, compile_model, train_model
     from imgpipe.nn.unfinished import UnfinishedTraining
@@ -73,37 +75,58 @@ def main(
     if reached:
         print(f"train: {len(reached.history)} epochs were finished before; going on from there")
 
-    def report(epoch: Epoch) -> None:
-        print(
-            f"epoch {epoch.epoch:3d}/{settings.epochs}"
-            f"  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.4f}  validation"
-            f"  loss {epoch.validation_loss:.4f}  accuracy {epoch.validation_accuracy:.4f}",
-            flush=True,
+    def record(history: list[Epoch]) -> Epoch:
+        best = best_epoch(history)
+        write_csv(metrics / "history.csv", EPOCH_COLUMNS, map(astuple, history))
+        write_json(
+            metrics / "train.json",
+            {
+                "validation_accuracy": best.validation_accuracy,
+                "validation_loss": best.validation_loss,
+                "best_epoch": best.epoch,
+                "epochs": len(history),
+                "parameters": model.count_params(),
+            },
         )
+        return best
 
-    try:
-        history = train_model(
-            learner, variants, labels, validation, settings, report,
-            reached=reached, keep=unfinished.keep,
-        )  # fmt: skip
-    except FloatingPointError as error:
-        raise PipelineError(f"train: {error}; lower train.learning_rate in params.yaml") from None
-    best = best_epoch(history)
+    done = len(reached.history) if reached else 0
+    with progress_bar(
+        "train", settings.epochs * len(labels), "image", done=done * len(labels)
+    ) as bar:
 
-    save_model(model, models / "model.keras")
+        def report(history: list[Epoch]) -> None:
+            record(history)
+            epoch = history[-1]
+            bar.write(
+                f"epoch {epoch.epoch:3d}/{settings.epochs}"
+                f"  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.4f}  validation"
+                f"  loss {epoch.validation_loss:.4f}  accuracy {epoch.validation_accuracy:.4f}",
+                file=sys.stdout,
+            )
+            sys.stdout.flush()
+
+        def advance(epoch: int, images: int, loss: float, accuracy: float) -> None:
+            bar.set_description(f"epoch {epoch}/{settings.epochs}", refresh=False)
+            bar.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.4f}", refresh=False)
+            bar.update(images)
+
+        try:
+            history = train_model(
+                learner, variants, labels, validation, settings, report,
+                on_images=None if bar.disable else advance, reached=reached, keep=unfinished.keep,
+            )  # fmt: skip
+        except FloatingPointError as error:
+            raise PipelineError(
+                f"train: {error}; lower train.learning_rate in params.yaml"
+            ) from None
+    best = record(history)
+    save_model(
+        model, Interface(dataset=info.dataset, classes=info.classes, framing=info.framing),
+        models / "model.keras",
+    )  # fmt: skip
     with replace_file(models / "layers.txt") as partial:
         partial.write_text(layers, encoding="utf-8", newline="\n")
-    write_csv(metrics / "history.csv", EPOCH_COLUMNS, map(astuple, history))
-    write_json(
-        metrics / "train.json",
-        {
-            "validation_accuracy": best.validation_accuracy,
-            "validation_loss": best.validation_loss,
-            "best_epoch": best.epoch,
-            "epochs": len(history),
-            "parameters": model.count_params(),
-        },
-    )
     print(
         f"train: {settings.architecture}, {model.count_params():,} parameters,"
         f" {len(history)} epochs; best is epoch {best.epoch}"

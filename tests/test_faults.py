@@ -1,5 +1,6 @@
 """Killed in the middle, edited in the middle: what is there afterwards is right all the same."""
 
+import json
 import os
 import random
 import re
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 from conftest import KILL_SEED, hash_file
@@ -118,6 +120,13 @@ def test_training_goes_on_from_the_last_finished_epoch(project: Path) -> None:
     expected = results(project)
     for epoch in (4, 8):
         kill_after_epochs(project, epoch, "repro", *REALLY, "train")
+        # Meanwhile a person could see how far it was.
+        history = pd.read_csv(project / "metrics" / "history.csv")
+        assert history["epoch"].tolist() == list(range(1, len(history) + 1))
+        assert epoch <= len(history) < 12
+        told = json.loads((project / "metrics" / "train.json").read_text())
+        assert told["epochs"] in (len(history) - 1, len(history))
+        assert told["validation_loss"] in history["validation_loss"].to_list()
     output = dvc(project, "repro", *REALLY, "train")
     assert re.search("train: ([89]|1[012]) epochs were finished before", output)
     assert "epoch   8/12" not in output

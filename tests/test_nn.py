@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from imgpipe.errors import PipelineError
 from imgpipe.normalization import Normalization
-from imgpipe.params import Params, load_params
+from imgpipe.params import Framing, Params, load_params
 from imgpipe.records import (
     AugmentedInfo,
     RecordsInfo,
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.tf
 
 PARAMS = load_params(ROOT / "params.yaml")
 RESCALE = Normalization(method="rescale", scale=[1 / 255], offset=[0.0])
+FRAMING = Framing(height_px=12, width_px=12, channels=1, fit="crop", interpolation="lanczos")
 GENERATOR = np.random.default_rng(0)
 
 
@@ -39,6 +40,12 @@ def with_changes(params: Params = PARAMS, **changes: Any) -> Params:
             section = section[key]
         section[last] = leaf
     return Params.model_validate(value)
+
+
+def save(model: Any, path: Path) -> None:
+    from imgpipe.nn.model_file import Interface, save_model
+
+    save_model(model, Interface(dataset="easy", classes=["a", "b"], framing=FRAMING), path)
 
 
 def build(
@@ -87,7 +94,7 @@ def small_records(
     info = RecordsInfo(
         dataset="easy",
         classes=[str(label) for label in range(10)],
-        image_shape=[12, 12, 1],
+        framing=FRAMING,
         normalization=RESCALE,
         record_encoding=encoding,
         record_fields={},
@@ -295,11 +302,11 @@ def test_global_pooling_leaves_one_value_of_each_map(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["none", "average", "max"])
 def test_every_pooling_is_saved_and_explained(pool: str, kind: str, tmp_path: Path) -> None:
     from imgpipe.nn.inference import activation_maps, feature_maps, predict_probabilities
-    from imgpipe.nn.model_file import load_model, save_model
+    from imgpipe.nn.model_file import load_model
 
     params = with_changes(architectures__cnn__pool=pool, architectures__cnn__global_pool=kind)
     model = build("cnn", params)
-    save_model(model, tmp_path / "model.keras")
+    save(model, tmp_path / "model.keras")
     loaded = load_model(tmp_path / "model.keras")
     images = GENERATOR.integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
     assert (predict_probabilities(loaded, images) == predict_probabilities(model, images)).all()
@@ -392,8 +399,11 @@ def train(
     compile_model(model, params.train, examples=count)
     validation = images, (labels + 1) % 10 if misleading else labels
     seen: list[Any] = []
-    history = train_model(model, images[None], labels, validation, params.train, seen.append)
-    assert seen == history
+    history = train_model(
+        model, images[None], labels, validation, params.train,
+        lambda epochs: seen.append(list(epochs)),
+    )  # fmt: skip
+    assert seen == [history[:number] for number in range(1, len(history) + 1)]
     return model, history
 
 
@@ -593,7 +603,9 @@ def test_class_weights_help_the_rare_class(classes: int, encoding: str) -> None:
         keras.utils.set_random_seed(1)
         model = build("mlp", params, shape=(12, 12, 1), classes=classes)
         compile_model(model, params.train, examples=300)
-        train_model(model, images[None], labels, (images, labels), params.train, lambda epoch: None)
+        train_model(
+            model, images[None], labels, (images, labels), params.train, lambda epochs: None
+        )
         rare[weights] = predict_probabilities(model, images[:1])[0, classes - 1]
     assert rare["none"] == pytest.approx(0.1, abs=0.03)
     assert rare["balanced"] == pytest.approx(1 / classes, abs=0.05)
@@ -613,7 +625,7 @@ def test_with_balanced_classes_losses_are_means_over_classes() -> None:
     logits.set_weights([np.zeros_like(logits.get_weights()[0]), np.log([0.7, 0.2, 0.1])])
     compile_model(model, params.train, examples=200)
     (epoch,) = train_model(
-        model, images[None], labels, (images, labels), params.train, lambda epoch: None
+        model, images[None], labels, (images, labels), params.train, lambda epochs: None
     )
     expected = -(np.log(0.7) + np.log(0.2)) / 2
     assert epoch.loss == pytest.approx(expected, rel=1e-3)
@@ -722,7 +734,7 @@ def test_random_transformations_differ_from_each_other_and_repeat_by_seed() -> N
 def test_training_with_random_transformations_leaves_them_out_of_the_model(
     precision: str, tmp_path: Path
 ) -> None:
-    from imgpipe.nn.model_file import load_model, save_model
+    from imgpipe.nn.model_file import load_model
     from imgpipe.nn.random_transforms import transform_while_training
     from imgpipe.nn.runtime import keras
     from imgpipe.nn.training import compile_model, train_model
@@ -737,13 +749,13 @@ def test_training_with_random_transformations_leaves_them_out_of_the_model(
         learner = transform_while_training(model, params.train)
         compile_model(learner, params.train, examples=200)
         history = train_model(
-            learner, images[None], labels, (images, labels), params.train, lambda epoch: None
+            learner, images[None], labels, (images, labels), params.train, lambda epochs: None
         )
     finally:
         keras.config.set_dtype_policy("float32")
     assert (model.get_layer("logits").get_weights()[0] != before).any()
     assert max(epoch.validation_accuracy for epoch in history) > 0.8
-    save_model(model, tmp_path / "model.keras")
+    save(model, tmp_path / "model.keras")
     assert [layer.name for layer in load_model(tmp_path / "model.keras").layers] == [
         layer.name for layer in model.layers
     ]
@@ -803,7 +815,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(
         kept: list[Reached] = []
         history = train_model(
             learner, images[None], labels, (images, misleading), params.train,
-            lambda epoch: None, reached=reached, keep=kept.append,
+            lambda epochs: None, reached=reached, keep=kept.append,
         )  # fmt: skip
         return history, model.get_weights(), kept
 
@@ -958,25 +970,65 @@ def test_a_diverging_loss_is_an_error() -> None:
 
 
 def test_equal_seeds_give_equal_weights_and_files(tmp_path: Path) -> None:
-    from imgpipe.nn.model_file import save_model
     from imgpipe.nn.runtime import tf
 
     tf.config.experimental.enable_op_determinism()
     params = with_changes(EASY, architectures__cnn__conv_dropout_frac=0.3)
     for name in ("first", "second"):
-        save_model(train(params)[0], tmp_path / name / "model.keras")
+        save(train(params)[0], tmp_path / name / "model.keras")
     first, second = ((tmp_path / name / "model.keras").read_bytes() for name in ("first", "second"))
     assert first == second
     assert [path.name for path in (tmp_path / "first").iterdir()] == ["model.keras"]
 
 
+def test_the_model_file_says_what_it_takes(tmp_path: Path) -> None:
+    from imgpipe.nn.model_file import read_interface
+
+    path = tmp_path / "model.keras"
+    with pytest.raises(PipelineError, match=r"model\.keras: not found; `dvc repro train` writes"):
+        read_interface(path)
+    path.write_bytes(b"rotten")
+    with pytest.raises(PipelineError, match=r"model\.keras: not a model of this pipeline"):
+        read_interface(path)
+    model = build("mlp", shape=(12, 12, 1))
+    model.save(path)
+    with pytest.raises(PipelineError, match="it does not say which images it takes"):
+        read_interface(path)
+    save(model, path)
+    interface = read_interface(path)
+    assert (interface.dataset, interface.classes) == ("easy", ["a", "b"])
+    assert interface.framing == FRAMING
+
+
+def test_progress_is_told_while_training_and_predicting() -> None:
+    from imgpipe.nn import training
+    from imgpipe.nn.inference import predict_probabilities
+
+    params = with_changes(EASY, train__epochs=2, train__batch_size=16)
+    images, labels = easy_images(1000)
+    model = build("mlp", params, shape=(12, 12, 1))
+    training.compile_model(model, params.train, examples=1000)
+    told: list[tuple[int, int, float, float]] = []
+    history = training.train_model(
+        model, images[None], labels, (images[:50], labels[:50]), params.train, lambda epochs: None,
+        on_images=lambda *values: told.append(values),
+    )  # fmt: skip
+    # 63 steps an epoch, 50 at once; the last batch has 8 images.
+    assert [values[:2] for values in told] == [(1, 800), (1, 200), (2, 800), (2, 200)]
+    for epoch, last in zip(history, told[1::2], strict=True):
+        assert last[2:] == pytest.approx((epoch.loss, epoch.accuracy))
+    done: list[int] = []
+    predict_probabilities(build("mlp", params, shape=(12, 12, 1)), images, done.append)
+    assert done == [512, 488]
+
+
 def test_the_model_file_loads_as_it_was_saved(tmp_path: Path) -> None:
     from imgpipe.nn.inference import predict_probabilities
-    from imgpipe.nn.model_file import load_model, save_model
+    from imgpipe.nn.model_file import load_model
 
     model = build("resnet", shape=(12, 12, 1))
     images, _ = easy_images(20)
-    save_model(model, tmp_path / "model.keras")
+    save(model, tmp_path / "model.keras")
     loaded = load_model(tmp_path / "model.keras")
     assert (predict_probabilities(loaded, images) == predict_probabilities(model, images)).all()
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:

@@ -8,6 +8,10 @@ from imgpipe.errors import PipelineError
 from imgpipe.parallel import count_workers, map_shards
 
 
+def one(task: int) -> int:
+    return 1
+
+
 def square(number: int) -> int:
     return number * number
 
@@ -38,20 +42,22 @@ def die_elsewhere(number: int) -> int:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_results_keep_the_order_of_the_tasks(monkeypatch: pytest.MonkeyPatch, workers: str) -> None:
     monkeypatch.setenv("IMGPIPE_WORKERS", workers)
-    assert map_shards(square, range(7), label="test") == [0, 1, 4, 9, 16, 25, 36]
-    assert map_shards(square, [], label="test") == []
+    assert map_shards(square, range(7), label="test", count_images=one) == [0, 1, 4, 9, 16, 25, 36]
+    assert map_shards(square, [], label="test", count_images=one) == []
 
 
 def test_few_tasks_stay_in_this_process_and_more_go_to_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("IMGPIPE_WORKERS", "2")
-    assert map_shards(process_of, [0], label="test") == [os.getpid()]
-    processes = map_shards(process_of, range(8), label="test")
+    assert map_shards(process_of, [0], label="test", count_images=one) == [os.getpid()]
+    processes = map_shards(process_of, range(8), label="test", count_images=one)
     assert len(set(processes)) == 2
     assert os.getpid() in processes
     here = [os.getpid()] * 2
-    assert map_shards(process_of, [0, 1], label="test", in_process_up_to=2) == here
+    assert (
+        map_shards(process_of, [0, 1], label="test", count_images=one, in_process_up_to=2) == here
+    )
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -60,7 +66,7 @@ def test_an_error_in_a_worker_arrives_as_it_is(
 ) -> None:
     monkeypatch.setenv("IMGPIPE_WORKERS", workers)
     with pytest.raises(PipelineError, match=r"^shard 3 is rotten$"):
-        map_shards(fail_at_three, range(5), label="test")
+        map_shards(fail_at_three, range(5), label="test", count_images=one)
 
 
 def test_an_error_in_this_process_arrives_alone(
@@ -71,7 +77,7 @@ def test_an_error_in_this_process_arrives_alone(
     """Nothing is heard of the processes that are still at work."""
     monkeypatch.setenv("IMGPIPE_WORKERS", "3")
     with pytest.raises(PipelineError, match=r"^shard 0 is rotten$"):
-        map_shards(fail_here, range(8), label="test")
+        map_shards(fail_here, range(8), label="test", count_images=one)
     assert capfd.readouterr().err == ""
     assert caplog.records == []
 
@@ -79,7 +85,7 @@ def test_an_error_in_this_process_arrives_alone(
 def test_a_worker_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMGPIPE_WORKERS", "2")
     with pytest.raises(PipelineError, match="test: a worker process died"):
-        map_shards(die_elsewhere, range(4), label="test")
+        map_shards(die_elsewhere, range(4), label="test", count_images=one)
 
 
 @pytest.mark.parametrize("setting", ["0", "-1", "two", "1.5", ""])

@@ -231,8 +231,8 @@ def test_bad_files_are_skipped_counted_and_listed(
     run(project, "fetch")
     assert run(project, "preprocess").endswith(", 6 bad files\n")
     data = json.loads((project / "metrics" / "data.json").read_text())
-    assert data["bad"] == 6
-    assert data["train"] + data["validation"] + data["test"] == 60
+    assert data["bad_images"] == 6
+    assert sum(split["images"] for split in data["splits"]) == 60
     listed = {bad["file"]: bad["reason"] for bad in data["bad_files"]}
     assert list(listed) == sorted(f"data/local/leaves/oak/{name}" for name in ROTTEN)
     for name, (_, reason) in ROTTEN.items():

@@ -79,7 +79,11 @@ def test_digits_from_fetch_to_augment(project: Path) -> None:
     records = project / "data" / "records"
     info = read_info(records)
     assert info.dataset == "digits"
-    assert info.image_shape == [28, 28, 1]
+    assert info.image_shape == (28, 28, 1)
+    assert info.framing.model_dump() == {
+        "height_px": 28, "width_px": 28, "channels": 1,
+        "fit": "stretch", "interpolation": "bilinear",
+    }  # fmt: skip
     assert set(info.record_fields) == {"image", "label", "identity"}
     seen: list[str] = []
     for split in SPLITS:
@@ -178,9 +182,11 @@ def test_duplicates_across_splits_are_counted(
     write_idx(raw / "t10k-images-idx3-ubyte.gz", copies)
     assert "; 7 duplicates across splits" in run(project, "preprocess")
     data = json.loads((project / "metrics" / "data.json").read_text())
-    assert data["duplicates_train_test"] + data["duplicates_validation_test"] == 7
-    assert data["duplicates_train_validation"] == 0
-    assert (data["train"], data["validation"], data["test"]) == (180, 20, 100)
+    assert data["duplicate_images"] == 7
+    between = {tuple(pair["splits"]): pair["images"] for pair in data["duplicates"]}
+    assert between["train", "test"] + between["validation", "test"] == 7
+    assert between["train", "validation"] == 0
+    assert [split["images"] for split in data["splits"]] == [180, 20, 100]
 
 
 def write_small_mnist(

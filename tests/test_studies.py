@@ -37,7 +37,7 @@ def write_scores(folder: Path, accuracy: float, *, images: int = 60) -> None:
     folder.mkdir(parents=True)
     scores = {
         "accuracy": accuracy, "accuracy_low": accuracy - 0.1, "accuracy_high": accuracy + 0.1,
-        "loss": 1 - accuracy, "images": images,
+        "loss": 1 - accuracy, "macro_f1": accuracy, "images": images,
     }  # fmt: skip
     (folder / "test.json").write_text(json.dumps(scores))
 
@@ -92,14 +92,15 @@ def test_the_ensemble_averages_probabilities(project: Path) -> None:
     assert f"accuracy of the ensemble {expected:.4f}; of its 3 members" in run(project, "bagging")
     study = project / "studies" / "bagging"
     metrics = json.loads((study / "metrics.json").read_text())
-    assert metrics["ensemble"]["accuracy"] == pytest.approx(expected)
-    assert metrics["ensemble"]["loss"] == pytest.approx(-np.log(mean[range(60), LABELS]).mean())
-    assert metrics["members"]["runs"] == 3
-    assert metrics["members"]["accuracy"]["mean"] == pytest.approx(np.mean(members))
-    assert metrics["members"]["accuracy"]["sd"] == pytest.approx(np.std(members, ddof=1))
+    assert metrics == {
+        "ensemble_accuracy": pytest.approx(expected),
+        "members_accuracy": pytest.approx(np.mean(members)),
+        "members_accuracy_sd": pytest.approx(np.std(members, ddof=1)),
+    }
     table = pd.read_csv(study / "members.csv")
     assert table["member"].tolist() == ["1", "2", "7", "ensemble"]
     assert table["accuracy"].tolist() == pytest.approx([*members, expected])
+    assert table["loss"].iloc[-1] == pytest.approx(-np.log(mean[range(60), LABELS]).mean())
     assert is_picture(study / "members.png")
 
 
@@ -129,9 +130,14 @@ def test_the_folds_that_are_run_are_summed_up(project: Path) -> None:
     )
     study = project / "studies" / "cross_validation"
     metrics = json.loads((study / "metrics.json").read_text())
-    assert metrics["folds"] == 2
-    assert metrics["images"] == 40
-    assert metrics["loss"]["mean"] == pytest.approx(0.15)
+    assert metrics == {
+        "folds_accuracy": pytest.approx(0.85),
+        "folds_accuracy_sd": pytest.approx(np.std([0.8, 0.9], ddof=1)),
+        "scores": [
+            {"score": name, "mean": pytest.approx(mean), "sd": pytest.approx(0.1 / np.sqrt(2))}
+            for name, mean in (("accuracy", 0.85), ("loss", 0.15), ("macro_f1", 0.85))
+        ],
+    }
     assert pd.read_csv(study / "folds.csv")["fold"].tolist() == [1, 3]
     assert is_picture(study / "folds.png")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -37,8 +38,16 @@ P = ParamSpec("P")
 
 def save_figure(figure: Figure, path: Path, dpi: int) -> None:
     """Write a figure as PNG, without the name and version of the software that wrote it."""
+    content = encode_figure(figure, dpi)
     with replace_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=dpi, metadata={"Software": None})
+        partial.write_bytes(content)
+
+
+def encode_figure(figure: Figure, dpi: int) -> bytes:
+    """Return a figure as the content of a PNG file."""
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
+    return content.getvalue()
 
 
 def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -291,19 +300,12 @@ def draw_roc(points: pd.DataFrame, areas: Mapping[str, float]) -> Figure:
 
 
 @_styled
-def draw_mistakes(
-    images: Sequence[NDArray[np.uint8]], captions: Sequence[str], mistakes: int, total: int
+def draw_gallery(
+    images: Sequence[NDArray[np.uint8]], captions: Sequence[str], title: str
 ) -> Figure:
-    """Draw wrongly classified images with a caption each.
-
-    Args:
-        mistakes: how many there are in all, of `total` test images.
-    """
+    """Draw images with a caption each."""
     columns = max(5, min(8, len(images)))
     rows = max(1, -(-len(images) // columns))
-    title = f"The most confident of {mistakes} mistakes on {total} test images"
-    if not images:
-        title = f"No mistake on {total} test images"
     figure = _figure(1.45 * columns, 1.95 * rows + 0.6, title)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:

@@ -57,6 +57,7 @@ def convert_splits(
             partial(convert_shard, source, settings),
             tasks,
             label="preprocess",
+            count_images=lambda task: len(task[1]),
             in_process_up_to=len(shards_of_split),  # a shard a split: not much to do
         )
     )

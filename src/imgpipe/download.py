@@ -12,11 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from tqdm import tqdm
-
 from imgpipe.catalog import CATALOG_FILE, UNPUBLISHED, RawFile
 from imgpipe.errors import PipelineError
 from imgpipe.files import replace_file
+from imgpipe.progress import progress_bar
 
 ATTEMPTS = 3
 TIMEOUT_S = 30.0
@@ -110,9 +109,7 @@ def _copy_checked(url: str, file: RawFile, destination: Path) -> str:
     with (
         _open(url) as source,
         destination.open("wb") as target,
-        tqdm(
-            desc=file.name, total=file.bytes, unit="B", unit_scale=True, leave=False, disable=None
-        ) as bar,
+        progress_bar(file.name, file.bytes, "B") as bar,
     ):
         while chunk := source.read(CHUNK_BYTES):
             received_bytes += len(chunk)

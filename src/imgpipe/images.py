@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from imgpipe.errors import UnreadableImageError
-from imgpipe.params import Preprocess
+from imgpipe.params import Framing
 
 # The format that a file's ending promises.
 FORMAT_OF_SUFFIX = {
@@ -68,8 +68,8 @@ def open_image(content: bytes, suffix: str) -> Image.Image:
     return picture
 
 
-def conform(picture: Image.Image, settings: Preprocess) -> NDArray[np.uint8]:
-    """Decode a picture, turn it upright, and bring it to `settings.image_shape`.
+def conform(picture: Image.Image, framing: Framing) -> NDArray[np.uint8]:
+    """Decode a picture, turn it upright, and bring it to `framing.image_shape`.
 
     "stretch" changes the proportions, "crop" keeps them and cuts off what is too much on both
     sides, "pad" keeps them and fills up with black. Colour becomes grey by the weights of ITU-R
@@ -83,25 +83,25 @@ def conform(picture: Image.Image, settings: Preprocess) -> NDArray[np.uint8]:
     Raises:
         UnreadableImageError: the content is damaged.
     """
-    height_px, width_px, channels = settings.image_shape
+    height_px, width_px, channels = framing.image_shape
     if picture.format is not None:  # of a file, not of an array
-        picture = _decode(picture, (width_px, height_px), settings)
+        picture = _decode(picture, (width_px, height_px), framing)
     picture = _with_channels(picture, channels)
     if picture.size != (width_px, height_px):
-        picture = _fit(picture, (width_px, height_px), settings)
-    return np.asarray(picture, dtype=np.uint8).reshape(settings.image_shape)
+        picture = _fit(picture, (width_px, height_px), framing)
+    return np.asarray(picture, dtype=np.uint8).reshape(framing.image_shape)
 
 
-def _decode(picture: Image.Image, target: tuple[int, int], settings: Preprocess) -> Image.Image:
+def _decode(picture: Image.Image, target: tuple[int, int], framing: Framing) -> Image.Image:
     """Return the picture decoded and upright, not smaller than needed for the target's size."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd but harmless metadata
         try:
             orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-            if picture.format == "JPEG" and settings.interpolation != "nearest":
+            if picture.format == "JPEG" and framing.interpolation != "nearest":
                 # The decoder averages over blocks of pixels for next to nothing.
                 turned = orientation in _QUARTER_TURNS
-                size = _scaled_size(picture.size, target[::-1] if turned else target, settings.fit)
+                size = _scaled_size(picture.size, target[::-1] if turned else target, framing.fit)
                 picture.draft(None, size)  # never gives less than that
             picture.load()
             return picture if orientation == 1 else ImageOps.exif_transpose(picture)
@@ -119,9 +119,9 @@ def _scaled_size(size: tuple[int, int], target: tuple[int, int], fit: str) -> tu
     return width, height
 
 
-def _fit(picture: Image.Image, target: tuple[int, int], settings: Preprocess) -> Image.Image:
-    resampling = _RESAMPLING[settings.interpolation]
-    if settings.fit == "crop":
+def _fit(picture: Image.Image, target: tuple[int, int], framing: Framing) -> Image.Image:
+    resampling = _RESAMPLING[framing.interpolation]
+    if framing.fit == "crop":
         # Of the whole picture, the middle part that has the target's proportions.
         scale = min(given / wanted for given, wanted in zip(picture.size, target, strict=True))
         left, top = (
@@ -130,7 +130,7 @@ def _fit(picture: Image.Image, target: tuple[int, int], settings: Preprocess) ->
         )
         box = (left, top, picture.size[0] - left, picture.size[1] - top)
         return picture.resize(target, resampling, box=box)
-    inner = picture.resize(_scaled_size(picture.size, target, settings.fit), resampling)
+    inner = picture.resize(_scaled_size(picture.size, target, framing.fit), resampling)
     if inner.size == target:
         return inner
     padded = Image.new(inner.mode, target)

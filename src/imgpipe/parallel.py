@@ -4,14 +4,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from threading import RLock
-from typing import Any, NoReturn, TypeVar
-
-from tqdm import tqdm
+from typing import Any, TypeVar
 
 from imgpipe.errors import PipelineError
+from imgpipe.progress import progress_bar
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
@@ -38,6 +38,7 @@ def map_shards(
     tasks: Sequence[TaskT],
     *,
     label: str,
+    count_images: Callable[[TaskT], int],
     in_process_up_to: int = 1,
 ) -> list[ResultT]:
     """Return `[function(task) for task in tasks]`, computed by up to `count_workers()` processes.
@@ -46,25 +47,31 @@ def map_shards(
     to `in_process_up_to` tasks are done here alone.
 
     `function` and the tasks must be picklable; `function` is sent once to each process, so what all
-    tasks share belongs into it (`functools.partial`). A progress bar shows on a terminal.
+    tasks share belongs into it (`functools.partial`).
+
+    Args:
+        label: before the progress bar.
+        count_images: of a task, by which the bar advances.
 
     Raises:
         PipelineError: raised by `function`; a worker process died; IMGPIPE_WORKERS is no number.
     """
     others = 0 if len(tasks) <= in_process_up_to else min(count_workers(), len(tasks)) - 1
-    with tqdm(total=len(tasks), desc=label, unit="shard", leave=False, disable=None) as bar:
+    with progress_bar(label, sum(map(count_images, tasks)), "image") as bar:
         if others == 0:
             results = []
             for task in tasks:
                 results.append(function(task))
-                bar.update()
+                bar.update(count_images(task))
             return results
         # Spawned, not forked: the same on every platform, and safe beside threads.
         with ProcessPoolExecutor(
             others, mp_context=get_context("spawn"), initializer=_keep, initargs=(function,)
         ) as pool:
             try:
-                return _share(function, tasks, pool, others, bar)
+                return _share(
+                    function, tasks, pool, others, lambda task: bar.update(count_images(task))
+                )
             except BrokenProcessPool:
                 raise PipelineError(
                     f"{label}: a worker process died, most likely for want of memory;"
@@ -79,7 +86,7 @@ def _share(
     tasks: Sequence[TaskT],
     pool: ProcessPoolExecutor,
     others: int,
-    bar: "tqdm[NoReturn]",
+    on_done: Callable[[TaskT], object],
 ) -> list[ResultT]:
     """Do the tasks here and in the pool's processes, each taking the next when it is free."""
     waiting: Iterator[tuple[int, TaskT]] = enumerate(tasks)
@@ -96,11 +103,11 @@ def _share(
                     futures[number] = Future()
                     futures[number].set_exception(error)
                 else:
-                    futures[number].add_done_callback(done)
+                    futures[number].add_done_callback(partial(done, task))
 
-    def done(future: Future[ResultT]) -> None:
+    def done(task: TaskT, future: Future[ResultT]) -> None:
         if not future.cancelled() and future.exception() is None:
-            bar.update()
+            on_done(task)
             feed()
 
     try:
@@ -115,7 +122,7 @@ def _share(
             if task is None:
                 break
             results[number] = function(task)
-            bar.update()
+            on_done(task)
     except BaseException:
         with lock:
             waiting = iter(())  # nothing more is to be taken

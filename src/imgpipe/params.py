@@ -26,12 +26,22 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class Preprocess(Section):
+class Framing(Section):
+    """How a picture becomes an image of the one shape that a network takes."""
+
     height_px: Annotated[int, Field(ge=1, le=4096)]
     width_px: Annotated[int, Field(ge=1, le=4096)]
     channels: Literal[1, 3]
     fit: Literal["stretch", "crop", "pad"]
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of every image."""
+        return self.height_px, self.width_px, self.channels
+
+
+class Preprocess(Framing):
     normalization: Literal["rescale", "standardize"]
     validation_frac: Annotated[float, Field(gt=0, lt=1)]
     test_frac: Annotated[float, Field(gt=0, lt=1)]
@@ -44,9 +54,9 @@ class Preprocess(Section):
     seed: Seed
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of every image in the records."""
-        return self.height_px, self.width_px, self.channels
+    def framing(self) -> Framing:
+        """The part of it that prediction repeats."""
+        return Framing(**self.model_dump(include=set(Framing.model_fields)))
 
     @model_validator(mode="after")
     def _test_fold_is_one_of_them(self) -> "Preprocess":
@@ -205,7 +215,7 @@ def _set(values: Any, change: str) -> None:
         values = values.setdefault(name, {}) if isinstance(values, dict) else None
     if not isinstance(values, dict):
         raise PipelineError(f"--set {change}: {'.'.join(sections)} is no section")
-    values[leaf] = _parse_yaml(text, f"--set {change}")
+    values[leaf] = parse_yaml(text, f"--set {change}")
 
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -352,10 +362,11 @@ def read_yaml(path: Path) -> Any:
         ) from None
     except UnicodeDecodeError:
         raise PipelineError(f"{path.as_posix()}: expected UTF-8 text") from None
-    return _parse_yaml(text, path.as_posix())
+    return parse_yaml(text, path.as_posix())
 
 
-def _parse_yaml(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> Any:
+    """Parse YAML as `read_yaml` reads it; `where` names the text in an error."""
     try:
         return yaml.load(text, Loader=_CoreSchemaLoader)
     except yaml.MarkedYAMLError as error:

@@ -1,6 +1,7 @@
 """The table of predictions: each example of a split with its class and its probabilities."""
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +49,19 @@ def read_predictions(path: Path) -> Predictions:
         PipelineError: the file is missing, or is no such table.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            header, *rows = csv.reader(stream)
+        return parse_predictions(path.read_bytes(), path.as_posix())
+    except FileNotFoundError:
+        raise PipelineError(f"{path.as_posix()}: not found; `dvc repro` writes it") from None
+
+
+def parse_predictions(content: bytes, where: str) -> Predictions:
+    """Read the content of such a table; `where` names it in an error.
+
+    Raises:
+        PipelineError: it is no such table.
+    """
+    try:
+        header, *rows = csv.reader(io.StringIO(content.decode("utf-8"), newline=""))
         classes = [name[2:-1] for name in header[len(_COLUMNS) :]]
         position = {name: label for label, name in enumerate(classes)}
         return Predictions(
@@ -58,9 +70,7 @@ def read_predictions(path: Path) -> Predictions:
             labels=np.array([position[row[2]] for row in rows], dtype=np.int64),
             probabilities=np.array([row[len(_COLUMNS) :] for row in rows], dtype=np.float32),
         )
-    except FileNotFoundError:
-        raise PipelineError(f"{path.as_posix()}: not found; `dvc repro` writes it") from None
     except (ValueError, KeyError, IndexError) as error:
         raise PipelineError(
-            f"{path.as_posix()}: not a table of predictions: {type(error).__name__}: {error}"
+            f"{where}: not a table of predictions: {type(error).__name__}: {error}"
         ) from None

@@ -12,17 +12,16 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from imgpipe import tfrecord
 from imgpipe.errors import PipelineError
 from imgpipe.files import read_json, write_json
 from imgpipe.normalization import Normalization
-from imgpipe.params import Section, check
+from imgpipe.params import Framing, Section, check
 from imgpipe.png import decode_png, encode_png
 
 # What one record holds; said in info.json for readers that do not have this code.
@@ -63,11 +62,16 @@ class RecordsInfo(Section):
 
     dataset: str
     classes: list[str]
-    image_shape: Annotated[list[int], Field(min_length=3, max_length=3)]
+    framing: Framing
     normalization: Normalization
     record_encoding: RecordEncoding
     record_fields: dict[str, str]
     splits: dict[str, SplitInfo]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of every image."""
+        return self.framing.image_shape
 
 
 class AugmentedInfo(Section):
@@ -160,7 +164,7 @@ def read_shard(path: Path, info: RecordsInfo) -> Iterator[Examples]:
         except (KeyError, ValueError, IndexError, struct.error, zlib.error) as error:
             raise PipelineError(
                 f"{path.as_posix()}: record {number}: expected {', '.join(FIELDS)} with an image"
-                f" of {tuple(info.image_shape)}; {type(error).__name__}: {error}"
+                f" of {info.image_shape}; {type(error).__name__}: {error}"
             ) from None
         labels.append(label)
         identities.append(identity)

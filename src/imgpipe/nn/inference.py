@@ -1,5 +1,7 @@
 """A trained network at work: probabilities, and what it sees."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -9,11 +11,24 @@ BATCH = 512
 
 
 def predict_probabilities(
-    model: keras.Model, images: tf.Tensor | NDArray[np.uint8]
+    model: keras.Model,
+    images: NDArray[np.uint8],
+    on_images: Callable[[int], object] = lambda images: None,
 ) -> NDArray[np.float32]:
-    """Return class probabilities, (N, K) float32, for images (N, H, W, C) uint8, in their order."""
+    """Return class probabilities, (N, K) float32, for images (N, H, W, C) uint8, in their order.
+
+    `on_images` is called with the number of images that have been added to those that are done.
+    """
     batches = tf.data.Dataset.from_tensor_slices(images).batch(BATCH)
-    probabilities: NDArray[np.float32] = model.predict(batches, verbose=0)
+    done = 0
+
+    def tell(batch: int, logs: object) -> None:
+        nonlocal done
+        done_before, done = done, min((batch + 1) * BATCH, len(images))
+        on_images(done - done_before)
+
+    told = keras.callbacks.LambdaCallback(on_predict_batch_end=tell)
+    probabilities: NDArray[np.float32] = model.predict(batches, verbose=0, callbacks=[told])
     if probabilities.shape[1] == 1:  # of the second of two classes
         probabilities = np.concatenate([1 - probabilities, probabilities], axis=1)
     return probabilities

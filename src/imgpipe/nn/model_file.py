@@ -1,4 +1,4 @@
-"""The model as a file: a `.keras` archive with stable bytes, and its layers as text."""
+"""The model as a file: a `.keras` archive with stable bytes that says what it takes; its layers."""
 
 import json
 import zipfile
@@ -9,17 +9,28 @@ import keras
 
 from imgpipe.errors import PipelineError
 from imgpipe.files import replace_file, scratch_directory
+from imgpipe.params import Framing, Section, check
 
 _FIRST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+_INTERFACE_FILE = "imgpipe.json"
 
 
-def save_model(model: keras.Model, path: Path) -> None:
-    """Save a model so that equal models give equal bytes.
+class Interface(Section):
+    """What a model takes, and what its answers mean: all that prediction needs beside it."""
+
+    dataset: str
+    classes: list[str]
+    """In the order of the probabilities."""
+    framing: Framing
+
+
+def save_model(model: keras.Model, interface: Interface, path: Path) -> None:
+    """Save a model and its interface so that equal ones give equal bytes.
 
     Keras writes the date, memory addresses as `shared_object_id`, and zip entries with times. Here
     the date is left out, the ids are renumbered in their order, and times are fixed; Keras loads
     the result as ever. The optimiser, two thirds of the size, is left out: the file is for
-    inference.
+    inference. The interface is one more member of the archive, which Keras passes over.
     """
     bare = keras.Model.from_config(model.get_config())  # which is not compiled
     bare.set_weights(model.get_weights())
@@ -29,15 +40,16 @@ def save_model(model: keras.Model, path: Path) -> None:
     ):
         saved = scratch / "model.keras"
         bare.save(saved)
-        with zipfile.ZipFile(saved) as source, zipfile.ZipFile(partial, "w") as target:
-            for name in sorted(source.namelist()):
-                content = source.read(name)
-                if name == "metadata.json":
-                    metadata = json.loads(content)
-                    metadata.pop("date_saved")
-                    content = json.dumps(metadata).encode()
-                elif name == "config.json":
-                    content = json.dumps(_renumber(json.loads(content), {})).encode()
+        with zipfile.ZipFile(saved) as source:
+            members = {name: source.read(name) for name in source.namelist()}
+        metadata = json.loads(members["metadata.json"])
+        metadata.pop("date_saved")
+        members["metadata.json"] = json.dumps(metadata).encode()
+        config = _renumber(json.loads(members["config.json"]), {})
+        members["config.json"] = json.dumps(config).encode()
+        members[_INTERFACE_FILE] = json.dumps(interface.model_dump()).encode()
+        with zipfile.ZipFile(partial, "w") as target:
+            for name, content in sorted(members.items()):
                 target.writestr(zipfile.ZipInfo(name, _FIRST_ZIP_DATE), content)
 
 
@@ -67,6 +79,25 @@ def load_model(path: Path) -> keras.Model:
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0]
         raise PipelineError(f"{path.as_posix()}: not a Keras model: {reason}") from None
+
+
+def read_interface(path: Path) -> Interface:
+    """Read what a model file says of itself.
+
+    Raises:
+        PipelineError: the file is missing, or is no model that `save_model` has written.
+    """
+    if not path.exists():
+        raise PipelineError(f"{path.as_posix()}: not found; `dvc repro train` writes it")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = json.loads(archive.read(_INTERFACE_FILE))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        raise PipelineError(
+            f"{path.as_posix()}: not a model of this pipeline: it does not say which images it"
+            " takes; `dvc repro train` writes one"
+        ) from None
+    return check(Interface, content, f"{path.as_posix()}: {_INTERFACE_FILE}")
 
 
 def describe_layers(model: keras.Model) -> str:

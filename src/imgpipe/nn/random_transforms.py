@@ -14,12 +14,12 @@ def transform_while_training(model: keras.Model, settings: Train) -> keras.Model
     They work in training alone, share the model's weights, and are no part of the model's file.
     The model is given uint8 images, as from the records. Without any, the model itself.
     """
-    image = keras.Input(model.input_shape[1:], dtype="uint8", name="untransformed")
-    # In float32 whatever the precision of the model: half precision cannot hold 0 to 255.
-    x = layers.Rescaling(1.0, dtype="float32", name="pixels")(image)
     random_layers = _random_layers(settings)
     if not random_layers:
         return model
+    image = keras.Input(model.input_shape[1:], dtype="uint8", name="untransformed")
+    # In float32 whatever the precision of the model: half precision cannot hold 0 to 255.
+    x = layers.Rescaling(1.0, dtype="float32", name="pixels")(image)
     for layer in random_layers:
         x = layer(x)
     x = ops.cast(ops.round(ops.clip(x, 0, 255)), "uint8")

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
+from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
@@ -78,8 +80,9 @@ def train_model(
     labels: NDArray[np.int64],
     validation: tuple[NDArray[np.uint8], NDArray[np.int64]],
     settings: Train,
-    on_epoch: Callable[[Epoch], None],
+    on_epoch: Callable[[list[Epoch]], None],
     *,
+    on_images: Callable[[int, int, float, float], None] | None = None,
     reached: Reached | None = None,
     keep: Callable[[Reached], None] | None = None,
 ) -> list[Epoch]:
@@ -89,7 +92,9 @@ def train_model(
         variants: (V, N, H, W, C) uint8, see `dataset.training_batches`.
         labels: (N,) int64.
         validation: images (M, H, W, C) uint8 and labels (M,) int64.
-        on_epoch: called after each epoch with its scores.
+        on_epoch: called after each epoch with all that were finished.
+        on_images: called within each epoch, now and then: its number, how many images have been
+            added to those seen, and the epoch's loss and accuracy so far.
         reached: where an earlier run of this training has stopped; this one goes on from there.
         keep: called after each epoch with what a later run would need to go on.
 
@@ -131,8 +136,17 @@ def train_model(
             seed=settings.seed,
         )
         rate = float(model.optimizer.learning_rate)
+        callbacks = []
+        if on_images:
+            tell = partial(on_images, len(history) + 1)
+            callbacks.append(_Told(tell, len(labels), settings.batch_size))
         trained = model.fit(
-            batches, epochs=1, shuffle=False, verbose=0, class_weight=class_weights
+            batches,
+            epochs=1,
+            shuffle=False,
+            verbose=0,
+            class_weight=class_weights,
+            callbacks=callbacks,
         ).history
         validated = model.evaluate(validation_batches, verbose=0, return_dict=True)
         epoch = Epoch(
@@ -152,9 +166,26 @@ def train_model(
             rows = [list(astuple(row)) for row in history]
             values = [np.asarray(variable) for variable in variables]
             keep(Reached(rows, values, best_weights))
-        on_epoch(epoch)
+        on_epoch(history)
     model.set_weights(best_weights)
     return history
+
+
+class _Told(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+    """Tells how far an epoch is."""
+
+    def __init__(
+        self, on_images: Callable[[int, float, float], None], examples: int, batch_size: int
+    ) -> None:
+        super().__init__()
+        self._on_images = on_images
+        self._examples, self._batch_size = examples, batch_size
+        self._seen = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+        seen = min((batch + 1) * self._batch_size, self._examples)
+        self._on_images(seen - self._seen, logs["cross_entropy"], logs["accuracy"])
+        self._seen = seen
 
 
 def _is_patience_spent(history: list[Epoch], settings: Train) -> bool:
