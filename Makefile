@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run recipe test test-fast bench reruns check format lock
+.PHONY: help setup run recipe compare leaderboard app test test-fast bench reruns check format lock
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,6 +27,18 @@ run: setup ## run the pipeline: only what changed runs again
 recipe: ## put recipes/NAME.yaml in place as params.yaml: make recipe run NAME=mnist_mlp
 	@test -f 'recipes/$(NAME).yaml' || { echo "error: no recipe '$(NAME)'; there are: $(basename $(notdir $(wildcard recipes/*.yaml)))" >&2; exit 1; }
 	cp 'recipes/$(NAME).yaml' params.yaml
+
+A ?= HEAD
+B ?= workspace
+compare: setup ## is B better than A, and is it chance: make compare A=HEAD~1 B=HEAD
+	@python src/compare.py '$(A)' '$(B)' --html comparison.html
+	@echo "with pictures: comparison.html"
+
+leaderboard: setup ## list the commit and all experiments, the best first by validation accuracy
+	@python src/leaderboard.py
+
+app: setup ## a page on this machine: drop an image or draw one, see its classes
+	@python src/app.py
 
 test: test-fast ## run all tests
 	python -m pytest -m "tf or e2e"

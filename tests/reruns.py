@@ -25,8 +25,9 @@ HEADER = """\
 
 Measured by `make reruns`, and by a test: in a copy of the project each item was changed alone, and
 DVC was asked which stages depend on it (x). Stages after them run again as far as the outputs
-before them change. With the committed values; of the catalog the chosen dataset, of the
-architectures the chosen one.
+before them change. `plot` is always among them, because its model card lists all values and
+versions. With the committed values; of the catalog the chosen dataset, of the architectures the
+chosen one.
 """
 
 

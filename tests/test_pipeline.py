@@ -1,13 +1,16 @@
 """The whole graph through DVC, in a clone of the project, on small real data."""
 
+import base64
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from PIL import Image
 from reruns import TABLE, leaves, measure_table, set_leaf
 
 from imgpipe.params import read_yaml
+from imgpipe.records import read_info, read_split
 
 pytestmark = pytest.mark.e2e
 
@@ -169,14 +173,28 @@ def test_forced_again_elsewhere_the_bytes_are_the_same(project: Path, tmp_path: 
     assert git(twin, "status", "--porcelain") == ""
 
 
+def test_in_a_fresh_clone_setting_back_runs_nothing(project: Path, tmp_path: Path) -> None:
+    """Also the stage whose pictures are in git, and right, before anything was run."""
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
+    assert stages_run(dvc(clone, "repro")) == STAGES
+    params = (clone / "params.yaml").read_text()
+    set_leaf(clone, "plot.dpi", 60)
+    assert stages_run(dvc(clone, "repro")) == ["plot"]
+    assert git(clone, "status", "--porcelain", "metrics") != ""
+    (clone / "params.yaml").write_text(params)
+    assert stages_run(dvc(clone, "repro")) == []
+    assert git(clone, "status", "--porcelain") == ""
+
+
 def test_a_remote_brings_everything_to_another_machine(project: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
     remote = (tmp_path / "remote").as_posix()
     dvc(project, "remote", "add", "--local", "--default", "store", remote)
-    dvc(project, "push", "dvc.yaml")
+    dvc(project, "push")
     dvc(clone, "remote", "add", "--local", "--default", "store", remote)
-    dvc(clone, "pull", "dvc.yaml")
+    dvc(clone, "pull")
     assert dvc(clone, "status", "dvc.yaml").startswith("Data and pipelines are up to date.")
     assert stages_run(dvc(clone, "repro")) == []
     assert hash_file(clone / "models" / "model.keras") == hash_file(
@@ -272,12 +290,24 @@ def test_a_folder_of_ones_own_as_readme_says(tmp_path: Path) -> None:
     assert scores["accuracy"] > 0.6  # chance is 0.2
     assert {path.stem for path in (folder / "metrics" / "plots").iterdir()} == PICTURES
 
+    photographs = folder / "data" / "local" / "leaves"
+    table = pd.read_csv(folder / "data" / "evaluation" / "predictions.csv")
+    files = [str(photographs / identity.partition("leaves/")[2]) for identity in table["identity"]]
+    for prediction, (_, row) in zip(
+        json.loads(tool(folder, "predict", *files, "--format", "json", "--top", "5")),
+        table.iterrows(),
+        strict=True,
+    ):
+        for answer in prediction["classes"]:
+            expected = row[f"p({answer['class']})"]
+            assert answer["probability"] == pytest.approx(expected, abs=1e-6)
+
     (folder / "data" / "local" / "leaves" / "oak" / ".DS_Store").write_bytes(b"litter")
     assert stages_run(dvc(folder, "repro")) == []
     (folder / "data" / "local" / "leaves" / "oak" / "IMG_3.jpg").unlink()
     assert stages_run(dvc(folder, "repro", "preprocess")) == ["fetch", "preprocess"]
     data = json.loads((folder / "metrics" / "data.json").read_text())
-    assert data["train"] + data["validation"] + data["test"] == 149
+    assert sum(split["images"] for split in data["splits"]) == 149
 
     # In a copy of the project, once DVC takes care of the folder.
     dvc(folder, "add", "data/local/leaves")
@@ -286,6 +316,114 @@ def test_a_folder_of_ones_own_as_readme_says(tmp_path: Path) -> None:
     git(folder, "commit", "--quiet", "--message", "leaves")
     output = dvc(folder, "exp", "run", "--temp", "--set-param=preprocess.fit=pad", "preprocess")
     assert stages_run(output) == ["preprocess"]
+
+
+def tool(folder: Path, script: str, *arguments: str) -> str:
+    """Run a tool as a person does; return what it prints."""
+    result = subprocess.run(
+        [sys.executable, f"src/{script}.py", *arguments],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def tried(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A third copy of that project, with an experiment that must be worse."""
+    folder = tmp_path_factory.mktemp("tried") / "project"
+    shutil.copytree(project, folder, symlinks=True)
+    output = dvc(
+        folder, "exp", "run", "--temp", "--name", "lame", "--set-param", "train.learning_rate=1e-7"
+    )
+    assert stages_run(output) == ["train", "evaluate", "plot"]
+    return folder
+
+
+def test_two_runs_are_compared_by_their_predictions_in_the_cache(tried: Path) -> None:
+    told = json.loads(tool(tried, "compare", "HEAD", "lame", "--json", "--html", "page.html"))
+    assert told["verdict"] == "worse"
+    assert told["made_by"] == {
+        "parameters": {"train.learning_rate": [0.002, 1e-7]},
+        "libraries": {}, "sources": [], "data": [],
+    }  # fmt: skip
+    scores = json.loads(git(tried, "show", "HEAD:metrics/test.json"))
+    assert told["scores"].keys() == scores.keys() - {"accuracy_low", "accuracy_high", "images"}
+    for name, score in told["scores"].items():
+        assert score["first"] == pytest.approx(scores[name], abs=1e-6)
+    page = (tried / "page.html").read_text()
+    pictures = re.findall('src="data:image/png;base64,([^"]*)"', page)
+    assert len(pictures) == (len(told["won"]) > 0) + 1
+    for picture in pictures:
+        with Image.open(BytesIO(base64.b64decode(picture))) as gallery:
+            assert np.asarray(gallery.convert("L")).std() > 10
+    assert f"{len(told['lost'])} images that only HEAD gets right" in page
+    assert git(tried, "status", "--porcelain") == "?? page.html\n"
+
+
+def test_experiments_are_ranked_and_one_is_put_in_place(tried: Path) -> None:
+    lines = tool(tried, "leaderboard").splitlines()
+    assert lines[0] == "digits"
+    assert lines[2].split()[-2:] == ["0.002", "HEAD"]
+    assert lines[3].split()[-2:] == ["1e-07", "lame"]
+    shown = dvc(tried, "exp", "show", "--only-changed", "--hide-queued", "--csv")
+    assert "validation_accuracy" in shown.splitlines()[0]
+    dvc(tried, "exp", "apply", "lame")
+    assert stages_run(dvc(tried, "repro")) == []
+    assert json.loads(tool(tried, "compare", "lame", "--json"))["mcnemar_p_value"] == 1
+    git(tried, "checkout", "--quiet", ".")
+    dvc(tried, "checkout")
+    assert stages_run(dvc(tried, "repro")) == []
+
+
+def test_predictions_that_are_nowhere_are_said_to_be(project: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
+    result = subprocess.run(
+        [sys.executable, "src/compare.py", "HEAD", "HEAD"],
+        cwd=clone, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.startswith(
+        "error: HEAD: data/evaluation/predictions.csv is neither in DVC's cache nor in a remote"
+    )
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_images_are_predicted_as_in_the_evaluation(project: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(project / "data" / "evaluation" / "predictions.csv", dtype={"actual": str})
+    info = read_info(project / "data" / "records")
+    folder = tmp_path / "images"
+    (folder / "below").mkdir(parents=True)
+    images = [
+        image
+        for batch in read_split(project / "data" / "records", info, "test")
+        for image in batch.images
+    ]
+    for number, image in enumerate(images):
+        name = f"below/{number:03d}.png" if number % 2 else f"{number:03d}.PNG"
+        Image.fromarray(image[..., 0]).save(folder / name, "PNG")
+    (folder / "notes.txt").write_text("no image")
+    shown = tool(project, "predict", str(folder), "--format", "csv", "--top", "10")
+    found = pd.read_csv(StringIO(shown), dtype=str)
+    assert len(found) == len(table) == 120
+    for row in found.to_dict("records"):
+        expected = table.iloc[int(Path(row["file"]).stem)]
+        for rank in range(1, 11):
+            probability = expected[f"p({row[f'class_{rank}']})"]
+            assert float(row[f"probability_{rank}"]) == pytest.approx(probability, abs=1e-6)
+
+    (folder / "rotten.jpg").write_bytes(b"rotten")
+    result = subprocess.run(
+        [sys.executable, "src/predict.py", str(folder), "--format", "json", "--top", "1"],
+        cwd=project, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert len(json.loads(result.stdout)) == 120
+    first, second = result.stderr.splitlines()
+    assert first.endswith("rotten.jpg: not an image, or its beginning is damaged")
+    assert second == "error: 1 of 121 files could not be read"
 
 
 def stages_of(study: str, output: str) -> list[str]:
@@ -336,8 +474,7 @@ def test_bagging_trains_only_the_members_that_are_new(studied: Path) -> None:
     assert (tables[0][columns].to_numpy() != tables[1][columns].to_numpy()).any()
     expected = (mean.argmax(axis=1) == tables[0]["actual"]).mean()
     metrics = read_json(study / "metrics.json")
-    assert metrics["ensemble"]["accuracy"] == pytest.approx(expected)
-    assert metrics["members"]["runs"] == 3
+    assert metrics["ensemble_accuracy"] == pytest.approx(expected)
     shown = dvc(studied, "metrics", "show", "studies/bagging/metrics.json")
     assert "ensemble.accuracy" in shown
     assert "members.accuracy.mean" in shown
@@ -372,11 +509,10 @@ def test_cross_validation_runs_only_the_folds_that_are_new(studied: Path) -> Non
     assert len(identities) == 600  # every image is tested on once
     accuracies = pd.read_csv(study / "folds.csv")["accuracy"]
     metrics = read_json(study / "metrics.json")
-    assert metrics["images"] == 600
-    assert metrics["accuracy"]["mean"] == pytest.approx(accuracies.mean())
-    assert metrics["accuracy"]["sd"] == pytest.approx(accuracies.std())
+    assert metrics["folds_accuracy"] == pytest.approx(accuracies.mean())
+    assert metrics["folds_accuracy_sd"] == pytest.approx(accuracies.std())
     shown = dvc(studied, "metrics", "show", "studies/cross_validation/metrics.json")
-    assert "accuracy.mean" in shown
+    assert "folds_accuracy_sd" in shown
     assert dvc(studied, "status", "dvc.yaml").startswith("Data and pipelines are up to date.")
 
 
@@ -441,19 +577,22 @@ def test_dvc_draws_the_declared_plots(project: Path, tmp_path: Path) -> None:
 
 
 def expected_stages(leaf: str) -> set[str]:
-    """Which stages a parameter concerns directly; those after them follow from changed outputs."""
+    """Which stages a parameter concerns directly; those after them follow from changed outputs.
+
+    `plot`, because its model card lists all that have made the network.
+    """
     section = leaf.split(".")[0]
     match section:
         case "dataset":
-            return {"fetch", "preprocess"}
+            return {"fetch", "preprocess", "plot"}
         case "allow_unpinned":
-            return {"fetch"}
+            return {"fetch", "plot"}
         case "threads":
-            return {"train", "evaluate"}
+            return {"train", "evaluate", "plot"}
         case "architectures":
-            return {"train"} if leaf.startswith("architectures.cnn.") else set()
+            return {"train", "plot"} if leaf.startswith("architectures.cnn.") else set()
         case _:
-            return {section}
+            return {section, "plot"}
 
 
 @pytest.fixture(scope="module")
@@ -476,26 +615,27 @@ def test_each_item_concerns_exactly_its_stages(reruns: str) -> None:
         key: expected_stages(key) for key in parameters
     }
     fields: dict[str, set[str]] = {
-        "title": set(),
-        "licence": set(),
-        "citation": set(),
-        "urls": set(),
-        "files": {"fetch"},
-        "format": {"preprocess"},
+        "title": {"plot"},
+        "licence": {"plot"},
+        "citation": {"plot"},
+        "urls": {"plot"},
+        "files": {"fetch", "plot"},
+        "format": {"preprocess", "plot"},
     }
     assert {field: rows[field] for field in fields} == fields
     pins = {
-        "tensorflow": {"train", "evaluate"},
-        "keras": {"train", "evaluate"},
-        "pillow": {"preprocess"},
+        "tensorflow": {"train", "evaluate", "plot"},
+        "keras": {"train", "evaluate", "plot"},
+        "pillow": {"preprocess", "plot"},
         "matplotlib": {"plot"},
         "pandas": {"plot"},
-        "scikit-learn": {"evaluate"},
+        "scikit-learn": {"evaluate", "plot"},
         "numpy": {"preprocess", "augment", "train", "evaluate", "plot"},
         "pydantic": set(STAGES),
         "pytest": set(),
         "ruff": set(),
         "dvc": set(),
+        "flask": set(),
     }
     assert {pin: rows[pin] for pin in pins} == pins
     sources = {
@@ -505,6 +645,10 @@ def test_each_item_concerns_exactly_its_stages(reruns: str) -> None:
         "src/imgpipe/nn/training.py": {"train"},
         "src/imgpipe/scores.py": {"evaluate"},
         "src/imgpipe/charts.py": {"plot"},
+        "src/imgpipe/model_card.py": {"plot"},
+        "src/imgpipe/comparison.py": set(),
+        "src/predict.py": set(),
+        "src/app.py": set(),
         "src/summary.py": set(),
         "src/bagging.py": set(),
     }

@@ -12,9 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from conftest import ROOT
 
+from imgpipe import model_card
 from imgpipe.params import check, load_params, read_yaml
 from imgpipe.studies import Regularization
 
@@ -25,18 +27,23 @@ FLOORS = {
     "imgpipe": 0,
     "imgpipe.errors": 0,
     "imgpipe.files": 0,
+    "imgpipe.listing": 0,
     "imgpipe.params": 0,
+    "imgpipe.progress": 0,
     "imgpipe.stage": 0,
     "imgpipe.archives": 1,
     "imgpipe.augmentation": 1,
     "imgpipe.catalog": 1,
     "imgpipe.charts": 1,
+    "imgpipe.comparison": 1,
     "imgpipe.download": 1,
     "imgpipe.images": 1,
     "imgpipe.normalization": 1,
+    "imgpipe.pages": 1,
     "imgpipe.parallel": 1,
     "imgpipe.png": 1,
     "imgpipe.predictions": 1,
+    "imgpipe.revisions": 1,
     "imgpipe.scores": 1,
     "imgpipe.sources": 1,
     "imgpipe.sources.digits": 1,
@@ -46,6 +53,7 @@ FLOORS = {
     "imgpipe.studies": 1,
     "imgpipe.tfrecord": 1,
     "imgpipe.conversion": 2,
+    "imgpipe.model_card": 2,
     "imgpipe.records": 2,
     "imgpipe.nn": 3,
     "imgpipe.nn.architectures": 3,
@@ -63,6 +71,7 @@ NEIGHBOURS = {
     ("imgpipe.params", "imgpipe.errors"),
     ("imgpipe.stage", "imgpipe.errors"),
     ("imgpipe.stage", "imgpipe.params"),
+    ("imgpipe.comparison", "imgpipe.predictions"),
     ("imgpipe.download", "imgpipe.catalog"),
     ("imgpipe.sources", "imgpipe.catalog"),
     ("imgpipe.sources", "imgpipe.sources.digits"),
@@ -77,6 +86,7 @@ NEIGHBOURS = {
     ("imgpipe.sources.image_folder", "imgpipe.images"),
     ("imgpipe.sources.image_folder", "imgpipe.splits"),
     ("imgpipe.conversion", "imgpipe.records"),
+    ("imgpipe.model_card", "imgpipe.records"),
     ("imgpipe.nn.training", "imgpipe.nn.dataset"),
     ("imgpipe.nn.training", "imgpipe.nn.unfinished"),
 }
@@ -262,7 +272,15 @@ def library_groups(script: str) -> list[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_tracks_the_libraries_that_it_imports(stage: str) -> None:
-    assert tracked_keys(stage, "pyproject.toml") == library_groups(stage)
+    named = set(library_groups(stage))
+    if stage == "plot":  # its model card names their versions
+        named |= {f"project.optional-dependencies.{group}" for group in model_card.GROUPS}
+    assert tracked_keys(stage, "pyproject.toml") == sorted(named)
+
+
+def test_the_model_card_names_the_libraries_of_all_stages() -> None:
+    used = {group for stage in STAGES for group in library_groups(stage)}
+    assert {f"project.optional-dependencies.{group}" for group in model_card.GROUPS} == used
 
 
 STUDIES = sorted(path.parent.name for path in (ROOT / "studies").glob("*/dvc.yaml"))
@@ -552,7 +570,7 @@ def test_the_files_and_links_that_readme_names_exist() -> None:
     }
     made = {
         line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if "/" in line
-    } | {"models", "data/evaluation", "data/local"}
+    } | {"models", "data/evaluation", "data/local", "metrics/report.html"}
     for path in [*links, *code]:
         generated = any(path == name or path.startswith(f"{name}/") for name in made)
         assert generated or (ROOT / path).exists(), path
@@ -578,9 +596,11 @@ def test_readme_says_of_a_recipe_what_its_header_says(recipe: Path) -> None:
 def test_the_scores_of_the_studies_are_those_in_readme() -> None:
     text = (ROOT / "README.md").read_text()
     folds = json.loads((ROOT / "studies" / "cross_validation" / "metrics.json").read_text())
-    accuracy = f"{folds['accuracy']['mean']:.4f}, sd {folds['accuracy']['sd']:.4f}"
-    assert f"| `digits`, five folds | {accuracy} | {folds['folds']} |" in text
-    ensemble = json.loads((ROOT / "studies" / "bagging" / "metrics.json").read_text())["ensemble"]
+    runs = read_yaml(ROOT / "studies" / "cross_validation" / "params.yaml")["run_folds"]
+    accuracy = f"{folds['folds_accuracy']:.4f}, sd {folds['folds_accuracy_sd']:.4f}"
+    assert f"| `digits`, five folds | {accuracy} | {len(runs)} |" in text
+    table = pd.read_csv(ROOT / "studies" / "bagging" / "members.csv").set_index("member")
+    ensemble = table.loc["ensemble"]
     interval = f"{ensemble['accuracy_low']:.4f} to {ensemble['accuracy_high']:.4f}"
     assert f"| `digits`, five bagged | {ensemble['accuracy']:.4f} | 1 |" in text
     assert f" {interval} | `dvc repro studies/bagging/dvc.yaml` |" in text
