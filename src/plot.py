@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from imgpipe import charts
 from imgpipe.catalog import load_entry
+from imgpipe.comparison import score_intervals
 from imgpipe.errors import PipelineError
 from imgpipe.files import read_json, replace_directory
 from imgpipe.model_card import Findings, write_model_card
-from imgpipe.params import Params, Plot
+from imgpipe.params import Evaluate, Params, Plot
+from imgpipe.predictions import read_predictions
 from imgpipe.records import (
     RecordsInfo,
     copy_folder,
@@ -62,6 +64,7 @@ def main(params: Params) -> None:
             data=read_json(METRICS / "data.json"),
             trained=read_json(METRICS / "train.json"),
             scores=scores,
+            intervals=find_intervals(scores, params.evaluate),
             per_class=read_table(METRICS / "per_class.csv", text=["class"]),
             pictures={path.stem: path.read_bytes() for path in sorted(PLOTS.iterdir())},
         ),
@@ -159,6 +162,16 @@ def draw_mistakes(info: RecordsInfo, predictions: pd.DataFrame, most: int) -> Fi
         ],
         f"The most confident of {len(wrong)} mistakes {total}" if images else f"No mistake {total}",
     )
+
+
+def find_intervals(scores: dict[str, float], settings: Evaluate) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval of each score."""
+    intervals = score_intervals(
+        read_predictions(EVALUATION / "predictions.csv"),
+        top_k=settings.top_k,
+        bins=settings.calibration_bins,
+    )
+    return intervals | {"accuracy": (scores["accuracy_low"], scores["accuracy_high"])}
 
 
 def read_text(path: Path) -> str:

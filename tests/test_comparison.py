@@ -9,6 +9,7 @@ from imgpipe.comparison import (
     align,
     compare_predictions,
     mcnemar_p_value,
+    score_intervals,
     score_resamples,
 )
 from imgpipe.errors import PipelineError
@@ -42,7 +43,7 @@ def scores_of(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> 
         probabilities,
         top_k=2,
         table=score_classes(labels, probabilities, names),
-        reliability=measure_reliability(labels, probabilities, 7),
+        reliability=measure_reliability(labels, probabilities, 4),
     )
 
 
@@ -54,9 +55,11 @@ def test_the_scores_of_a_resample_are_those_of_its_images(classes: int) -> None:
     probabilities[:20] = probabilities[:20].round(1) + 0.01  # with equal ones among them
     probabilities[20] = np.eye(classes)[1 - labels[20] % 2]  # certain, and wrong
     probabilities /= probabilities.sum(axis=1, keepdims=True)
+    probabilities[21:30] = np.eye(classes)[0] / 2 + 0.5 / classes  # on the edge of a bin
+    probabilities[30:36] = [0.5, 0.5, *[0.0] * (classes - 2)]
     drawn = generator.integers(60, size=(5, 60))
     weights = np.stack([np.bincount(row, minlength=60) for row in drawn]).astype(float)
-    found = score_resamples(labels, probabilities, weights, top_k=2, bins=7)
+    found = score_resamples(labels, probabilities, weights, top_k=2, bins=4)
     for number, row in enumerate(drawn):
         expected = scores_of(labels[row], probabilities[row])
         for name in ("accuracy_low", "accuracy_high", "images"):
@@ -125,6 +128,23 @@ def test_a_network_is_no_better_than_itself() -> None:
     for each in comparison.differences:
         assert (each.change, each.low, each.high) == (0, 0, 0)
         assert each.verdict == "no evidence either way"
+
+
+def test_intervals_hold_the_scores_and_shrink_with_more_images() -> None:
+    widths = {}
+    for examples in (100, 1600):
+        drawn = predictions(1.5, 3, examples)
+        scores = scores_of(drawn.labels, drawn.probabilities)
+        intervals = score_intervals(drawn, top_k=2, bins=4)
+        for name, (low, high) in intervals.items():
+            if name != "calibration_error":  # which resampling raises
+                assert low < scores[name] < high
+        low, high = intervals["accuracy"]
+        share = scores["accuracy"]
+        standard_error = np.sqrt(share * (1 - share) / examples)
+        assert high - low == pytest.approx(2 * 1.96 * standard_error, rel=0.15)
+        widths[examples] = high - low
+    assert widths[100] / widths[1600] == pytest.approx(4, rel=0.3)
 
 
 def test_the_resamples_are_the_same_every_time() -> None:

@@ -88,6 +88,15 @@ def findings(**changes: Any) -> Findings:
             "macro_precision": 0.91, "macro_recall": 0.92, "macro_f1": 0.93, "roc_auc": 0.94,
             "calibration_error": 0.05, "images": 7,
         },
+        "intervals": {
+            name: (0.001 * number, 0.002 * number)
+            for number, name in enumerate(
+                (
+                    "accuracy", "loss", "macro_precision", "macro_recall", "macro_f1", "roc_auc",
+                    "calibration_error", "top_3_accuracy",
+                )
+            )
+        },
         "per_class": pd.DataFrame(
             [["<a>", 0.1, 0.2, 0.3, 0.4, 3], ["b", 0.5, 0.6, 0.7, 0.8, 4]],
             columns=["class", "precision", "recall", "f1", "roc_auc", "images"],
@@ -130,6 +139,7 @@ def test_the_card_tells_what_the_run_found(tmp_path: Path, monkeypatch: pytest.M
     row = cells.index("<a>", cells.index("ROC area"))
     assert cells[row : row + 6] == ["<a>", "0.1000", "0.2000", "0.3000", "0.4000", "3"]
     value_of = dict(itertools.pairwise(cells))
+    assert value_of["0.0500"] == "0.0060 to 0.0120"
     assert value_of["train.learning_rate"] == "0.002"
     assert value_of["architectures.cnn.pool_px"] == "[2, 2, 1]"
     assert value_of["augment.vertical_flip"] == "false"

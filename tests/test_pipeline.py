@@ -191,9 +191,9 @@ def test_a_remote_brings_everything_to_another_machine(project: Path, tmp_path: 
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
     remote = (tmp_path / "remote").as_posix()
-    dvc(project, "remote", "add", "--local", "--default", "store", remote)
+    for folder in (project, clone):
+        dvc(folder, "remote", "add", "--local", "--default", "--force", "store", remote)
     dvc(project, "push")
-    dvc(clone, "remote", "add", "--local", "--default", "store", remote)
     dvc(clone, "pull")
     assert dvc(clone, "status", "dvc.yaml").startswith("Data and pipelines are up to date.")
     assert stages_run(dvc(clone, "repro")) == []
@@ -389,6 +389,13 @@ def test_predictions_that_are_nowhere_are_said_to_be(project: Path, tmp_path: Pa
         "error: HEAD: data/evaluation/predictions.csv is neither in DVC's cache nor in a remote"
     )
     assert len(result.stderr.splitlines()) == 1
+
+    for folder in (project, clone):  # a remote that holds them is enough
+        remote = (tmp_path / "store").as_posix()
+        dvc(folder, "remote", "add", "--local", "--default", "--force", "store", remote)
+    dvc(project, "push", "data/evaluation/predictions.csv")
+    assert "by accuracy: no evidence either way" in tool(clone, "compare", "HEAD", "HEAD")
+    assert not (clone / "data" / "evaluation" / "predictions.csv").exists()
 
 
 def test_images_are_predicted_as_in_the_evaluation(project: Path, tmp_path: Path) -> None:
@@ -646,7 +653,7 @@ def test_each_item_concerns_exactly_its_stages(reruns: str) -> None:
         "src/imgpipe/scores.py": {"evaluate"},
         "src/imgpipe/charts.py": {"plot"},
         "src/imgpipe/model_card.py": {"plot"},
-        "src/imgpipe/comparison.py": set(),
+        "src/imgpipe/revisions.py": set(),
         "src/predict.py": set(),
         "src/app.py": set(),
         "src/summary.py": set(),

@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
 from imgpipe.errors import PipelineError, UnreadableImageError
+from imgpipe.progress import progress_bar
 
 MEMBER_LIMIT_BYTES = 256 << 20  # larger than any image file
 UNPACKED_LIMIT_FACTOR = 200  # times the packed size: far beyond what images are packed by
@@ -359,7 +360,10 @@ def pack_folder(folder: Path, path: Path) -> int:
     """
     count = 0
     before = _stat_files(folder)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive,
+        progress_bar("fetch", len(before), "file") as bar,
+    ):
         for file, name in _list_folder(folder):
             info = zipfile.ZipInfo(name, _EARLIEST_DATE)
             info.create_system = _UNIX  # on every system
@@ -376,6 +380,7 @@ def pack_folder(folder: Path, path: Path) -> int:
             except UnicodeEncodeError:
                 raise PipelineError(f"{name!r}: the name is not UTF-8; rename the file") from None
             count += 1
+            bar.update()
     if count == 0:
         raise PipelineError(
             f"{folder.as_posix()}: no files there; put a folder of images for each class into it"

@@ -135,20 +135,37 @@ def compare_predictions(
         ]
         for name, parts in resampled.items():
             parts.append(scores[1][name] - scores[0][name])
-    differences = []
-    for name, parts in resampled.items():
-        low, high = np.percentile(np.concatenate(parts), [2.5, 97.5])
-        differences.append(
-            Difference(
-                name, float(plain[0][name][0]), float(plain[1][name][0]), float(low), float(high)
-            )
-        )
     return Comparison(
-        differences=differences,
+        differences=[
+            Difference(name, float(plain[0][name][0]), float(plain[1][name][0]), *_interval(parts))
+            for name, parts in resampled.items()
+        ],
         won=_most_confident_first(won, second),
         lost=_most_confident_first(lost, first),
         p_value=mcnemar_p_value(len(won), len(lost)),
     )
+
+
+def score_intervals(
+    predictions: Predictions, *, top_k: int, bins: int
+) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval of each score of one network, by the bootstrap.
+
+    Arguments and source as of `compare_predictions`.
+    """
+    resampled: dict[str, list[NDArray[np.float64]]] = {}
+    for weights in _draw_resamples(len(predictions.labels)):
+        scores = score_resamples(
+            predictions.labels, predictions.probabilities, weights, top_k=top_k, bins=bins
+        )
+        for name, values in scores.items():
+            resampled.setdefault(name, []).append(values)
+    return {name: _interval(parts) for name, parts in resampled.items()}
+
+
+def _interval(parts: list[NDArray[np.float64]]) -> tuple[float, float]:
+    low, high = np.percentile(np.concatenate(parts), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _most_confident_first(

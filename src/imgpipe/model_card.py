@@ -48,6 +48,8 @@ class Findings:
     """metrics/train.json"""
     scores: Mapping[str, Any]
     """metrics/test.json"""
+    intervals: Mapping[str, tuple[float, float]]
+    """95 % intervals of the scores, by their names; that of accuracy is Wilson's."""
     per_class: pd.DataFrame
     """metrics/per_class.csv"""
     pictures: Mapping[str, bytes]
@@ -138,7 +140,14 @@ def _results(findings: Findings) -> Iterator[str]:
         likeliest = f"the {findings.params.evaluate.top_k} likeliest"
         named[top_k] = f"share of images with the true class among {likeliest}"
     yield pages.table(
-        ("score", "value"), [(text, f"{scores[name]:.4f}") for name, text in named.items()]
+        ("score", "value", "95 % interval"),
+        [
+            (text, f"{scores[name]:.4f}", "{:.4f} to {:.4f}".format(*findings.intervals[name]))
+            for name, text in named.items()
+        ],
+    )
+    yield pages.paragraph(
+        "The interval of accuracy is Wilson's, the others are of a bootstrap of the test images."
     )
     yield _picture(findings, "confusion", "Confusion matrix: rows are true classes.")
     yield pages.table(
