@@ -127,10 +127,16 @@ def rank(runs: Sequence[Run]) -> list[list[Line]]:
 
 
 def find_varied(board: Sequence[Line]) -> list[str]:
-    """Return the parameters, beside the seeds, in which the lines of a board differ."""
+    """Return the parameters, beside the seeds, in which the lines of a board differ.
+
+    Where some have a parameter and others not, as those of other architectures, the others are not
+    asked.
+    """
     records = [line.runs[0].record.parameters for line in board]
     keys = dict.fromkeys(key for record in records for key in record if key not in SEEDS)
-    return [key for key in keys if len({repr(record.get(key)) for record in records}) > 1]
+    return [
+        key for key in keys if len({repr(record[key]) for record in records if key in record}) > 1
+    ]
 
 
 def render_board(board: Sequence[Line]) -> Iterator[str]:

@@ -15,7 +15,7 @@ def main() -> None:
     print(
         f"{read_info(Path('data/records')).dataset}: test accuracy {scores['accuracy']:.4f}"
         f" (95 % interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f},"
-        f" {scores['images']} images); pictures in metrics/plots"
+        f" {scores['images']} images); pictures in metrics/plots, model card metrics/report.html"
     )
 
 

@@ -56,6 +56,7 @@ def decode(address: str) -> NDArray[np.uint8]:
 
 HALF_WHITE = np.zeros((56, 56), np.uint8)
 HALF_WHITE[:, :28] = 255
+HALF_WHITE[:8] //= 2  # so that it tells top from bottom, too
 
 
 def test_an_image_is_answered_with_its_classes_and_what_was_seen() -> None:
@@ -69,7 +70,8 @@ def test_an_image_is_answered_with_its_classes_and_what_was_seen() -> None:
     assert classes[0]["probability"] > classes[1]["probability"]
     (image,) = seen
     assert image.shape == (28, 28, 1)
-    assert (image[:, :13] == 255).all()
+    assert (image[5:, :13] == 255).all()
+    assert (image[:3, :13] == 127).all()
     assert (decode(response.json["seen"]) == image[..., 0]).all()
     assert decode(response.json["evidence"]).shape == (28, 28, 3)
 
@@ -217,4 +219,4 @@ def test_in_a_browser_one_draws_and_drops(browser: str, address: str, tmp_path: 
     assert told["refused"].startswith("This image cannot be read: not an image")
     assert told["hidden"]
     stroke = decode(told["seen"]).astype(float)
-    assert stroke[:, 5:7].mean() > 3 * stroke[:, 10:].mean()  # where the pen was
+    assert stroke[5:23, 5:7].min() > 200 > 20 > stroke[:, 10:].max()  # where the pen was

@@ -274,7 +274,7 @@ def test_the_leaderboard_puts_seeds_together_and_sorts_by_validation(repository:
     keep_experiment("fast-2", parameters=with_values(**fast, train__seed=2), accuracy=0.98)
     again = with_values(**fast, train__seed=2)
     keep_experiment("fast-again", parameters=again, accuracy=0.98)  # no third run of it
-    slow = with_values(train__learning_rate=0.001)
+    slow = with_values(train__learning_rate=0.001, train__only_here=3)
     keep_experiment("slow", parameters=slow, accuracy=0.8)
     keep_experiment("elsewhere", parameters=with_values(preprocess__seed=2), accuracy=0.99)
     result = tool("leaderboard")
