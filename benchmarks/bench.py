@@ -12,6 +12,7 @@ from pathlib import Path
 from imgpipe.files import replace_file
 from measuring import HERE, REPETITIONS, environment
 from memory import compare_sizes
+from overhead import compare_repro, compare_start
 from photographs import DATASET, compare_reading
 
 
@@ -33,6 +34,12 @@ def main() -> None:
         "## Memory",
         "",
         compare_sizes(),
+        "",
+        "## Start and overhead",
+        "",
+        compare_start(),
+        "",
+        compare_repro(),
     ]
     with replace_file(HERE / "results.md") as partial:
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")

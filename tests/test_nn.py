@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -263,6 +265,7 @@ def test_pooling_is_what_it_says(pool: str, batch_norm: bool) -> None:
         architectures__cnn__pool=pool,
         architectures__cnn__batch_norm=batch_norm,
     )
+    keras.utils.set_random_seed(1)
     model = build("cnn", params, shape=(10, 8, 3))
     images = GENERATOR.integers(0, 256, (6, 10, 8, 3), dtype=np.uint8)
 
@@ -979,6 +982,22 @@ def test_equal_seeds_give_equal_weights_and_files(tmp_path: Path) -> None:
     first, second = ((tmp_path / name / "model.keras").read_bytes() for name in ("first", "second"))
     assert first == second
     assert [path.name for path in (tmp_path / "first").iterdir()] == ["model.keras"]
+
+
+def test_what_keras_would_load_for_nothing_is_not_loaded_but_can_be() -> None:
+    code = (
+        "import sys; sys.path.insert(0, 'src')\n"
+        "from imgpipe.nn.runtime import NOT_FOR_KERAS\n"
+        "import imgpipe.nn.architectures, imgpipe.nn.dataset, imgpipe.nn.inference\n"
+        "import imgpipe.nn.model_file, imgpipe.nn.random_transforms, imgpipe.nn.training\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & set(NOT_FOR_KERAS)))\n"
+        "import imgpipe.scores, pandas, matplotlib.figure\n"
+        "print(imgpipe.scores.log_loss([0, 1], [0.5, 0.5]), pandas.Series([1, 2]).sum())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines() == ["[]", "0.6931471805599453 3"]
 
 
 def test_the_model_file_says_what_it_takes(tmp_path: Path) -> None:

@@ -217,7 +217,9 @@ def test_compare_tells_a_better_run(repository: Path) -> None:
     assert "train.learning_rate  0.002   0.1" in lines
     assert any(line.startswith("accuracy ") and line.endswith("better") for line in lines)
     assert any(line.startswith("Won: image-") for line in lines)
-    assert "HEAD against HEAD~1, by accuracy: better." in Path("page.html").read_text()
+    page = Path("page.html").read_text()
+    assert "HEAD against HEAD~1, by accuracy: better." in page
+    assert "Without pictures: HEAD: data/records/info.json is neither in DVC" in page
 
     told = json.loads(tool("compare", "HEAD", "HEAD~1", "--json").stdout)
     assert told["verdict"] == "worse"

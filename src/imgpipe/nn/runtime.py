@@ -3,7 +3,7 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -25,10 +25,28 @@ def _held_back_stderr() -> Iterator[None]:
             os.close(original)
 
 
+# Keras imports these where it finds them, for conveniences that nothing here makes use of. They
+# take as long to load as TensorFlow and the rest of Keras do.
+NOT_FOR_KERAS = ("matplotlib", "pandas", "scipy", "sklearn")
+
+
+@contextmanager
+def _hidden(modules: Iterable[str]) -> Iterator[None]:
+    """Let modules that are not loaded seem not to be installed."""
+    hidden = [name for name in modules if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # as Python documents it
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
 # While TensorFlow loads, it reports which of its parts it has found, in lines marked as warnings
 # that no log level silences; later messages heed the level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-with _held_back_stderr():
+with _held_back_stderr(), _hidden(NOT_FOR_KERAS):
     import keras
     import tensorflow as tf
 

@@ -1,0 +1,17 @@
+"""Run the `train` stage in the current project up to its first step, and stop there."""
+
+import os
+from typing import NoReturn
+
+import train
+from imgpipe.nn import runtime  # first: it decides what Keras loads
+from imgpipe.stage import run_stage
+
+
+def stop(*_: object, **__: object) -> NoReturn:
+    os._exit(0)
+
+
+# What `fit` calls when all is ready for the first step.
+runtime.keras.Model.make_train_function = stop  # type: ignore[attr-defined]  # not its own
+run_stage(train.main, train.uses, __doc__)
