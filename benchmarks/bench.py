@@ -1,6 +1,7 @@
 """Measure this project beside what a person would otherwise write, and write the results.
 
-Needs DATASET_MIRROR, a folder that holds cats_and_dogs_small/cats_and_dogs_small.zip. Writes
+Needs DATASET_MIRROR, a folder that holds cats_and_dogs_small/cats_and_dogs_small.zip and MNIST's
+archives in mnist. Writes
 benchmarks/results.md. Every number is the median of interleaved repetitions, each in a process of
 its own; ratios within one run mean more than the numbers themselves.
 """
@@ -14,6 +15,7 @@ from measuring import HERE, REPETITIONS, environment
 from memory import compare_sizes
 from overhead import compare_repro, compare_start
 from photographs import DATASET, compare_reading
+from training import compare_training
 
 
 def main() -> None:
@@ -30,6 +32,10 @@ def main() -> None:
         "## Photographs",
         "",
         compare_reading(mirror),
+        "",
+        "## Training",
+        "",
+        compare_training(mirror),
         "",
         "## Memory",
         "",

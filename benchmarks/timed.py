@@ -1,11 +1,19 @@
-"""Do one piece of work in the current project; print images and seconds, without imports."""
+"""Do one piece of work in the current project; print images and seconds, without imports.
+
+python timed.py preprocess|read|load
+python timed.py train KEY=VALUE ...
+"""
 
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
+    if sys.argv[1] == "train":
+        train(sys.argv[2:])
+        return
     seconds = {"preprocess": preprocess, "read": read, "load": load}[sys.argv[1]]()
     from imgpipe.records import read_info
 
@@ -21,6 +29,25 @@ def preprocess() -> float:
     start = time.perf_counter()
     preprocess.main(params)
     return time.perf_counter() - start
+
+
+def train(changes: list[str]) -> None:
+    """Run the stage; of its time, that of the epochs counts."""
+    import train as stage
+    from imgpipe.nn import runtime, training  # noqa: F401, the first quietens TensorFlow's start
+    from imgpipe.params import load_params
+
+    whole, told = training.train_model, []
+
+    def timed(*arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        history = whole(*arguments, **options)
+        told.append((len(history) * len(arguments[2]), time.perf_counter() - start))
+        return history
+
+    training.train_model = timed
+    stage.main(load_params(changes=changes))
+    print(*told[0])
 
 
 def read() -> float:

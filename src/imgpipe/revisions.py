@@ -7,6 +7,7 @@ have been edited since.
 import hashlib
 import subprocess
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,8 @@ def open_output(revision: Revision, record: Record, path: str) -> bytes:
     from dvc.api import DVCFileSystem  # half a second, which not every tool needs to pay
 
     try:
-        content: bytes = DVCFileSystem(rev=revision.commit).read_bytes(path)
+        with closing(DVCFileSystem(rev=revision.commit)) as files:
+            content: bytes = files.read_bytes(path)
     except (OSError, LookupError):
         raise PipelineError(
             f"{revision.name}: {path} is neither in DVC's cache nor in a remote; `dvc pull`"
