@@ -14,7 +14,10 @@ import yaml
 from conftest import ROOT
 
 from imgpipe.errors import PipelineError
+from imgpipe.normalization import Normalization
+from imgpipe.params import Framing
 from imgpipe.predictions import Predictions, write_predictions
+from imgpipe.records import RecordsInfo, Shard, SplitInfo, write_info, write_shard
 from imgpipe.revisions import (
     compare_records,
     find_edits,
@@ -268,6 +271,44 @@ def test_compare_says_what_it_cannot_know(repository: Path) -> None:
     assert result.returncode == 0
     assert "the test images are taken for the same because their names are" in result.stdout
     assert "Data that differ: data/raw, data/records, data/augmented." in result.stdout
+
+
+@pytest.mark.e2e
+def test_compare_looks_at_the_pixels_where_the_raw_data_differ(repository: Path) -> None:
+    """As after images were added for training: the test images may be the same or not."""
+    framing = Framing(height_px=8, width_px=8, channels=1, fit="pad", interpolation="nearest")
+    parameters = with_values()
+    parameters["preprocess"] |= framing.model_dump()
+    images = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 1), dtype=np.uint8)
+    records = Path("data/records")
+    records.mkdir(parents=True)
+    shard = Shard(file="test-00000-of-00001.tfrecord", examples=200)
+    info = RecordsInfo(
+        dataset="digits",
+        classes=["a", "b", "c"],
+        framing=framing,
+        normalization=Normalization(method="rescale", scale=[1 / 255], offset=[0.0]),
+        record_encoding="raw",
+        record_fields={},
+        splits={"test": SplitInfo(examples=200, per_class={}, shards=[shard])},
+    )
+    write_info(records, info)
+    for raw in ("before", "added", "changed"):
+        if raw == "changed":
+            images[7, 0, 0] ^= 1
+        examples = ((image, n % 3, f"image-{n}") for n, image in enumerate(images))
+        write_shard(records / shard.file, examples, "raw")
+        commit_run(parameters=parameters, raw=raw, skill=4.0 if raw == "added" else 2.0)
+    result = tool("compare", "HEAD~2", "HEAD~1", "--html", "page.html")
+    assert result.returncode == 0, result.stderr
+    assert "note:" not in result.stdout
+    assert "Data that differ: data/raw" in result.stdout
+    assert "data:image/png;base64," in Path("page.html").read_text()
+    result = tool("compare", "HEAD~1", "HEAD")
+    assert result.stderr == (
+        "error: HEAD~1 and HEAD cannot be compared: 1 test images have other pixels under the same"
+        " name, such as image-7\n"
+    )
 
 
 def test_the_leaderboard_puts_seeds_together_and_sorts_by_validation(repository: Path) -> None:
