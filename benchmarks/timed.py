@@ -1,7 +1,8 @@
 """Do one piece of work in the current project; print images and seconds, without imports.
 
-python timed.py preprocess|read|load
-python timed.py train KEY=VALUE ...
+python timed.py preprocess|augment|read
+python timed.py batches in-memory|in-files
+python timed.py epochs|train KEY=VALUE ...
 """
 
 import sys
@@ -9,69 +10,104 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 
-def main() -> None:
-    if sys.argv[1] == "train":
-        train(sys.argv[2:])
-        return
-    seconds = {"preprocess": preprocess, "read": read, "load": load}[sys.argv[1]]()
-    from imgpipe.records import read_info
+from imgpipe.params import load_params
+from imgpipe.records import read_augmented_info, read_info, read_split
 
-    info = read_info(Path("data/records"))
-    print(sum(split.examples for split in info.splits.values()), seconds)
+RECORDS, AUGMENTED = Path("data/records"), Path("data/augmented")
 
 
-def preprocess() -> float:
-    import preprocess
-    from imgpipe.params import load_params
+def preprocess() -> tuple[int, float]:
+    import preprocess as stage
 
     params = load_params()
     start = time.perf_counter()
-    preprocess.main(params)
-    return time.perf_counter() - start
+    stage.main(params)
+    seconds = time.perf_counter() - start
+    return sum(split.examples for split in read_info(RECORDS).splits.values()), seconds
 
 
-def train(changes: list[str]) -> None:
+def augment() -> tuple[int, float]:
+    import augment as stage
+
+    params = load_params()
+    start = time.perf_counter()
+    stage.main(params)
+    seconds = time.perf_counter() - start
+    return params.augment.copies * read_info(RECORDS).splits["train"].examples, seconds
+
+
+def read() -> tuple[int, float]:
+    start = time.perf_counter()
+    info = read_info(RECORDS)
+    for split in info.splits:
+        for _ in read_split(RECORDS, info, split):
+            pass
+    return sum(split.examples for split in info.splits.values()), time.perf_counter() - start
+
+
+def batches(where: str) -> tuple[int, float]:
+    """Read the training records, and take all batches of all epochs from them."""
+    images, reading_s, epochs_s = _take_batches(where)
+    return images, reading_s + epochs_s
+
+
+def epochs(*changes: str) -> tuple[int, float]:
+    """Take all batches of all epochs; reading the records does not count."""
+    images, _, epochs_s = _take_batches("in-memory", *changes)
+    return images, epochs_s
+
+
+def _take_batches(where: str, *changes: str) -> tuple[int, float, float]:
+    from imgpipe.nn.runtime import configure_runtime  # first: it quietens TensorFlow's start
+
+    params = load_params(changes=changes)
+    settings = params.train
+    configure_runtime(threads=params.threads, seed=1, precision="float32")
+    from imgpipe.nn.dataset import TrainingBatches, name_variants
+
+    start = time.perf_counter()
+    info, augmented_info = read_info(RECORDS), read_augmented_info(AUGMENTED)
+    variants = name_variants(RECORDS, info, AUGMENTED, augmented_info)
+    images, labels = variants.open(in_memory=where == "in-memory")
+    read = time.perf_counter()
+    numbers = np.arange(len(labels)).reshape(1 + augmented_info.copies, -1)
+    labels = labels[numbers[0]]
+    of_training = TrainingBatches(
+        images, numbers, labels, batch_size=settings.batch_size, seed=settings.seed
+    )
+    for epoch in range(settings.epochs):
+        for _ in of_training.of_epoch(epoch):
+            pass
+    return settings.epochs * len(labels), read - start, time.perf_counter() - read
+
+
+def train(*changes: str) -> tuple[int, float]:
     """Run the stage; of its time, that of the epochs counts."""
     import train as stage
     from imgpipe.nn import runtime, training  # noqa: F401, the first quietens TensorFlow's start
-    from imgpipe.params import load_params
 
     whole, told = training.train_model, []
 
     def timed(*arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
         history = whole(*arguments, **options)
-        told.append((len(history) * len(arguments[2]), time.perf_counter() - start))
+        told.append((len(history) * len(arguments[3]), time.perf_counter() - start))
         return history
 
     training.train_model = timed
     stage.main(load_params(changes=changes))
-    print(*told[0])
-
-
-def read() -> float:
-    from imgpipe.records import read_info, read_split
-
-    start = time.perf_counter()
-    info = read_info(Path("data/records"))
-    for split in info.splits:
-        for _ in read_split(Path("data/records"), info, split):
-            pass
-    return time.perf_counter() - start
-
-
-def load() -> float:
-    from imgpipe.nn import runtime  # noqa: F401, first: it quietens TensorFlow's start
-    from imgpipe.nn.dataset import load_split
-    from imgpipe.records import read_info
-
-    start = time.perf_counter()
-    info = read_info(Path("data/records"))
-    for split in info.splits:
-        load_split(Path("data/records"), info, split)
-    return time.perf_counter() - start
+    return told[0]
 
 
 if __name__ == "__main__":
-    main()
+    images, seconds = {
+        "preprocess": preprocess,
+        "augment": augment,
+        "read": read,
+        "batches": batches,
+        "epochs": epochs,
+        "train": train,
+    }[sys.argv[1]](*sys.argv[2:])  # type: ignore[operator]  # as many as each takes
+    print(images, seconds)

@@ -73,6 +73,7 @@ def main(
             ],
             label="augment",
             count_images=lambda task: train.shards[task[1]].examples,
+            in_process_up_to=settings.copies,  # a single shard: not much to do
         )
         write_info(
             folder,

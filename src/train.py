@@ -5,7 +5,8 @@ Reads   `train`, `threads` and the chosen section of `architectures` in params.y
 Writes  models/model.keras, the weights of the epoch of lowest validation loss;
         models/layers.txt, the table of layers; metrics/history.csv, a line for each epoch;
         metrics/train.json, the scores of the best epoch; both are written anew after each epoch
-Costs   most of the pipeline's time; memory for the training images in all variants
+Costs   most of the pipeline's time; memory for the training images in all variants, where they
+        take no more than half of what there is, else they are read from their files in every epoch
 
 Each epoch's end is kept under .dvc/tmp until the stage has succeeded: a run that was stopped, even
 killed, goes on from there when it is started again, and ends with the same bytes.
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from imgpipe.errors import PipelineError
 from imgpipe.files import replace_file, write_csv, write_json
@@ -41,7 +44,12 @@ def main(
 
     configure_runtime(threads=params.threads, seed=settings.seed, precision=settings.precision)
     from imgpipe.nn.architectures import build_model
-    from imgpipe.nn.dataset import draw_bootstrap, load_split, load_variants
+    from imgpipe.nn.dataset import (
+        draw_bootstrap,
+        fits_in_memory,
+        name_split,
+        name_variants,
+    )
     from imgpipe.nn.model_file import Interface, describe_layers, save_model
     from imgpipe.nn.random_transforms import transform_while_training
     from imgpipe.nn.training import EPOCH_COLUMNS, Epoch, best_epoch, compile_model, train_model
@@ -56,10 +64,19 @@ def main(
     )
     layers = describe_layers(model)
     print(layers)
-    variants, labels = load_variants(records, info, augmented, augmented_info)
+    variants = name_variants(records, info, augmented, augmented_info)
+    held_out = name_split(records, info, "validation")
+    in_memory = fits_in_memory(variants.size_bytes + held_out.size_bytes)
+    if not in_memory:
+        print("train: the images stay in their files, for they would take too much memory")
+    images, labels = variants.open(in_memory=in_memory)
+    validation = held_out.open(in_memory=in_memory)
+    # Of each example the numbers of its images, a row for each variant.
+    numbers = np.arange(len(labels)).reshape(1 + augmented_info.copies, -1)
+    labels = labels[numbers[0]]
     if settings.bootstrap:
-        variants, labels = draw_bootstrap(variants, labels, settings.seed)
-    validation = load_split(records, info, "validation")
+        drawn = draw_bootstrap(len(labels), settings.seed)
+        numbers, labels = numbers[:, drawn], labels[drawn]
     learner = transform_while_training(model, settings)
     compile_model(learner, settings, examples=len(labels))
     unfinished = UnfinishedTraining(
@@ -68,8 +85,8 @@ def main(
             "parameters": {name: repr(value) for name, value in uses(params).items()},
             "classes": info.classes,
             "normalization": info.normalization.model_dump(),
-        },
-        [variants, labels, *validation],
+            "records": [variants.digest(), held_out.digest()],
+        }
     )
     reached = unfinished.load()
     if reached:
@@ -113,7 +130,7 @@ def main(
 
         try:
             history = train_model(
-                learner, variants, labels, validation, settings, report,
+                learner, images, numbers, labels, validation, settings, report,
                 on_images=None if bar.disable else advance, reached=reached, keep=unfinished.keep,
             )  # fmt: skip
         except FloatingPointError as error:

@@ -75,6 +75,11 @@ def easy_images(count: int, classes: int = 10) -> tuple[np.ndarray, np.ndarray]:
     return images, labels.astype(np.int64)
 
 
+def in_one_variant(images: np.ndarray) -> np.ndarray:
+    """The numbers of the images, as `TrainingBatches` takes them."""
+    return np.arange(len(images))[None]
+
+
 @pytest.fixture(params=["raw", "png"])
 def small_records(
     tmp_path: Path, request: pytest.FixtureRequest
@@ -105,28 +110,92 @@ def small_records(
     return records, info, augmented, AugmentedInfo(copies=2, record_fields={}, shards=shards)
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
 def test_variants_are_the_records(
-    small_records: tuple[Path, RecordsInfo, Path, AugmentedInfo],
+    small_records: tuple[Path, RecordsInfo, Path, AugmentedInfo], in_memory: bool
 ) -> None:
-    from imgpipe.nn.dataset import load_split, load_variants
+    from imgpipe.nn.dataset import name_split, name_variants
 
     records, info, _, _ = small_records
-    variants, labels = load_variants(*small_records)
-    assert variants.shape == (3, 25, 12, 12, 1)
-    assert variants.dtype == np.uint8
+    variants = name_variants(*small_records)
+    assert variants.size_bytes == 3 * 25 * 12 * 12
+    found, labels = variants.open(in_memory=in_memory)
+    assert isinstance(found, np.ndarray) == in_memory
+    assert found.shape == (75, 12, 12, 1)
     images, expected = easy_images(25)
-    assert labels.tolist() == expected.tolist()
+    assert labels.tolist() == 3 * expected.tolist()
     for copy in range(3):
-        assert (variants[copy] == images // (copy + 1)).all()
-    assert (load_split(records, info, "train")[0] == images).all()
+        assert (found[copy * 25 + np.arange(25)] == images // (copy + 1)).all()
+    assert (found[np.array([60, 3, 3, 26])] == np.stack(
+        [images[10] // 3, images[3], images[3], images[1] // 2]
+    )).all()  # fmt: skip
+    originals, labels = name_split(records, info, "train").open(in_memory=in_memory)
+    assert (originals[np.arange(25)] == images).all()
+    assert labels.tolist() == expected.tolist()
 
 
-def test_a_damaged_shard_is_named(
+def test_images_in_more_files_than_may_be_open_are_found(
+    small_records: tuple[Path, RecordsInfo, Path, AugmentedInfo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imgpipe import records
+    from imgpipe.nn.dataset import name_variants
+
+    monkeypatch.setattr(records, "_MOST_OPEN_FILES", 2)
+    images, _ = easy_images(25)
+    found, _ = name_variants(*small_records).open(in_memory=False)
+    for numbers in np.random.default_rng(0).integers(75, size=(20, 8)):
+        expected = images[numbers % 25] // (numbers // 25 + 1)[:, None, None, None]
+        assert (found[numbers] == expected).all()
+
+
+def test_a_digest_tells_of_every_byte_and_of_the_order(
     small_records: tuple[Path, RecordsInfo, Path, AugmentedInfo],
 ) -> None:
-    from imgpipe.nn.dataset import load_split
+    from imgpipe.nn.dataset import Records, name_variants
+
+    records, info, augmented, augmented_info = small_records
+    digest = name_variants(*small_records).digest()
+    assert name_variants(*small_records).digest() == digest
+    shards = augmented_info.shards
+    folders = [(augmented / copy_folder(copy), shards) for copy in (2, 1)]
+    assert Records(info, [(records, shards), *folders]).digest() != digest
+    path = augmented / copy_folder(2) / shards[1].file
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert name_variants(*small_records).digest() != digest
+
+
+def test_images_may_take_half_of_the_memory_or_what_a_variable_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imgpipe.nn import dataset
+
+    monkeypatch.delenv("IMGPIPE_MEMORY_MIB", raising=False)
+    machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit_file = tmp_path / "memory.max"
+    monkeypatch.setattr(dataset, "_CONTAINER_LIMIT_FILE", limit_file)
+    for content, largest in ((None, machine_bytes // 2), ("max", machine_bytes // 2), ("90", 45)):
+        if content:
+            limit_file.write_text(f"{content}\n")
+        assert dataset.fits_in_memory(largest)
+        assert not dataset.fits_in_memory(largest + 1)
+    monkeypatch.setenv("IMGPIPE_MEMORY_MIB", "3")
+    assert dataset.fits_in_memory(3 << 20)
+    assert not dataset.fits_in_memory((3 << 20) + 1)
+    monkeypatch.setenv("IMGPIPE_MEMORY_MIB", "much")
+    with pytest.raises(PipelineError, match="IMGPIPE_MEMORY_MIB: expected a whole number"):
+        dataset.fits_in_memory(1)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_damaged_shard_is_named(
+    small_records: tuple[Path, RecordsInfo, Path, AugmentedInfo], in_memory: bool
+) -> None:
+    from imgpipe.nn.dataset import name_split
 
     records, info, _, _ = small_records
+    split = name_split(records, info, "train")
     path = records / info.splits["train"].shards[1].file
     content = bytearray(path.read_bytes())
     content[300] ^= 1
@@ -134,60 +203,70 @@ def test_a_damaged_shard_is_named(
     with pytest.raises(
         PipelineError, match=r"train-1\.tfrecord: record \d+: damaged (content|length)$"
     ):
-        load_split(records, info, "train")
+        split.open(in_memory=in_memory)
     shutil.copy(records / info.splits["train"].shards[0].file, path)
     with pytest.raises(PipelineError, match=r"info\.json says 25 examples; found 30"):
-        load_split(records, info, "train")
+        split.open(in_memory=in_memory)
     path.write_bytes(b"")
     with pytest.raises(PipelineError, match=r"info\.json says 25 examples; found 15"):
-        load_split(records, info, "train")
+        split.open(in_memory=in_memory)
 
 
-def test_a_bootstrap_draws_as_many_images_with_replacement() -> None:
+def test_a_bootstrap_draws_as_many_examples_with_replacement() -> None:
     from imgpipe.nn.dataset import draw_bootstrap
 
-    variants = np.stack([np.arange(250, dtype=np.uint8), 255 - np.arange(250, dtype=np.uint8)])
-    variants = variants[..., None, None, None]
-    drawn, labels = draw_bootstrap(variants, np.arange(250), seed=3)
-    assert drawn.shape == variants.shape
-    assert (drawn[0, :, 0, 0, 0] == labels).all()  # an image keeps its label and its variants
-    assert (drawn[1, :, 0, 0, 0] == 255 - labels).all()
-    assert 0.55 < len(set(labels.tolist())) / 250 < 0.71  # 1 - 1/e of them
-    assert (draw_bootstrap(variants, np.arange(250), seed=3)[1] == labels).all()
-    assert (draw_bootstrap(variants, np.arange(250), seed=4)[1] != labels).any()
+    drawn = draw_bootstrap(250, seed=3)
+    assert drawn.shape == (250,)
+    assert 0 <= drawn.min() <= drawn.max() < 250
+    assert 0.55 < len(set(drawn.tolist())) / 250 < 0.71  # 1 - 1/e of them
+    assert (draw_bootstrap(250, seed=3) == drawn).all()
+    assert (draw_bootstrap(250, seed=4) != drawn).any()
 
 
-def epoch_of(variants: np.ndarray, epoch: int, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    from imgpipe.nn.dataset import training_batches
+def batches_of(numbers: np.ndarray, seed: int = 3) -> Any:
+    """Batches of images whose only pixel tells their number."""
+    from imgpipe.nn.dataset import TrainingBatches
 
-    labels = np.arange(variants.shape[1])
-    batches = list(training_batches(variants, labels, batch_size=8, epoch=epoch, seed=seed))
-    assert [len(batch[1]) for batch in batches] == [8, 8, 8, 1]
-    images, order = (np.concatenate(column) for column in zip(*batches, strict=True))
-    return images, order
+    images = np.arange(numbers.max() + 1, dtype=np.uint8)[:, None, None, None]
+    labels = np.arange(numbers.shape[1])
+    return TrainingBatches(images, numbers, labels, batch_size=8, seed=seed)
+
+
+def epoch_of(batches: Any, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the images of an epoch, and the examples that they belong to."""
+    taken = list(batches.of_epoch(epoch))
+    assert [len(labels) for _, labels in taken] == [8, 8, 8, 1]
+    images, order = (np.concatenate(column) for column in zip(*taken, strict=True))
+    return images[:, 0, 0, 0].astype(int), order
 
 
 def test_an_epoch_shows_every_image_once_and_v_epochs_show_every_variant() -> None:
-    # The pixel tells variant and image: 100 * variant + image.
-    variants = (np.arange(2)[:, None] * 100 + np.arange(25)).astype(np.uint8)
-    variants = variants[..., None, None, None]
+    batches = batches_of(np.arange(50).reshape(2, 25))
     seen = []
     for epoch in range(2):
-        images, order = epoch_of(variants, epoch)
+        numbers, order = epoch_of(batches, epoch)
         assert sorted(order) == list(range(25))
-        pixels = images[:, 0, 0, 0].astype(int)
-        assert (pixels % 100 == order).all()
-        assert len(set(pixels // 100)) == 2  # originals and copies are mixed in every epoch
-        seen += pixels.tolist()
-    assert sorted(seen) == sorted(variants.ravel().tolist())
+        assert (numbers % 25 == order).all()
+        assert len(set(numbers // 25)) == 2  # originals and copies are mixed in every epoch
+        seen += numbers.tolist()
+    assert sorted(seen) == list(range(50))
 
 
 def test_the_order_is_a_function_of_seed_and_epoch() -> None:
-    variants = np.zeros((1, 25, 2, 2, 1), dtype=np.uint8)
-    first, again = epoch_of(variants, 4)[1], epoch_of(variants, 4)[1]
-    assert (first == again).all()
-    assert (first != epoch_of(variants, 5)[1]).any()
-    assert (first != epoch_of(variants, 4, seed=9)[1]).any()
+    batches = batches_of(np.arange(25)[None])
+    first = epoch_of(batches, 4)[1]
+    assert (first != epoch_of(batches, 5)[1]).any()
+    assert (first == epoch_of(batches, 4)[1]).all()
+    assert (first == epoch_of(batches_of(np.arange(25)[None]), 4)[1]).all()
+    assert (first != epoch_of(batches_of(np.arange(25)[None], seed=9), 4)[1]).any()
+
+
+def test_examples_drawn_twice_keep_their_variants() -> None:
+    drawn = np.array([7] * 20 + [3] * 5)
+    batches = batches_of(np.arange(50).reshape(2, 25)[:, drawn])
+    for epoch in range(2):
+        numbers, order = epoch_of(batches, epoch)
+        assert (numbers == drawn[order] + 25 * ((epoch + order) % 2)).all()
 
 
 RECIPES: dict[str, tuple[tuple[int, int, int], int, int]] = {
@@ -403,7 +482,7 @@ def train(
     validation = images, (labels + 1) % 10 if misleading else labels
     seen: list[Any] = []
     history = train_model(
-        model, images[None], labels, validation, params.train,
+        model, images, in_one_variant(images), labels, validation, params.train,
         lambda epochs: seen.append(list(epochs)),
     )  # fmt: skip
     assert seen == [history[:number] for number in range(1, len(history) + 1)]
@@ -607,7 +686,13 @@ def test_class_weights_help_the_rare_class(classes: int, encoding: str) -> None:
         model = build("mlp", params, shape=(12, 12, 1), classes=classes)
         compile_model(model, params.train, examples=300)
         train_model(
-            model, images[None], labels, (images, labels), params.train, lambda epochs: None
+            model,
+            images,
+            in_one_variant(images),
+            labels,
+            (images, labels),
+            params.train,
+            lambda epochs: None,
         )
         rare[weights] = predict_probabilities(model, images[:1])[0, classes - 1]
     assert rare["none"] == pytest.approx(0.1, abs=0.03)
@@ -628,7 +713,13 @@ def test_with_balanced_classes_losses_are_means_over_classes() -> None:
     logits.set_weights([np.zeros_like(logits.get_weights()[0]), np.log([0.7, 0.2, 0.1])])
     compile_model(model, params.train, examples=200)
     (epoch,) = train_model(
-        model, images[None], labels, (images, labels), params.train, lambda epochs: None
+        model,
+        images,
+        in_one_variant(images),
+        labels,
+        (images, labels),
+        params.train,
+        lambda epochs: None,
     )
     expected = -(np.log(0.7) + np.log(0.2)) / 2
     assert epoch.loss == pytest.approx(expected, rel=1e-3)
@@ -752,7 +843,13 @@ def test_training_with_random_transformations_leaves_them_out_of_the_model(
         learner = transform_while_training(model, params.train)
         compile_model(learner, params.train, examples=200)
         history = train_model(
-            learner, images[None], labels, (images, labels), params.train, lambda epochs: None
+            learner,
+            images,
+            in_one_variant(images),
+            labels,
+            (images, labels),
+            params.train,
+            lambda epochs: None,
         )
     finally:
         keras.config.set_dtype_policy("float32")
@@ -801,13 +898,13 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(
     misleading = (labels + 1) % 10 if params.train.early_stopping_patience_epochs else labels
 
     epochs_shown: list[int] = []
-    batches = training.training_batches
+    of_epoch = training.TrainingBatches.of_epoch
 
-    def show_epoch(*arrays: Any, epoch: int, **settings: Any) -> Any:
+    def show_epoch(batches: Any, epoch: int) -> Any:
         epochs_shown.append(epoch)
-        return batches(*arrays, epoch=epoch, **settings)
+        return of_epoch(batches, epoch)
 
-    monkeypatch.setattr(training, "training_batches", show_epoch)
+    monkeypatch.setattr(training.TrainingBatches, "of_epoch", show_epoch)
 
     def run(reached: Reached | None) -> tuple[list[Any], list[np.ndarray], list[Reached]]:
         epochs_shown.clear()
@@ -817,7 +914,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(
         compile_model(learner, params.train, examples=200)
         kept: list[Reached] = []
         history = train_model(
-            learner, images[None], labels, (images, misleading), params.train,
+            learner, images, in_one_variant(images), labels, (images, misleading), params.train,
             lambda epochs: None, reached=reached, keep=kept.append,
         )  # fmt: skip
         return history, model.get_weights(), kept
@@ -860,11 +957,11 @@ def reached_after(epochs: int) -> Any:
 def test_what_was_reached_is_kept_in_the_repository_until_it_is_forgotten(repository: Path) -> None:
     from imgpipe.nn.unfinished import UnfinishedTraining
 
-    unfinished = UnfinishedTraining({"seed": 1}, [np.arange(5)])
+    unfinished = UnfinishedTraining({"seed": 1})
     assert unfinished.load() is None
     for epochs in (1, 2):
         unfinished.keep(reached_after(epochs))
-    found = UnfinishedTraining({"seed": 1}, [np.arange(5)]).load()
+    found = UnfinishedTraining({"seed": 1}).load()
     assert found is not None
     assert found.history == reached_after(2).history
     for name in ("variables", "best_weights"):
@@ -884,20 +981,15 @@ def test_what_was_reached_is_kept_in_the_repository_until_it_is_forgotten(reposi
 def test_another_training_has_another_place(repository: Path) -> None:
     from imgpipe.nn.unfinished import UnfinishedTraining
 
-    UnfinishedTraining({"seed": 1}, [np.arange(6)]).keep(reached_after(1))
-    for description, arrays in (
-        ({"seed": 2}, [np.arange(6)]),
-        ({"seed": 1}, [np.arange(6)[::-1]]),
-        ({"seed": 1}, [np.arange(6).reshape(2, 3)]),
-        ({"seed": 1}, [np.arange(6), np.arange(1)]),
-    ):
-        assert UnfinishedTraining(description, arrays).load() is None
+    UnfinishedTraining({"seed": 1, "records": ["a", "b"]}).keep(reached_after(1))
+    for seed, records in ((2, ["a", "b"]), (1, ["b", "a"]), (1, ["a"])):
+        assert UnfinishedTraining({"seed": seed, "records": records}).load() is None
 
 
 def test_what_is_not_whole_is_not_gone_on_with(repository: Path) -> None:
     from imgpipe.nn.unfinished import UnfinishedTraining
 
-    unfinished = UnfinishedTraining({}, [])
+    unfinished = UnfinishedTraining({})
     unfinished.keep(reached_after(3))
     (state,) = (repository / ".dvc" / "tmp" / "imgpipe").rglob("state.npz")
     content = state.read_bytes()
@@ -916,7 +1008,7 @@ def test_two_runs_of_one_training_do_not_disturb_each_other(
 ) -> None:
     from imgpipe.nn.unfinished import UnfinishedTraining, np
 
-    first, second = (UnfinishedTraining({}, []) for _ in range(2))
+    first, second = (UnfinishedTraining({}) for _ in range(2))
     first.keep(reached_after(1))
     second.keep(reached_after(2))
     assert first.load() is not None
@@ -946,7 +1038,7 @@ def test_outside_a_repository_nothing_is_kept(
 
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
-    unfinished = UnfinishedTraining({}, [])
+    unfinished = UnfinishedTraining({})
     unfinished.keep(reached_after(1))
     assert unfinished.load() is None
     unfinished.forget()
@@ -956,7 +1048,7 @@ def test_outside_a_repository_nothing_is_kept(
 def test_trainings_that_nobody_went_on_with_are_forgotten_in_time(repository: Path) -> None:
     from imgpipe.nn.unfinished import UnfinishedTraining
 
-    old, recent, done = (UnfinishedTraining({"seed": seed}, []) for seed in range(3))
+    old, recent, done = (UnfinishedTraining({"seed": seed}) for seed in range(3))
     old.keep(reached_after(1))
     (folder,) = (repository / ".dvc" / "tmp" / "imgpipe").iterdir()
     recent.keep(reached_after(1))
@@ -1029,8 +1121,8 @@ def test_progress_is_told_while_training_and_predicting() -> None:
     training.compile_model(model, params.train, examples=1000)
     told: list[tuple[int, int, float, float]] = []
     history = training.train_model(
-        model, images[None], labels, (images[:50], labels[:50]), params.train, lambda epochs: None,
-        on_images=lambda *values: told.append(values),
+        model, images, in_one_variant(images), labels, (images[:50], labels[:50]), params.train,
+        lambda epochs: None, on_images=lambda *values: told.append(values),
     )  # fmt: skip
     # 63 steps an epoch, 50 at once; the last batch has 8 images.
     assert [values[:2] for values in told] == [(1, 800), (1, 200), (2, 800), (2, 200)]
@@ -1039,6 +1131,19 @@ def test_progress_is_told_while_training_and_predicting() -> None:
     done: list[int] = []
     predict_probabilities(build("mlp", params, shape=(12, 12, 1)), images, done.append)
     assert done == [512, 488]
+
+
+def test_fewer_images_are_shown_at_once_where_they_are_large() -> None:
+    """Else a network's layers would take gigabytes of memory for them."""
+    from imgpipe.nn.dataset import evaluation_batch_size, ordered_batches
+
+    assert evaluation_batch_size((28, 28, 1)) == 512
+    assert evaluation_batch_size((150, 150, 3)) == 62
+    assert evaluation_batch_size((4096, 4096, 3)) == 1
+    images = np.zeros((150, 150, 150, 3), dtype=np.uint8)
+    taken = list(ordered_batches(images, np.arange(150)))
+    assert [batch.shape[0] for batch, _ in taken] == [62, 62, 26]
+    assert np.concatenate([numbers for _, numbers in taken]).tolist() == list(range(150))
 
 
 def test_the_model_file_loads_as_it_was_saved(tmp_path: Path) -> None:

@@ -162,10 +162,12 @@ def test_a_changed_value_reruns_its_stages_and_setting_it_back_runs_nothing(
 
 
 def test_forced_again_elsewhere_the_bytes_are_the_same(project: Path, tmp_path: Path) -> None:
-    """Another clone in another folder, another number of workers, nothing taken from a cache."""
+    """In another folder, with another number of workers and no memory for images, no cache."""
     twin = tmp_path / "a" / "clone of another name"
     git(tmp_path, "clone", "--quiet", project.as_posix(), twin.as_posix())
-    output = dvc(twin, "repro", "--force", "--no-run-cache", IMGPIPE_WORKERS="1")
+    settings = {"IMGPIPE_WORKERS": "1", "IMGPIPE_MEMORY_MIB": "0"}
+    output = dvc(twin, "repro", "--force", "--no-run-cache", **settings)
+    assert "the images stay in their files" in output
     assert stages_run(output) == STAGES
     assert (twin / "dvc.lock").read_bytes() == (project / "dvc.lock").read_bytes()
     for path in sorted((project / "metrics").rglob("*.*")):

@@ -87,6 +87,7 @@ NEIGHBOURS = {
     ("imgpipe.sources.image_folder", "imgpipe.splits"),
     ("imgpipe.conversion", "imgpipe.records"),
     ("imgpipe.model_card", "imgpipe.records"),
+    ("imgpipe.nn.inference", "imgpipe.nn.dataset"),
     ("imgpipe.nn.training", "imgpipe.nn.dataset"),
     ("imgpipe.nn.training", "imgpipe.nn.unfinished"),
 }

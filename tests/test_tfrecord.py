@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgpipe.errors import PipelineError
-from imgpipe.tfrecord import decode_example, encode_example, read_records, write_record
+from imgpipe.tfrecord import ExampleDecoder, encode_example, read_records, write_record
 
 
 def write(path: Path, payloads: list[bytes]) -> bytes:
@@ -30,7 +30,7 @@ def test_records_come_back(tmp_path: Path, payloads: list[bytes]) -> None:
     )
 )
 def test_examples_come_back(features: dict[str, bytes | int]) -> None:
-    assert decode_example(encode_example(features)) == features
+    assert ExampleDecoder().decode(encode_example(features)) == features
 
 
 def test_the_order_of_features_does_not_show() -> None:
@@ -45,7 +45,7 @@ def test_a_negative_number_is_refused() -> None:
 @pytest.mark.parametrize("payload", [b"\xff", b"\x0a\x05abc", b"\x0a\x03\x12\x01\x00"])
 def test_what_is_no_example_is_refused(payload: bytes) -> None:
     with pytest.raises(ValueError, match="Example"):
-        decode_example(payload)
+        ExampleDecoder().decode(payload)
 
 
 @settings(max_examples=300, deadline=None)
@@ -61,7 +61,32 @@ def test_whatever_is_wrong_with_an_example_is_a_value_error(
     for place, value in zip(places, values, strict=False):
         payload[place % len(payload)] = value
     with contextlib.suppress(ValueError):
-        decode_example(bytes(payload[: len(payload) - cut % len(payload)]))
+        ExampleDecoder().decode(bytes(payload[: len(payload) - cut % len(payload)]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    places=st.lists(st.integers(0, 10**6), max_size=3),
+    values=st.lists(st.integers(0, 255), min_size=3, max_size=3),
+    label=st.sampled_from([0, 5, 127, 128, 300]),
+    identity=st.sampled_from([b"a#1", b"b#22"]),
+)
+def test_what_was_decoded_before_makes_no_difference(
+    places: list[int], values: list[int], label: int, identity: bytes
+) -> None:
+    decoder = ExampleDecoder()
+    for earlier in (7, 299):
+        decoder.decode(encode_example({"image": bytes(20), "label": earlier, "identity": b"c#3"}))
+    payload = bytearray(encode_example({"image": bytes(20), "label": label, "identity": identity}))
+    for place, value in zip(places, values, strict=False):
+        payload[place % len(payload)] = value
+    try:
+        expected = ExampleDecoder().decode(bytes(payload))
+    except ValueError:
+        with pytest.raises(ValueError, match=r"."):
+            decoder.decode(bytes(payload))
+    else:
+        assert decoder.decode(bytes(payload)) == expected
 
 
 def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:
@@ -107,4 +132,4 @@ def test_tensorflow_writes_and_reads_the_same_bytes(tmp_path: Path) -> None:
         writer.write(encoded)
         writer.write(b"")
     assert write(tmp_path / "ours", [encoded, b""]) == (tmp_path / "theirs").read_bytes()
-    assert decode_example(example.SerializeToString()) == features
+    assert ExampleDecoder().decode(example.SerializeToString()) == features

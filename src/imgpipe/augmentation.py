@@ -6,13 +6,16 @@ Only elementwise IEEE arithmetic touches pixels, so the bytes are the same on ev
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.params import Augment
 
-_PIXELS_AT_ONCE = 1 << 17  # keeps the working arrays in the processor's cache
+# The working arrays stay in the cache, and below the size (128 KiB) from which the C library gives
+# memory back to the system each time: asking for it anew takes longer than the arithmetic.
+_PIXELS_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -85,26 +88,37 @@ def transform_images(
 def _transform_part(
     images: NDArray[np.uint8], transforms: Transforms, part: slice, fill_mode: str, cval: int
 ) -> NDArray[np.uint8]:
+    _, height_px, width_px, channels = images.shape
     matrix, shift_px = transforms.matrix[part], transforms.shift_px[part]
-    if (matrix == np.eye(2)).all() and not shift_px.any():
-        values = images.astype(np.float32)
-    else:
-        values = _resample(images, matrix, shift_px, fill_mode, cval)
-    values *= transforms.brightness[part, None, None, None].astype(np.float32)
-    result = np.rint(np.minimum(values, 255)).astype(np.uint8)
+    brightness = transforms.brightness[part].astype(np.float32)
+    is_moved = bool((matrix != np.eye(2)).any() or shift_px.any())
+    if is_moved:
+        rows, columns = _coordinates(matrix, shift_px, height_px, width_px)
+        outside = (rows < 0) | (rows > height_px - 1) | (columns < 0) | (columns > width_px - 1)
+        top, left = np.floor(rows), np.floor(columns)
+        corners = _look_up(images, top.astype(np.int32), left.astype(np.int32), fill_mode)
+        down, right = np.subtract(rows, top, out=rows), np.subtract(columns, left, out=columns)
+    result = np.empty_like(images)
+    for channel in range(channels):
+        if is_moved:
+            values = _interpolate(corners[..., channel], down, right)
+            if fill_mode == "constant":
+                np.copyto(values, cval, where=outside)
+        else:
+            values = images[..., channel].astype(np.float32)
+        if (brightness != 1).any():
+            values *= brightness[:, None, None]
+            np.minimum(values, 255, out=values)
+        np.copyto(result[..., channel], np.rint(values, out=values), casting="unsafe")
     for flags, axis in ((transforms.flip_vertical[part], 1), (transforms.flip_horizontal[part], 2)):
         result[flags] = np.flip(result[flags], axis)
     return result
 
 
-def _resample(
-    images: NDArray[np.uint8],
-    matrix: NDArray[np.float64],
-    shift_px: NDArray[np.float64],
-    fill_mode: str,
-    cval: int,
-) -> NDArray[np.float32]:
-    count, height_px, width_px, channels = images.shape
+def _coordinates(
+    matrix: NDArray[np.float64], shift_px: NDArray[np.float64], height_px: int, width_px: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the row and column in the original, (N, H, W) each, that each pixel comes from."""
     m = matrix.astype(np.float32)[:, :, :, None, None]
     t = shift_px.astype(np.float32)[:, :, None, None]
     centre_row, centre_column = np.float32(height_px / 2 - 0.5), np.float32(width_px / 2 - 0.5)
@@ -112,46 +126,87 @@ def _resample(
     j = np.arange(width_px, dtype=np.float32)[None, :] - centre_column
     rows = m[:, 0, 0] * i + (m[:, 0, 1] * j + (t[:, 0] + centre_row))
     columns = m[:, 1, 0] * i + (m[:, 1, 1] * j + (t[:, 1] + centre_column))
-
-    top, left = np.floor(rows), np.floor(columns)
-    down, right = (rows - top)[..., None], (columns - left)[..., None]
-    top_row, bottom_row = _neighbours(top.astype(np.int32), height_px, fill_mode)
-    left_column, right_column = _neighbours(left.astype(np.int32), width_px, fill_mode)
-    pixels = images.reshape(-1, channels)
-    image_start = (np.arange(count, dtype=np.int32) * (height_px * width_px))[:, None, None]
-    above, below = image_start + top_row * width_px, image_start + bottom_row * width_px
-
-    def blend(row_start: NDArray[np.int32]) -> NDArray[np.float32]:
-        first = pixels.take(row_start + left_column, axis=0).astype(np.float32)
-        second = pixels.take(row_start + right_column, axis=0).astype(np.float32)
-        second -= first
-        second *= right
-        second += first
-        return second
-
-    upper, values = blend(above), blend(below)
-    values -= upper
-    values *= down
-    values += upper
-    if fill_mode == "constant":
-        outside = (rows < 0) | (rows > height_px - 1) | (columns < 0) | (columns > width_px - 1)
-        values[outside] = cval
-    return values
+    return rows, columns
 
 
-def _neighbours(
-    first: NDArray[np.int32], size: int, fill_mode: str
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the indices of the two pixels around a coordinate whose floor is `first`."""
-    return _inside(first, size, fill_mode), _inside(first + 1, size, fill_mode)
+def _look_up(
+    images: NDArray[np.uint8], top: NDArray[np.int32], left: NDArray[np.int32], fill_mode: str
+) -> NDArray[np.uint8]:
+    """Return the four pixels around each coordinate, whose floors `top` and `left`, are changed.
+
+    Returns:
+        (2, 2, N, H, W, C or more): above and below, left and right.
+    """
+    count, height_px, width_px, channels = images.shape
+    # A pixel becomes one number, and the four pixels of every place lie together, so that one
+    # look-up brings them all. Three channels take the room of four.
+    pixels: NDArray[Any]
+    if channels == 1:
+        pixels, place = images[..., 0], "uint32"
+    else:
+        padded = np.empty((count, height_px, width_px, 4), dtype=np.uint8)
+        for channel in range(channels):
+            padded[..., channel] = images[..., channel]
+        pixels, place = padded.view(np.uint32)[..., 0], "complex128"
+    first, rows = _lay_out(height_px, fill_mode)
+    _, columns = _lay_out(width_px, fill_mode)
+    pixels = pixels.take(rows, axis=1).take(columns, axis=2)
+    places_down, places_across = len(rows) - 1, len(columns) - 1
+    places = np.empty((count, places_down, places_across, 2, 2), dtype=pixels.dtype)
+    for below in (0, 1):
+        for beside in (0, 1):
+            places[..., below, beside] = pixels[
+                :, below : below + places_down, beside : beside + places_across
+            ]
+    index = _fold(top, height_px, fill_mode)
+    index *= places_across
+    index += _fold(left, width_px, fill_mode)
+    of_images = np.arange(count, dtype=np.int32) * (places_down * places_across)
+    index += (of_images - first * (places_across + 1))[:, None, None]
+    found = places.reshape(-1).view(place).take(index).view(np.uint8)
+    return found.reshape(*index.shape, 2, 2, -1).transpose(3, 4, 0, 1, 2, 5)
 
 
-def _inside(index: NDArray[np.int32], size: int, fill_mode: str) -> NDArray[np.int32]:
+def _lay_out(size: int, fill_mode: str) -> tuple[int, NDArray[np.intp]]:
+    """Lay out the pixels along an axis so that a folded coordinate lies between two neighbours.
+
+    Returns:
+        the coordinate of the first of them, and which pixels they are.
+    """
     match fill_mode:
         case "wrap":
-            return index % size
+            return 0, np.arange(size + 1) % size
         case "reflect":
-            folded = index % (2 * size)
-            return np.minimum(folded, 2 * size - 1 - folded)
+            return 0, np.concatenate([np.arange(size), np.arange(size)[::-1], [0]])
         case _:  # "constant" overwrites afterwards what lies outside
-            return np.clip(index, 0, size - 1)
+            return -1, np.clip(np.arange(-1, size + 1), 0, size - 1)
+
+
+def _fold(floor: NDArray[np.int32], size: int, fill_mode: str) -> NDArray[np.int32]:
+    """Bring coordinates, in place, to those for which the pixels are laid out."""
+    match fill_mode:
+        case "wrap":
+            return np.remainder(floor, size, out=floor)
+        case "reflect":
+            return np.remainder(floor, 2 * size, out=floor)
+        case _:
+            return np.clip(floor, -1, size - 1, out=floor)
+
+
+def _interpolate(
+    corners: NDArray[np.uint8], down: NDArray[np.float32], right: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Interpolate between corners (2, 2, N, H, W): along the rows, then between them."""
+
+    def along_row(left: NDArray[np.uint8], beside: NDArray[np.uint8]) -> NDArray[np.float32]:
+        values, values_right = left.astype(np.float32), beside.astype(np.float32)
+        values_right -= values
+        values_right *= right
+        values_right += values
+        return values_right
+
+    upper, lower = (along_row(*row) for row in corners)
+    lower -= upper
+    lower *= down
+    lower += upper
+    return lower

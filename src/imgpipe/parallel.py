@@ -11,6 +11,7 @@ from threading import RLock
 from typing import Any, TypeVar
 
 from imgpipe.errors import PipelineError
+from imgpipe.params import read_whole_number
 from imgpipe.progress import progress_bar
 
 TaskT = TypeVar("TaskT")
@@ -19,18 +20,10 @@ ResultT = TypeVar("ResultT")
 
 def count_workers() -> int:
     """Return how many processes to use: `IMGPIPE_WORKERS`, or the processors this one may use."""
-    setting = os.environ.get("IMGPIPE_WORKERS")
-    if setting is None:
-        return (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
-    if not setting.isdecimal() or int(setting) < 1:
-        raise PipelineError(
-            f"IMGPIPE_WORKERS: expected a whole number of 1 or more; found {setting!r}"
-        )
-    return int(setting)
+    setting = read_whole_number("IMGPIPE_WORKERS", least=1)
+    if setting is not None:
+        return setting
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_shards(

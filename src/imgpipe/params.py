@@ -1,6 +1,7 @@
 """`params.yaml`: what it may say, read as DVC reads it, and checked before any work begins."""
 
 import difflib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -219,6 +220,24 @@ def _set(values: Any, change: str) -> None:
 
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def read_whole_number(variable: str, *, least: int) -> int | None:
+    """Return the value of an environment variable, or None where it is not set.
+
+    For what changes no output: how many processes, how much memory.
+
+    Raises:
+        PipelineError: it is no whole number, or less than `least`.
+    """
+    setting = os.environ.get(variable)
+    if setting is None:
+        return None
+    if not setting.isdecimal() or int(setting) < least:
+        raise PipelineError(
+            f"{variable}: expected a whole number of {least} or more; found {setting!r}"
+        )
+    return int(setting)
 
 
 def check(model: type[ModelT], value: Any, where: str, prefix: str = "") -> ModelT:

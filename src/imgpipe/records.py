@@ -7,12 +7,14 @@ A folder of records holds `info.json` (`RecordsInfo`) and, for each split, shard
 """
 
 import math
+import mmap
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +41,7 @@ InfoT = TypeVar("InfoT", bound=Section)
 _INFO_FILE = "info.json"
 _MOST_AT_ONCE = 512
 _BYTES_AT_ONCE = 4 << 20  # memory of this size is used again, instead of asked for anew
+_MOST_OPEN_FILES = 128
 _FRAMING_BYTES = 128  # of a record beside its pixels, with an identity of usual length
 
 
@@ -158,9 +161,11 @@ def read_shard(path: Path, info: RecordsInfo) -> Iterator[Examples]:
     images = np.empty((at_once, *info.image_shape), dtype=np.uint8)
     labels: list[int] = []
     identities: list[str] = []
+    decoder = tfrecord.ExampleDecoder()
     for number, payload in enumerate(tfrecord.read_records(path)):
         try:
-            label, identity = _decode_into(images[len(labels)], payload, info.record_encoding)
+            example = decoder.decode(payload)
+            label, identity = _decode_into(images[len(labels)], example, info.record_encoding)
         except (KeyError, ValueError, IndexError, struct.error, zlib.error) as error:
             raise PipelineError(
                 f"{path.as_posix()}: record {number}: expected {', '.join(FIELDS)} with an image"
@@ -175,11 +180,61 @@ def read_shard(path: Path, info: RecordsInfo) -> Iterator[Examples]:
         yield Examples(images[: len(labels)], np.array(labels, dtype=np.int64), identities)
 
 
+class Images(Protocol):
+    """N images, (N, H, W, C) uint8, of which some are taken by their numbers.
+
+    An array is one; `StoredImages` is another.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+
+    def __getitem__(self, numbers: NDArray[np.integer[Any]], /) -> NDArray[np.uint8]:
+        """Return the images of these numbers, (B, H, W, C)."""
+
+
+class StoredImages:
+    """The images of shards that stay in their files, numbered through all of them.
+
+    They take 16 bytes of memory each. Beyond that, what the system has room for stays in its cache.
+    """
+
+    def __init__(self, paths: Sequence[Path], info: RecordsInfo) -> None:
+        """Find the images of shards that `read_shard` has found whole; `info` describes them."""
+        self._paths = paths
+        self._info = info
+        self._decoder = tfrecord.ExampleDecoder()
+        self._map = lru_cache(maxsize=_MOST_OPEN_FILES)(_map_file)
+        spans = [np.array(list(tfrecord.locate_records(path))).reshape(-1, 2) for path in paths]
+        self._ends = np.cumsum([len(span) for span in spans])  # of the numbers in each shard
+        self._spans = np.concatenate(spans)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+        return len(self._spans), *self._info.image_shape
+
+    def __getitem__(self, numbers: NDArray[np.integer[Any]], /) -> NDArray[np.uint8]:
+        """Return the images of these numbers, (B, H, W, C)."""
+        images = np.empty((len(numbers), *self._info.image_shape), dtype=np.uint8)
+        files = np.searchsorted(self._ends, numbers, side="right")
+        spans = self._spans[numbers].tolist()
+        for image, file, (start, size_bytes) in zip(images, files.tolist(), spans, strict=True):
+            payload = self._map(self._paths[file])[start : start + size_bytes]
+            _decode_into(image, self._decoder.decode(payload), self._info.record_encoding)
+        return images
+
+
+def _map_file(path: Path) -> mmap.mmap:
+    with path.open("rb") as stream:
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+
+
 def _decode_into(
-    image: NDArray[np.uint8], payload: bytes, encoding: RecordEncoding
+    image: NDArray[np.uint8], example: Mapping[str, memoryview | int], encoding: RecordEncoding
 ) -> tuple[int, str]:
     """Fill `image` with a record's pixels; return its label and identity."""
-    example = tfrecord.decode_example(payload)
     content, label, identity = example["image"], example["label"], example["identity"]
     if isinstance(content, int) or not isinstance(label, int) or isinstance(identity, int):
         raise ValueError("a field has the wrong type")

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -59,18 +60,23 @@ def run_stage(
 def hash_sources() -> dict[str, str]:
     """Return the SHA-256 of every source file of the project, by its name under `src`."""
     return {
-        file.relative_to(_SOURCES).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(_SOURCES.rglob("*.py"))
+        name: hashlib.sha256((_SOURCES / name).read_bytes()).hexdigest() for name in _list_sources()
     }
 
 
 def loaded_sources() -> list[str]:
     """Return the names under `src` of the project's modules that this process has imported."""
+    endings = tuple(os.sep + str(Path(name)) for name in _list_sources())
     named = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    files = {Path(name).resolve() for name in named if name}
+    # To resolve the paths of all modules of TensorFlow would take half a second.
+    files = {Path(name).resolve() for name in named if name and name.endswith(endings)}
     return sorted(
         file.relative_to(_SOURCES).as_posix() for file in files if file.is_relative_to(_SOURCES)
     )
+
+
+def _list_sources() -> list[str]:
+    return [file.relative_to(_SOURCES).as_posix() for file in sorted(_SOURCES.rglob("*.py"))]
 
 
 def _find_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -8,10 +8,12 @@ https://protobuf.dev/programming-guides/encoding/, with features in the order of
 that equal content gives equal bytes (protobuf's own map order changes from process to process).
 """
 
+import os
 import struct
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import google_crc32c
 
@@ -28,11 +30,12 @@ _FEATURE_BYTES, _FEATURE_INT64 = 0x0A, 0x1A
 _LIST_BYTES, _LIST_INT64_PACKED, _LIST_INT64 = 0x0A, 0x0A, 0x08
 _BYTES_KIND, _UNPACKED_INT64 = bytes((_FEATURE_BYTES,)), bytes((_LIST_INT64,))
 
+_MOST_LAYOUTS = 100  # of messages in which the size of every value varies, no use to keep more
+
 
 def write_record(stream: BinaryIO, payload: bytes) -> int:
     """Append one record; return its size in bytes."""
-    length = struct.pack("<Q", len(payload))
-    stream.write(length + _masked_crc(length))
+    stream.write(_record_head(len(payload)))
     stream.write(payload)
     stream.write(_masked_crc(payload))
     return len(payload) + _LENGTH_BYTES + 2 * _CRC_BYTES
@@ -47,10 +50,9 @@ def read_records(path: Path) -> Iterator[bytes]:
     with path.open("rb") as stream:
         number = 0
         while header := stream.read(_LENGTH_BYTES + _CRC_BYTES):
-            length = header[:_LENGTH_BYTES]
-            if _masked_crc(length) != header[_LENGTH_BYTES:]:
+            size_bytes = int.from_bytes(header[:_LENGTH_BYTES], "little")
+            if header != _record_head(size_bytes):
                 raise PipelineError(f"{path.as_posix()}: record {number}: damaged length")
-            size_bytes: int = struct.unpack("<Q", length)[0]
             payload, crc = stream.read(size_bytes), stream.read(_CRC_BYTES)
             if len(crc) < _CRC_BYTES:
                 raise PipelineError(f"{path.as_posix()}: record {number}: cut short")
@@ -60,28 +62,86 @@ def read_records(path: Path) -> Iterator[bytes]:
             number += 1
 
 
+def locate_records(path: Path) -> Iterator[tuple[int, int]]:
+    """Yield where the payload of each record begins, and its size in bytes; reads no payload.
+
+    Of a file that `read_records` has found whole.
+    """
+    with path.open("rb") as stream:
+        start = _LENGTH_BYTES + _CRC_BYTES
+        while header := stream.read(_LENGTH_BYTES + _CRC_BYTES):
+            size_bytes = int.from_bytes(header[:_LENGTH_BYTES], "little")
+            yield start, size_bytes
+            start += size_bytes + _LENGTH_BYTES + 2 * _CRC_BYTES
+            stream.seek(size_bytes + _CRC_BYTES, os.SEEK_CUR)
+
+
 def encode_example(features: Mapping[str, bytes | int]) -> bytes:
     """Encode a `tf.train.Example` of bytes and non-negative int64 features, one value each."""
-    entries = []
+    parts = []
     for name in sorted(features):
         value = features[name]
         if isinstance(value, bytes):
-            feature = _field(_FEATURE_BYTES, _field(_LIST_BYTES, [value]))
+            parts += [_bytes_entry_head(name, len(value)), value]
         else:
-            feature = _field(_FEATURE_INT64, _field(_LIST_INT64_PACKED, [_varint(value)]))
-        entry = _field(_ENTRY_KEY, [name.encode()]) + _field(_ENTRY_VALUE, feature)
-        entries += _field(_FEATURES_ENTRY, entry)
-    return b"".join(_field(_EXAMPLE_FEATURES, entries))
+            parts.append(_integer_entry(name, value))
+    return b"".join([_head(_EXAMPLE_FEATURES, sum(map(len, parts))), *parts])
 
 
-def decode_example(payload: bytes) -> dict[str, memoryview | int]:
-    """Decode a `tf.train.Example` of bytes and int64 features, one value each.
+class ExampleDecoder:
+    """Decodes `tf.train.Example` messages of bytes and int64 features, one value each.
 
-    Raises:
-        ValueError: the message has another form.
+    Of a message that is laid out as an earlier one of the same length, only the values are read.
     """
-    features: dict[str, memoryview | int] = {}
-    view = memoryview(payload)
+
+    def __init__(self) -> None:
+        self._layouts: dict[int, list[_Value]] = {}
+
+    def decode(self, payload: bytes) -> dict[str, memoryview | int]:
+        """Decode one message.
+
+        Raises:
+            ValueError: the message has another form.
+        """
+        known = self._layouts.get(len(payload))
+        if known is None or not _is_laid_out(payload, known):
+            known = _parse_layout(payload)
+            if len(self._layouts) < _MOST_LAYOUTS:
+                self._layouts[len(payload)] = known
+        view = memoryview(payload)
+        return {
+            value.name: view[value.start : value.end]
+            if value.is_bytes
+            else _read_varint(payload, value.start)[0]
+            for value in known
+        }
+
+
+class _Value(NamedTuple):
+    """Where the value of a feature stands in a message, and what stands before it."""
+
+    name: str
+    is_bytes: bool
+    start: int
+    end: int
+    head_start: int
+    head: bytes
+    """From the end of the value before."""
+
+
+def _is_laid_out(payload: bytes, values: list[_Value]) -> bool:
+    for _, is_bytes, start, end, head_start, head in values:
+        if payload[head_start:start] != head:
+            return False
+        # The last byte of an integer, and no other, is below 0x80.
+        if not is_bytes and _read_varint(payload, start)[1] != end:
+            return False
+    return True
+
+
+def _parse_layout(payload: bytes) -> list[_Value]:
+    values: list[_Value] = []
+    head_start = 0
     position, end = _enter(payload, 0, len(payload), _EXAMPLE_FEATURES)
     _check_end(end, len(payload))
     while position < end:
@@ -90,21 +150,23 @@ def decode_example(payload: bytes) -> dict[str, memoryview | int]:
         feature, feature_end = _enter(payload, key_end, entry_end, _ENTRY_VALUE)
         _check_end(feature_end, entry_end)
         name = payload[key:key_end].decode()
-        if payload[feature : feature + 1] == _BYTES_KIND:
-            values, values_end = _enter(payload, feature, feature_end, _FEATURE_BYTES)
-            value, value_end = _enter(payload, values, values_end, _LIST_BYTES)
-            features[name] = view[value:value_end]
+        is_bytes = payload[feature : feature + 1] == _BYTES_KIND
+        if is_bytes:
+            list_start, list_end = _enter(payload, feature, feature_end, _FEATURE_BYTES)
+            value, value_end = _enter(payload, list_start, list_end, _LIST_BYTES)
         else:
-            values, values_end = _enter(payload, feature, feature_end, _FEATURE_INT64)
-            if payload[values : values + 1] == _UNPACKED_INT64:  # as older writers do
-                features[name], value_end = _read_varint(payload, values + 1)
+            list_start, list_end = _enter(payload, feature, feature_end, _FEATURE_INT64)
+            if payload[list_start : list_start + 1] == _UNPACKED_INT64:  # as older writers do
+                value = list_start + 1
             else:
-                value, _ = _enter(payload, values, values_end, _LIST_INT64_PACKED)
-                features[name], value_end = _read_varint(payload, value)
-        _check_end(value_end, values_end)  # a single value
-        _check_end(values_end, feature_end)
-        position = entry_end
-    return features
+                value, _ = _enter(payload, list_start, list_end, _LIST_INT64_PACKED)
+            _, value_end = _read_varint(payload, value)
+        _check_end(value_end, list_end)  # a single value
+        _check_end(list_end, feature_end)
+        head = payload[head_start:value]
+        values.append(_Value(name, is_bytes, value, value_end, head_start, head))
+        position = head_start = entry_end
+    return values
 
 
 def _enter(message: bytes, position: int, end: int, tag: int) -> tuple[int, int]:
@@ -129,9 +191,36 @@ def _masked_crc(data: bytes) -> bytes:
     return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def _field(tag: int, parts: list[bytes]) -> list[bytes]:
-    """Return a field in parts, so that a large value is copied once, when all are joined."""
-    return [bytes((tag,)) + _varint(sum(map(len, parts))), *parts]
+@lru_cache(maxsize=1024)
+def _record_head(size_bytes: int) -> bytes:
+    length = size_bytes.to_bytes(_LENGTH_BYTES, "little")
+    return length + _masked_crc(length)
+
+
+@lru_cache(maxsize=1024)
+def _bytes_entry_head(name: str, size_bytes: int) -> bytes:
+    """Return all of a feature's entry that stands before a value of so many bytes."""
+    in_list = _head(_LIST_BYTES, size_bytes)
+    in_feature = _head(_FEATURE_BYTES, len(in_list) + size_bytes) + in_list
+    return _entry_head(name, len(in_feature) + size_bytes) + in_feature
+
+
+@lru_cache(maxsize=1024)
+def _integer_entry(name: str, value: int) -> bytes:
+    number = _varint(value)
+    in_feature = _head(_LIST_INT64_PACKED, len(number)) + number
+    feature = _head(_FEATURE_INT64, len(in_feature)) + in_feature
+    return _entry_head(name, len(feature)) + feature
+
+
+def _entry_head(name: str, feature_bytes: int) -> bytes:
+    key = _head(_ENTRY_KEY, len(name.encode())) + name.encode()
+    entry = key + _head(_ENTRY_VALUE, feature_bytes)
+    return _head(_FEATURES_ENTRY, len(entry) + feature_bytes) + entry
+
+
+def _head(tag: int, size_bytes: int) -> bytes:
+    return bytes((tag,)) + _varint(size_bytes)
 
 
 def _varint(number: int) -> bytes:

@@ -9,13 +9,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipe.nn.dataset import count_steps, ordered_batches, training_batches
+from imgpipe.nn.dataset import TrainingBatches, count_steps, ordered_batches
 from imgpipe.nn.unfinished import Reached, collect_variables
 from imgpipe.params import Train
+from imgpipe.records import Images
 
 # Measured on two processor cores: beyond this, fewer returns to Python no longer show.
 STEPS_PER_EXECUTION = 50
-EVALUATION_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,10 @@ def compile_model(model: keras.Model, settings: Train, *, examples: int) -> None
 
 def train_model(
     model: keras.Model,
-    variants: NDArray[np.uint8],
+    images: Images,
+    numbers: NDArray[np.int64],
     labels: NDArray[np.int64],
-    validation: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    validation: tuple[Images, NDArray[np.int64]],
     settings: Train,
     on_epoch: Callable[[list[Epoch]], None],
     *,
@@ -89,7 +90,8 @@ def train_model(
     """Train a compiled model and leave it with the weights of the epoch of lowest validation loss.
 
     Args:
-        variants: (V, N, H, W, C) uint8, see `dataset.training_batches`.
+        images: of all examples in all variants.
+        numbers: (V, N), see `dataset.TrainingBatches`.
         labels: (N,) int64.
         validation: images (M, H, W, C) uint8 and labels (M,) int64.
         on_epoch: called after each epoch with all that were finished.
@@ -106,17 +108,15 @@ def train_model(
     """
     encoded = encode_labels(model, labels, settings)
     validation_images, validation_labels = validation
-    class_weights = validation_weights = None
+    columns: list[NDArray[Any]] = [encode_labels(model, validation_labels, settings)]
+    class_weights = None
     if settings.class_weights == "balanced":
         class_weights = balance_classes(labels)
-        validation_weights = np.array(
-            [class_weights.get(label, 0.0) for label in validation_labels.tolist()]
-        )
-    validation_batches = ordered_batches(
-        validation_images,
-        encode_labels(model, validation_labels, settings),
-        validation_weights,
-        EVALUATION_BATCH,
+        weights = [class_weights.get(label, 0.0) for label in validation_labels.tolist()]
+        columns.append(np.array(weights))
+    validation_batches = ordered_batches(validation_images, *columns)
+    batches = TrainingBatches(
+        images, numbers, encoded, batch_size=settings.batch_size, seed=settings.seed
     )
     history: list[Epoch] = []
     best_weights: list[np.ndarray] = []
@@ -128,20 +128,13 @@ def train_model(
         for variable, value in zip(variables, reached.variables, strict=True):
             variable.assign(value)
     while len(history) < settings.epochs and not _is_patience_spent(history, settings):
-        batches = training_batches(
-            variants,
-            encoded,
-            batch_size=settings.batch_size,
-            epoch=len(history),
-            seed=settings.seed,
-        )
         rate = float(model.optimizer.learning_rate)
         callbacks = []
         if on_images:
             tell = partial(on_images, len(history) + 1)
             callbacks.append(_Told(tell, len(labels), settings.batch_size))
         trained = model.fit(
-            batches,
+            batches.of_epoch(len(history)),
             epochs=1,
             shuffle=False,
             verbose=0,

@@ -11,7 +11,6 @@ import os
 import shutil
 import time
 import zipfile
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,20 +58,16 @@ class UnfinishedTraining:
     Two runs of the same training may use it at once: they write the same, and whole files.
     """
 
-    def __init__(self, description: Any, arrays: Iterable[NDArray[Any]]) -> None:
+    def __init__(self, description: Any) -> None:
         """Find the place.
 
         Args:
-            description: parameters and code, in a form that JSON can express; versions of the
-                libraries are added.
-            arrays: the images and labels.
+            description: parameters, code and data, in a form that JSON can express; versions of
+                the libraries are added.
         """
         versions = [keras.__version__, tf.__version__, np.__version__]
         known_by = json.dumps([description, versions], sort_keys=True)
         digest = hashlib.sha256(known_by.encode())
-        for array in arrays:
-            digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
         top = Path(os.environ.get("DVC_ROOT", "."))
         self._kept = (top / ".dvc").is_dir()  # outside a repository nothing is left behind
         self._folder = top / _FOLDER / digest.hexdigest()[:32]
