@@ -20,7 +20,7 @@ from imgpipe.errors import PipelineError
 from imgpipe.files import read_json, write_csv, write_json
 from imgpipe.params import Params, check, read_yaml
 from imgpipe.predictions import read_predictions
-from imgpipe.scores import measure_reliability, score_classes, score_predictions
+from imgpipe.scores import score_predictions
 from imgpipe.stage import run_stage
 from imgpipe.studies import Bagging, summarize_scores
 
@@ -46,10 +46,7 @@ def main(
         first.labels,
         probabilities,
         top_k=params.evaluate.top_k,
-        table=score_classes(first.labels, probabilities, first.classes),
-        reliability=measure_reliability(
-            first.labels, probabilities, params.evaluate.calibration_bins
-        ),
+        bins=params.evaluate.calibration_bins,
     )
     summary = summarize_scores(runs)
     mean, sd = summary["accuracy"]["mean"], summary["accuracy"]["sd"]

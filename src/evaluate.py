@@ -19,6 +19,7 @@ from imgpipe.params import Params
 from imgpipe.predictions import Predictions, write_predictions
 from imgpipe.progress import progress_bar
 from imgpipe.records import StoredImages, read_info, read_split
+from imgpipe.scores import measure_reliability, measure_roc, score_classes, score_predictions
 from imgpipe.stage import run_stage
 
 VIEWED_IMAGES = 5
@@ -46,12 +47,6 @@ def main(
     configure_runtime(threads=params.threads, seed=0, precision="float32")
     from imgpipe.nn import inference
     from imgpipe.nn.model_file import load_model
-    from imgpipe.scores import (
-        measure_reliability,
-        measure_roc,
-        score_classes,
-        score_predictions,
-    )
 
     model = load_model(models / "model.keras")
     with progress_bar("evaluate", len(labels), "image") as bar:
@@ -60,7 +55,7 @@ def main(
     table = score_classes(labels, probabilities, info.classes)
     reliability = measure_reliability(labels, probabilities, settings.calibration_bins)
     scores = score_predictions(
-        labels, probabilities, top_k=settings.top_k, table=table, reliability=reliability
+        labels, probabilities, top_k=settings.top_k, bins=settings.calibration_bins
     )
     write_json(metrics / "test.json", scores)
     write_csv(

@@ -10,11 +10,10 @@ from imgpipe.comparison import (
     compare_predictions,
     mcnemar_p_value,
     score_intervals,
-    score_resamples,
 )
 from imgpipe.errors import PipelineError
 from imgpipe.predictions import Predictions
-from imgpipe.scores import measure_reliability, score_classes, score_predictions
+from imgpipe.scores import score_predictions, score_resamples
 
 CLASSES = ["cat", "dog", "fox", "owl"]
 NAMES = ("main", "try")
@@ -37,14 +36,7 @@ def predictions(skill: float, seed: int, examples: int = 400) -> Predictions:
 
 
 def scores_of(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> dict[str, float]:
-    names = [str(label) for label in range(probabilities.shape[1])]
-    return score_predictions(
-        labels,
-        probabilities,
-        top_k=2,
-        table=score_classes(labels, probabilities, names),
-        reliability=measure_reliability(labels, probabilities, 4),
-    )
+    return score_predictions(labels, probabilities, top_k=2, bins=4)
 
 
 @pytest.mark.parametrize("classes", [2, 4])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy.stats import binomtest
+from sklearn import metrics
 
 from imgpipe.scores import (
     measure_reliability,
@@ -26,20 +26,7 @@ PROBABILITIES = np.array(
 
 
 def scores(top_k: int = 2, bins: int = 10) -> dict[str, float | int]:
-    return score(LABELS, PROBABILITIES, top_k, bins)
-
-
-def score(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float32], top_k: int, bins: int
-) -> dict[str, float | int]:
-    classes = [str(label) for label in range(probabilities.shape[1])]
-    return score_predictions(
-        labels,
-        probabilities,
-        top_k=top_k,
-        table=score_classes(labels, probabilities, classes),
-        reliability=measure_reliability(labels, probabilities, bins),
-    )
+    return score_predictions(LABELS, PROBABILITIES, top_k=top_k, bins=bins)
 
 
 def test_scores_by_hand() -> None:
@@ -56,6 +43,54 @@ def test_scores_by_hand() -> None:
     # count half. Class 0: (0.8, 0.3) against (0.1, 0.1, 0.5, 0.5); 1 and 2 likewise.
     areas = [(4 + 2) / 8, (3 + 3) / 8, (4 + 3) / 8]
     assert result["roc_auc"] == pytest.approx(np.mean(areas))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("rounded", [True, False])
+def test_scores_are_scikit_learns(classes: int, rounded: bool) -> None:
+    """Rounded, many probabilities are equal."""
+    generator = np.random.default_rng(classes)
+    labels = generator.integers(0, classes, 400)
+    raw = generator.dirichlet(np.ones(classes), 400) + 0.3 * np.eye(classes)[labels]
+    raw = np.maximum(raw.round(1), 0.1) if rounded else raw
+    probabilities = (raw / raw.sum(axis=1, keepdims=True)).astype(np.float32)
+    names = [str(label) for label in range(classes)]
+    result = score_predictions(labels, probabilities, top_k=2, bins=10)
+    table = score_classes(labels, probabilities, names)
+    assert result["loss"] == pytest.approx(metrics.log_loss(labels, probabilities), rel=1e-6)
+    columns = metrics.precision_recall_fscore_support(
+        labels, probabilities.argmax(axis=1), zero_division=0
+    )
+    for name, column in zip(("precision", "recall", "f1", "images"), columns, strict=True):
+        assert [getattr(row, name) for row in table] == pytest.approx(column.tolist())
+        if name != "images":
+            assert result[f"macro_{name}"] == pytest.approx(column.mean())
+    areas = [
+        metrics.roc_auc_score(labels == label, probabilities[:, label]) for label in range(classes)
+    ]
+    assert [row.roc_auc for row in table] == pytest.approx(areas)
+    assert result["roc_auc"] == pytest.approx(np.mean(areas))
+    if classes > 2 and not rounded:  # of equal probabilities, which come first is a matter of taste
+        expected = metrics.top_k_accuracy_score(labels, probabilities, k=2)
+        assert result["top_2_accuracy"] == pytest.approx(expected)
+    points = measure_roc(labels, probabilities, names)
+    for label in range(classes) if classes > 2 else [1]:
+        mine = [
+            (point.false_positive_rate, point.true_positive_rate)
+            for point in points
+            if point.name == names[label]
+        ]
+        theirs = metrics.roc_curve(labels == label, probabilities[:, label])[:2]
+        every = np.linspace(0, 1, 1001) + 1e-9  # beside the steps
+        curves = [np.interp(every, *np.transpose(curve)) for curve in (mine, np.transpose(theirs))]
+        assert curves[0] == pytest.approx(curves[1], abs=1e-6)
+        assert len(mine) <= len(theirs[0])
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 1, 0], [2, 2, 2, 2, 2, 2]])
+def test_without_images_of_a_class_it_has_no_scores(labels: list[int]) -> None:
+    with pytest.raises(ValueError, match="a class has no examples, or all of them"):
+        score_classes(np.array(labels), PROBABILITIES, ["a", "b", "c"])
 
 
 def test_top_k_needs_more_classes_than_k() -> None:
@@ -92,7 +127,7 @@ def test_two_classes_have_an_area_under_the_curve() -> None:
     labels = np.array([0, 0, 1, 1])
     positive = np.array([0.1, 0.4, 0.35, 0.8], dtype=np.float32)
     probabilities = np.stack([1 - positive, positive], axis=1)
-    result = score(labels, probabilities, 2, 10)
+    result = score_predictions(labels, probabilities, top_k=2, bins=10)
     assert result["roc_auc"] == pytest.approx(0.75)
     assert "top_2_accuracy" not in result
     points = measure_roc(labels, probabilities, ["no", "yes"])
@@ -128,5 +163,5 @@ def test_every_score_is_finite_at_the_extremes() -> None:
         np.eye(3, dtype=np.float32)[LABELS],
         np.eye(3, dtype=np.float32)[LABELS - 1],
     ):
-        result = score(LABELS, probabilities, 2, 3)
+        result = score_predictions(LABELS, probabilities, top_k=2, bins=3)
         assert np.isfinite(list(result.values())).all()

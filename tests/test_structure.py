@@ -72,6 +72,7 @@ NEIGHBOURS = {
     ("imgpipe.stage", "imgpipe.errors"),
     ("imgpipe.stage", "imgpipe.params"),
     ("imgpipe.comparison", "imgpipe.predictions"),
+    ("imgpipe.comparison", "imgpipe.scores"),
     ("imgpipe.download", "imgpipe.catalog"),
     ("imgpipe.sources", "imgpipe.catalog"),
     ("imgpipe.sources", "imgpipe.sources.digits"),
@@ -95,7 +96,6 @@ NEIGHBOURS = {
 LIBRARY_OF_MODULE = {
     "PIL": "pillow",
     "google_crc32c": "google-crc32c",
-    "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
 

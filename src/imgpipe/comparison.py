@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from imgpipe.errors import PipelineError
 from imgpipe.predictions import Predictions
+from imgpipe.scores import score_resamples
 
 SIGNIFICANCE = 0.05
 RESAMPLES = 1_000
@@ -198,92 +199,3 @@ def _draw_resamples(examples: int) -> Iterator[NDArray[np.float64]]:
         count = min(at_once, RESAMPLES - start)
         drawn = generator.integers(examples, size=(count, examples))
         yield np.stack([np.bincount(row, minlength=examples) for row in drawn]).astype(np.float64)
-
-
-def score_resamples(
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float32],
-    weights: NDArray[np.float64],
-    *,
-    top_k: int,
-    bins: int,
-) -> dict[str, NDArray[np.float64]]:
-    """Return the scores of `scores.score_predictions` for each of R resamples of the examples.
-
-    Means over the classes leave out what is not in a resample.
-
-    Args:
-        labels: (N,) in [0, K).
-        probabilities: (N, K), rows sum to 1.
-        weights: (R, N), how often each example is in each resample.
-
-    Returns:
-        (R,) of each score, without interval and count.
-    """
-    classes = probabilities.shape[1]
-    examples = np.arange(len(labels))
-    predicted = probabilities.argmax(axis=1)
-    total = weights.sum(axis=1)
-    # As scikit-learn's log_loss bounds them.
-    smallest = np.finfo(probabilities.dtype).eps
-    loss = -np.log(np.clip(probabilities[examples, labels], smallest, 1).astype(np.float64))
-    scores = {
-        "accuracy": weights @ (predicted == labels) / total,
-        "loss": weights @ loss / total,
-    }
-
-    pairs = labels * classes + predicted
-    counts = [np.bincount(pairs, weights=row, minlength=classes**2) for row in weights]
-    confusion = np.stack(counts).astype(np.float64).reshape(-1, classes, classes)
-    hits: NDArray[np.float64] = confusion.diagonal(axis1=1, axis2=2)
-    actual, answered = confusion.sum(axis=2), confusion.sum(axis=1)
-    present = actual > 0
-    for name, rates in (
-        ("macro_precision", _ratio(hits, answered)),
-        ("macro_recall", _ratio(hits, actual)),
-        ("macro_f1", _ratio(2 * hits, actual + answered)),
-    ):
-        scores[name] = (rates * present).sum(axis=1) / present.sum(axis=1)
-
-    areas = np.stack(
-        [_roc_areas(labels == label, probabilities[:, label], weights) for label in range(classes)]
-    )
-    scores["roc_auc"] = np.asarray(np.nanmean(areas, axis=0))
-    if classes > top_k:
-        guesses = np.argsort(probabilities, axis=1, kind="stable")[:, -top_k:]
-        guessed = (guesses == labels[:, None]).any(axis=1)
-        scores[f"top_{top_k}_accuracy"] = weights @ guessed / total
-
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gap = (predicted == labels) - confidence
-    in_bin = np.eye(bins)[number] * gap[:, None]
-    scores["calibration_error"] = np.abs(weights @ in_bin).sum(axis=1) / total
-    return scores
-
-
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the quotient, 0 where there is nothing."""
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-
-
-def _roc_areas(
-    positive: NDArray[np.bool_], score: NDArray[np.float32], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the area under the receiver operating characteristic in each resample, (R,).
-
-    It is the probability that a positive example has a larger score than a negative one; of equal
-    scores half are taken for larger. NaN where a resample has only one of the two.
-    """
-    order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.diff(score[order], prepend=-1.0))  # of runs of equal scores
-    sorted_weights, sorted_positive = weights[:, order], positive[order]
-    positives = np.add.reduceat(sorted_weights * sorted_positive, starts, axis=1)
-    negatives = np.add.reduceat(sorted_weights * ~sorted_positive, starts, axis=1)
-    below = np.cumsum(negatives, axis=1) - negatives / 2
-    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        areas: NDArray[np.float64] = np.where(
-            pairs > 0, (positives * below).sum(axis=1) / pairs, np.nan
-        )
-    return areas

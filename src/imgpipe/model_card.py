@@ -18,7 +18,7 @@ from imgpipe.params import Params
 from imgpipe.records import RecordsInfo
 
 _PINS = Path("pyproject.toml")
-GROUPS = ("config", "arrays", "images", "scores", "charts", "nn")
+GROUPS = ("config", "arrays", "images", "charts", "nn")
 """Of pyproject.toml, those of the libraries that make a result."""
 _SHOWN_BAD_FILES = 20
 _SECTIONS_OF_PARAMS = ("preprocess", "augment", "train", "evaluate")
