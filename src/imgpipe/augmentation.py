@@ -91,10 +91,15 @@ def _transform_part(
     _, height_px, width_px, channels = images.shape
     matrix, shift_px = transforms.matrix[part], transforms.shift_px[part]
     brightness = transforms.brightness[part].astype(np.float32)
+    flips = ((transforms.flip_vertical[part], 1), (transforms.flip_horizontal[part], 2))
     is_moved = bool((matrix != np.eye(2)).any() or shift_px.any())
     if is_moved:
         rows, columns = _coordinates(matrix, shift_px, height_px, width_px)
-        outside = (rows < 0) | (rows > height_px - 1) | (columns < 0) | (columns > width_px - 1)
+        for flags, axis in flips:
+            for coordinates in (rows, columns):
+                coordinates[flags] = np.flip(coordinates[flags], axis)
+        if fill_mode == "constant":
+            outside = (rows < 0) | (rows > height_px - 1) | (columns < 0) | (columns > width_px - 1)
         top, left = np.floor(rows), np.floor(columns)
         corners = _look_up(images, top.astype(np.int32), left.astype(np.int32), fill_mode)
         down, right = np.subtract(rows, top, out=rows), np.subtract(columns, left, out=columns)
@@ -110,8 +115,9 @@ def _transform_part(
             values *= brightness[:, None, None]
             np.minimum(values, 255, out=values)
         np.copyto(result[..., channel], np.rint(values, out=values), casting="unsafe")
-    for flags, axis in ((transforms.flip_vertical[part], 1), (transforms.flip_horizontal[part], 2)):
-        result[flags] = np.flip(result[flags], axis)
+    if not is_moved:
+        for flags, axis in flips:
+            result[flags] = np.flip(result[flags], axis)
     return result
 
 
