@@ -1,8 +1,8 @@
 """Measure this project beside what a person would otherwise write, and write the results.
 
-Needs DATASET_MIRROR, a folder that holds cats_and_dogs_small/cats_and_dogs_small.zip and MNIST's
-archives in mnist. Writes
-benchmarks/results.md. Every number is the median of interleaved repetitions, each in a process of
+Needs DATASET_MIRROR, a folder that holds the archives of mnist, fashion_mnist and
+cats_and_dogs_small, each in a folder of its name. Writes benchmarks/results.md and
+benchmarks/profiles.md. Every number is the median of interleaved repetitions, each in a process of
 its own; ratios within one run mean more than the numbers themselves.
 """
 
@@ -11,45 +11,60 @@ import sys
 from pathlib import Path
 
 from imgpipe.files import replace_file
-from measuring import HERE, REPETITIONS, environment
+from measuring import HERE, REPETITIONS, environment, table
 from memory import compare_sizes
-from overhead import compare_repro, compare_start
-from photographs import DATASET, compare_reading
+from overhead import compare_overhead
+from photographs import compare_photographs
+from profiles import profile_loading, profile_photographs, profile_repro, profile_run
 from training import compare_training
+
+DATASETS = ("mnist", "fashion_mnist", "cats_and_dogs_small")
 
 
 def main() -> None:
     mirror = Path(os.environ.get("DATASET_MIRROR", "")).resolve()
-    archive = mirror / DATASET / f"{DATASET}.zip"
-    if not archive.is_file():
-        sys.exit("error: set DATASET_MIRROR to a folder that holds " + f"{DATASET}/{archive.name}")
-    lines = [
-        "# Results",
-        "",
-        f"Written by `make bench`: {environment()}.",
-        f"Medians of {REPETITIONS} repetitions, with the lowest and the highest.",
-        "",
-        "## Photographs",
-        "",
-        compare_reading(mirror),
-        "",
-        "## Training",
-        "",
+    missing = [name for name in DATASETS if not (mirror / name).is_dir()]
+    if missing:
+        sys.exit(f"error: set DATASET_MIRROR to a folder that holds {', '.join(missing)}")
+    by = f"Written by `make bench`: {environment()}."
+    sections = [
         compare_training(mirror),
-        "",
-        "## Memory",
-        "",
+        compare_photographs(mirror),
         compare_sizes(),
-        "",
-        "## Start and overhead",
-        "",
-        compare_start(),
-        "",
-        compare_repro(),
+        compare_overhead(),
     ]
-    with replace_file(HERE / "results.md") as partial:
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
-    print("\n".join(lines))
+    targets = [target for section in sections for target in section.targets]
+    write(
+        "results.md",
+        [
+            "# Results",
+            f"{by} Medians of {REPETITIONS} repetitions, with the lowest and the highest; ratios"
+            " are to the first line of each table. Why a target is missed:"
+            " [profiles.md](profiles.md).",
+            table(
+                ["target", "goal", "reached", ""],
+                [
+                    [target.what, target.goal, target.reached, "" if target.is_met else "missed"]
+                    for target in targets
+                ],
+            ),
+            *(part for section in sections for part in (f"## {section.title}", *section.tables)),
+        ],
+    )
+    profiles = [
+        profile_repro(),
+        profile_photographs(mirror),
+        profile_loading(mirror),
+        profile_run(),
+    ]
+    write("profiles.md", ["# Profiles", f"{by} Medians of {REPETITIONS}.", *profiles])
+
+
+def write(name: str, parts: list[str]) -> None:
+    text = "\n\n".join(parts) + "\n"
+    with replace_file(HERE / name) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+    print(text)
 
 
 if __name__ == "__main__":

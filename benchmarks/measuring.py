@@ -7,7 +7,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,23 +22,54 @@ ROOT = HERE.parent
 REPETITIONS = 3
 
 
-def make_project(folder: Path, changes: Mapping[str, Mapping[str, Any] | Any]) -> Path:
-    """Make a folder to run stages in, with the project's parameters but for the changes."""
+@dataclass(frozen=True)
+class Target:
+    """What was to be reached, and what was."""
+
+    what: str
+    goal: str
+    reached: str
+    is_met: bool
+
+
+@dataclass(frozen=True)
+class Section:
+    """What one subject's measurements have shown."""
+
+    title: str
+    tables: list[str]
+    targets: list[Target]
+
+
+def at_least(what: str, goal: float, reached: float) -> Target:
+    """Return a target for a ratio that should be large."""
+    return Target(what, f"≥ {goal:g}", f"{reached:.2f}", reached >= goal)
+
+
+def at_most(what: str, goal: float, reached: float) -> Target:
+    """Return a target for a ratio that should be small."""
+    return Target(what, f"≤ {goal:g}", f"{reached:.2f}", reached <= goal)
+
+
+def make_project(
+    folder: Path, changes: Mapping[str, Mapping[str, Any] | Any], *, recipe: str | None = None
+) -> Path:
+    """Make a folder to run stages in, with a recipe's or the project's parameters, but changed."""
     (folder / "data").mkdir(parents=True)
     shutil.copy(ROOT / "data" / "catalog.yaml", folder / "data")
-    params = read_yaml(ROOT / "params.yaml")
+    params = read_yaml(ROOT / "recipes" / f"{recipe}.yaml" if recipe else ROOT / "params.yaml")
     for section, change in changes.items():
         params[section] = params[section] | change if isinstance(change, Mapping) else change
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     return folder
 
 
-def run_python(*arguments: str | Path, cwd: Path) -> str:
-    """Run a Python script with two worker processes; return what it prints."""
+def run_python(*arguments: str | Path, cwd: Path, workers: int = 2) -> str:
+    """Run a Python script with so many worker processes; return what it prints."""
     result = subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
-        env={**os.environ, "IMGPIPE_WORKERS": "2", "CUDA_VISIBLE_DEVICES": "-1"},
+        env={**os.environ, "IMGPIPE_WORKERS": str(workers), "CUDA_VISIBLE_DEVICES": "-1"},
         check=False,
         capture_output=True,
         text=True,
@@ -45,6 +77,18 @@ def run_python(*arguments: str | Path, cwd: Path) -> str:
     if result.returncode:
         raise SystemExit(f"{' '.join(map(str, arguments))}: failed\n{result.stderr}")
     return result.stdout
+
+
+def run_stages(project: Path, *stages: str) -> None:
+    """Run stages of the project's copy, one after another."""
+    for stage in stages:
+        run_python(ROOT / "src" / f"{stage}.py", cwd=project)
+
+
+def rate_of(*arguments: str | Path, cwd: Path, workers: int = 2) -> float:
+    """Return images a second of a script whose last line tells images and seconds."""
+    images, seconds = run_python(*arguments, cwd=cwd, workers=workers).splitlines()[-1].split()
+    return int(images) / float(seconds)
 
 
 def seconds_of(*arguments: str | Path, cwd: Path) -> float:
@@ -96,10 +140,36 @@ def _resident_mib(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
-def median_and_range(values: Sequence[float]) -> str:
-    """Return "median (lowest to highest)"."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
+def figure(value: float) -> str:
+    """Return a number with as many digits as are worth telling."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def interleave(measures: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Measure one after another, `REPETITIONS` times over; return what each has given."""
+    values: dict[str, list[float]] = {name: [] for name in measures}
+    for _ in range(REPETITIONS):
+        for name, measure in measures.items():
+            values[name].append(measure())
+    return values
+
+
+def compare(
+    what: str, unit: str, values: Mapping[str, Sequence[float]]
+) -> tuple[str, dict[str, float]]:
+    """Return a table of medians with their ranges, and each one's ratio to the first."""
+    medians = {name: statistics.median(measured) for name, measured in values.items()}
+    first = next(iter(medians.values()))
+    ratios = {name: median / first for name, median in medians.items()}
+    rows = [
+        [
+            name,
+            f"{figure(medians[name])} ({figure(min(measured))} to {figure(max(measured))})",
+            f"{ratios[name]:.2f}",
+        ]
+        for name, measured in values.items()
+    ]
+    return table([what, unit, "ratio"], rows), ratios
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -12,15 +12,15 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from measuring import ROOT, make_project, peak_mib_of, table
+from measuring import ROOT, Section, at_most, make_project, peak_mib_of, table
 
 COUNTS = (10_000, 100_000)
 CLASSES = 10
 DIFFERENT = 200
 
 
-def compare_sizes() -> str:
-    """Return a table: peak memory of the two stages by number of images."""
+def compare_sizes() -> Section:
+    """Measure the peak memory of the two stages by number of images."""
     peaks: dict[str, list[tuple[float, float]]] = {"preprocess": [], "augment": []}
     for count in COUNTS:
         with tempfile.TemporaryDirectory() as scratch:
@@ -35,9 +35,10 @@ def compare_sizes() -> str:
             write_archive(project, count)
             for stage in peaks:
                 peaks[stage].append(peak_mib_of(ROOT / "src" / f"{stage}.py", cwd=project))
-    rows = []
+    rows, growth = [], 0.0
     for stage, (small, large) in peaks.items():
         for part, name in enumerate(("largest process", "all processes together")):
+            growth = max(growth, large[part] / small[part])
             rows.append(
                 [
                     f"`{stage}`, {name}",
@@ -47,7 +48,8 @@ def compare_sizes() -> str:
                 ]
             )
     header = ["peak resident memory, MiB", *(f"{count:,} images" for count in COUNTS), "ratio"]
-    return table(header, rows)
+    what = "memory of `preprocess` and `augment`, ten times the images"
+    return Section("Memory", [table(header, rows)], [at_most(what, 1.2, growth)])
 
 
 def write_archive(project: Path, count: int) -> None:

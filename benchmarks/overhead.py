@@ -1,53 +1,120 @@
-"""What is paid before and beside the work: starting TensorFlow, and asking DVC."""
+"""What is paid before and beside the work: starting TensorFlow, asking DVC, a whole run."""
 
 import resource
-import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from measuring import HERE, REPETITIONS, ROOT, make_project, run_python, table
+from measuring import (
+    HERE,
+    ROOT,
+    Section,
+    at_most,
+    compare,
+    interleave,
+    make_project,
+    run_python,
+    run_stages,
+    seconds_of,
+)
 
+IMPORTS = ("-c", "import tensorflow, keras")
 BARE = "`import tensorflow, keras`, as installed"
 FIRST_STEP = "`python src/train.py`, to its first step"
-EMPTY = "`dvc repro` of six empty stages, nothing changed"
-PIPELINE = "`dvc repro` of this pipeline, nothing changed"
+EMPTY = "`dvc repro` of six empty stages"
+PIPELINE = "`dvc repro` of this pipeline"
+TWO_IMPORTS = "`import tensorflow, keras`, twice: once for `train`, once for `evaluate`"
+RUN = "`make run`, the default dataset"
 
 
-def compare_start() -> str:
-    """Return a table: CPU seconds from the command to the first training step."""
+def compare_overhead() -> Section:
+    """Measure start-up, a `dvc repro` with nothing to do, and a whole run from empty caches."""
+    start, start_ratio = _compare_start()
+    repro, repro_ratio = _compare_repro()
+    run, run_ratio = _compare_run()
+    return Section(
+        "Start and overhead",
+        [start, repro, run],
+        [
+            at_most("start-up to the first step, against bare imports", 0.8, start_ratio),
+            at_most("unchanged `dvc repro`, against six empty stages", 1.25, repro_ratio),
+            at_most("`make run`, against an import for each TensorFlow stage", 2.5, run_ratio),
+        ],
+    )
+
+
+def _compare_start() -> tuple[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         project = make_project(Path(scratch) / "project", {})
-        for stage in ("fetch", "preprocess", "augment"):
-            run_python(ROOT / "src" / f"{stage}.py", cwd=project)
-        return _compare(
-            "start-up",
-            "CPU seconds",
+        run_stages(project, "fetch", "preprocess", "augment")
+        values = interleave(
             {
-                BARE: lambda: _cpu_seconds("-c", "import tensorflow, keras", cwd=project),
-                FIRST_STEP: lambda: _cpu_seconds(HERE / "first_step.py", cwd=project),
-            },
+                BARE: partial(_cpu_seconds, *IMPORTS, cwd=project),
+                FIRST_STEP: partial(_cpu_seconds, HERE / "first_step.py", cwd=project),
+            }
         )
+    listing, ratios = compare("start-up", "CPU seconds", values)
+    return listing, ratios[FIRST_STEP]
 
 
-def compare_repro() -> str:
-    """Return a table: seconds of `dvc repro` where nothing has changed."""
+def _compare_repro() -> tuple[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         empty, pipeline = Path(scratch) / "empty", Path(scratch) / "pipeline"
-        empty.mkdir()
-        (empty / "dvc.yaml").write_text((HERE / "opponents" / "empty_stages.yaml").read_text())
-        for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"]):
-            subprocess.run(command, cwd=empty, check=True)
+        make_empty_pipeline(empty)
         subprocess.run(["git", "clone", "--quiet", ROOT, pipeline], check=True)
         for folder in (empty, pipeline):
-            _repro_seconds(folder)
-        return _compare(
-            "unchanged",
-            "seconds",
-            {EMPTY: lambda: _repro_seconds(empty), PIPELINE: lambda: _repro_seconds(pipeline)},
+            repro_seconds(folder)
+        values = interleave(
+            {EMPTY: partial(repro_seconds, empty), PIPELINE: partial(repro_seconds, pipeline)}
         )
+    listing, ratios = compare("nothing changed", "seconds", values)
+    return listing, ratios[PIPELINE]
+
+
+def _compare_run() -> tuple[str, float]:
+    with tempfile.TemporaryDirectory() as scratch:
+        clones = (Path(scratch) / str(number) for number in range(1_000_000))
+        values = interleave(
+            {
+                TWO_IMPORTS: lambda: 2 * seconds_of(*IMPORTS, cwd=ROOT),
+                RUN: lambda: run_seconds(next(clones)),
+            }
+        )
+    listing, ratios = compare("from a finished set-up, empty caches", "seconds", values)
+    return listing, ratios[RUN]
+
+
+def make_empty_pipeline(folder: Path) -> None:
+    """Make a repository with the pipeline of empty stages."""
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text((HERE / "opponents" / "empty_stages.yaml").read_text())
+    for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"]):
+        subprocess.run(command, cwd=folder, check=True)
+
+
+def repro_seconds(folder: Path) -> float:
+    """Return how long `dvc repro` takes."""
+    return _command_seconds("dvc", "repro", "--quiet", cwd=folder)
+
+
+def run_seconds(clone: Path) -> float:
+    """Return how long `make run` takes in a new clone, with this project's environment."""
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    environment = ROOT / ".venv"
+    return _command_seconds(
+        "make", "run", f"VENV={environment}", f"--old-file={environment / 'bin' / '.locked'}",
+        cwd=clone,
+    )  # fmt: skip
+
+
+def _command_seconds(*command: str, cwd: Path) -> float:
+    start = time.perf_counter()
+    result = subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True)
+    if result.returncode:
+        raise SystemExit(f"{' '.join(command)} in {cwd.name}: failed\n{result.stderr}")
+    return time.perf_counter() - start
 
 
 def _cpu_seconds(*arguments: str | Path, cwd: Path) -> float:
@@ -55,34 +122,3 @@ def _cpu_seconds(*arguments: str | Path, cwd: Path) -> float:
     run_python(*arguments, cwd=cwd)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def _repro_seconds(folder: Path) -> float:
-    start = time.perf_counter()
-    result = subprocess.run(
-        ["dvc", "repro", "--quiet"], cwd=folder, check=False, capture_output=True, text=True
-    )
-    if result.returncode:
-        raise SystemExit(f"dvc repro in {folder.name}: failed\n{result.stderr}")
-    return time.perf_counter() - start
-
-
-def _compare(what: str, unit: str, measures: dict[str, Callable[[], float]]) -> str:
-    """Return a table of interleaved measurements; ratios are to the first of them."""
-    values: dict[str, list[float]] = {name: [] for name in measures}
-    for _ in range(REPETITIONS):
-        for name, measure in measures.items():
-            values[name].append(measure())
-    medians = {name: statistics.median(measured) for name, measured in values.items()}
-    first = next(iter(medians.values()))
-    return table(
-        [what, unit, "ratio"],
-        [
-            [
-                name,
-                f"{medians[name]:.2f} ({min(measured):.2f} to {max(measured):.2f})",
-                f"{medians[name] / first:.2f}",
-            ]
-            for name, measured in values.items()
-        ],
-    )

@@ -1,77 +1,155 @@
-"""How fast photographs are read, and how fast their records, beside Keras's usual way."""
+"""How fast photographs become records, and records batches, beside Keras's usual ways."""
 
 import shutil
-import statistics
 import tempfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from imgpipe.records import read_info, read_split
 from measuring import (
     HERE,
-    REPETITIONS,
     ROOT,
+    Section,
+    at_least,
+    compare,
+    interleave,
     make_project,
-    median_and_range,
-    run_python,
+    rate_of,
+    run_stages,
     seconds_of,
-    table,
 )
 
-SIDE_PX = 150
 IMAGES = 3000
 DATASET = "cats_and_dogs_small"
+RECIPE = "cats_vs_dogs_augmented"
+TRANSFORMED = {"photographs": 600, "digits": 6000}
+OPPONENTS = HERE / "opponents"
 
-KERAS_WHOLE = "whole process: Keras `image_dataset_from_directory`"
-PREPROCESS_WHOLE = "whole process: `preprocess`, which also hashes and writes"
-KERAS = "without imports: Keras `image_dataset_from_directory`"
-PREPROCESS = "without imports: `preprocess`, the start of its second process counted"
-READ = "without imports: records read to NumPy arrays, one process"
-LOAD = "without imports: records read as `train` does, images kept"
+KERAS = "Keras `image_dataset_from_directory`"
+PREPROCESS = "`preprocess`, which also hashes and writes"
+READ = "records read to NumPy arrays, one process"
+GENERATOR = "Keras `ImageDataGenerator`"
+BATCHES = "records to batches, all 30 epochs of a training, reading included"
+STORED = "the same with the images left in their files"
+TRANSFORMS = "Keras `ImageDataGenerator`, transforms of arrays alone"
+AUGMENT = "`augment`, which also reads and writes records"
 
 
-def compare_reading(mirror: Path) -> str:
-    """Return a table: 3,000 photographs to 150 x 150 x 3, images a second."""
-    archive = mirror / DATASET / f"{DATASET}.zip"
+def compare_photographs(mirror: Path) -> Section:
+    """Measure each step from photographs to batches, in images a second."""
     with tempfile.TemporaryDirectory() as scratch:
-        preprocess = {"height_px": SIDE_PX, "width_px": SIDE_PX, "channels": 3}
-        project = make_project(
-            Path(scratch) / "project", {"dataset": DATASET, "preprocess": preprocess}
-        )
-        (project / "data" / "raw").mkdir()
-        shutil.copy(archive, project / "data" / "raw")
         files = Path(scratch) / "files"
-        with zipfile.ZipFile(archive) as opened:
-            opened.extractall(files)
-        opponent: list[str | Path] = [
-            HERE / "opponents" / "image_dataset_from_directory.py",
-            files / DATASET,
+        with zipfile.ZipFile(mirror / DATASET / f"{DATASET}.zip") as archive:
+            archive.extractall(files)
+        photographs = make_project(Path(scratch) / "photographs", {}, recipe=RECIPE)
+        plain = make_project(Path(scratch) / "plain", {"augment": {"copies": 0}}, recipe=RECIPE)
+        digits = make_project(
+            Path(scratch) / "digits",
+            {
+                "dataset": "mnist",
+                "preprocess": {"height_px": 28, "width_px": 28, "channels": 1},
+                "augment": {"copies": 4},
+            },
+            recipe=RECIPE,
+        )
+        for project, folder in ((photographs, DATASET), (plain, DATASET), (digits, "mnist")):
+            shutil.copytree(mirror / folder, project / "data" / "raw")
+        for project in (plain, digits):
+            run_stages(project, "preprocess")
+        run_stages(plain, "augment")
+
+        sections = [
+            _compare_reading(files / DATASET, photographs),
+            _compare_batches(files / DATASET / "train", plain, photographs),
+            _compare_transforms(photographs, digits),
         ]
-        whole: dict[str, list[str | Path]] = {
-            KERAS_WHOLE: opponent,
-            PREPROCESS_WHOLE: [ROOT / "src" / "preprocess.py"],
+    tables = [table for section in sections for table in section.tables]
+    targets = [target for section in sections for target in section.targets]
+    return Section("Images", tables, targets)
+
+
+def _compare_reading(files: Path, project: Path) -> Section:
+    opponent = OPPONENTS / "image_dataset_from_directory.py"
+
+    def whole(*command: str | Path) -> float:
+        return IMAGES / seconds_of(*command, cwd=project)
+
+    wholes = interleave(
+        {
+            KERAS: partial(whole, opponent, files),
+            PREPROCESS: partial(whole, ROOT / "src" / "preprocess.py"),
         }
-        timed: dict[str, list[str | Path]] = {
-            KERAS: opponent,
-            PREPROCESS: [HERE / "timed.py", "preprocess"],
-            READ: [HERE / "timed.py", "read"],
-            LOAD: [HERE / "timed.py", "load"],
+    )
+    parts = interleave(
+        {
+            KERAS: partial(rate_of, opponent, files, cwd=project),
+            f"{PREPROCESS}, the start of its second process counted": partial(
+                rate_of, HERE / "timed.py", "preprocess", cwd=project
+            ),
+            READ: partial(rate_of, HERE / "timed.py", "read", cwd=project),
         }
-        rates: dict[str, list[float]] = {name: [] for name in (*whole, *timed)}
-        for _ in range(REPETITIONS):
-            for name, arguments in whole.items():
-                rates[name].append(IMAGES / seconds_of(*arguments, cwd=project))
-            for name, arguments in timed.items():
-                images, seconds = run_python(*arguments, cwd=project).split()[-2:]
-                rates[name].append(int(images) / float(seconds))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    return table(
-        [f"{IMAGES:,} photographs to {SIDE_PX} x {SIDE_PX} x 3", "images/s", "ratio"],
+    )
+    what = f"{IMAGES:,} photographs to 150 x 150 x 3, images/s"
+    table, ratios = compare(what, "from command to end", wholes)
+    without, ratios_without = compare(what, "without imports", parts)
+    named = "`preprocess`, photographs, against `image_dataset_from_directory`"
+    return Section(
+        "",
+        [table, without],
         [
-            [
-                name,
-                median_and_range(values),
-                f"{medians[name] / medians[KERAS_WHOLE if name in whole else KERAS]:.2f}",
-            ]
-            for name, values in rates.items()
+            at_least(f"{named}: commands", 1.3, ratios[PREPROCESS]),
+            at_least(f"{named}: without imports", 1.3, list(ratios_without.values())[1]),
         ],
     )
+
+
+def _compare_batches(files: Path, plain: Path, augmented: Path) -> Section:
+    run_stages(augmented, "augment")
+    opponent = OPPONENTS / "image_data_generator.py"
+    tables, targets = [], []
+    for kind, project, goal in (("plain", plain, 20), ("augmented", augmented, 60)):
+        ours = partial(rate_of, HERE / "timed.py", "batches", cwd=project)
+        rates = interleave(
+            {
+                GENERATOR: partial(rate_of, opponent, kind, files, cwd=project),
+                BATCHES: partial(ours, "in-memory"),
+                STORED: partial(ours, "in-files"),
+            }
+        )
+        name = "without" if kind == "plain" else "with"
+        table, ratios = compare(
+            f"photographs to batches of 32, {name} augmentation", "images/s", rates
+        )
+        tables.append(table)
+        what = f"input pipeline against `ImageDataGenerator`, {name} augmentation"
+        targets.append(at_least(what, goal, ratios[BATCHES]))
+    return Section("", tables, targets)
+
+
+def _compare_transforms(photographs: Path, digits: Path) -> Section:
+    tables, targets = [], []
+    for name, project in (("photographs", photographs), ("digits", digits)):
+        info = read_info(project / "data" / "records")
+        batches = read_split(project / "data" / "records", info, "train")
+        some: list[np.ndarray] = []
+        while sum(map(len, some)) < TRANSFORMED[name]:
+            some.append(next(batches).images)
+        np.save(project / "some.npy", np.concatenate(some)[: TRANSFORMED[name]])
+        rates = interleave(
+            {
+                TRANSFORMS: partial(
+                    rate_of, OPPONENTS / "image_data_generator.py", "transforms", "some.npy",
+                    cwd=project,
+                ),
+                AUGMENT: partial(rate_of, HERE / "timed.py", "augment", cwd=project),
+            }
+        )  # fmt: skip
+        shape = " x ".join(map(str, info.image_shape))
+        table, ratios = compare(f"{name} transformed, {shape}", "images/s", rates)
+        tables.append(table)
+        what = f"`augment`, {shape}, against the transforms of `ImageDataGenerator`"
+        targets.append(at_least(what, 5, ratios[AUGMENT]))
+    return Section("", tables, targets)

@@ -620,6 +620,18 @@ def test_the_accuracy_of_the_committed_run_is_the_one_in_readme() -> None:
     assert f"| {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
 
 
+def test_readme_quotes_what_the_benchmarks_have_reached() -> None:
+    results = (ROOT / "benchmarks" / "results.md").read_text()
+    targets = [line for line in results.split("\n## ")[0].splitlines() if line.startswith("|")]
+    assert len(targets) > 10
+    assert "\n".join(targets) in (ROOT / "README.md").read_text()
+    for line in targets[2:]:
+        goal, reached, missed = (cell.strip() for cell in line.split("|")[2:5])
+        sign, number = goal.split()
+        is_met = float(reached) >= float(number) if sign == "≥" else float(reached) <= float(number)
+        assert (missed == "") == is_met, line
+
+
 def test_the_annotated_tree_of_readme_is_complete() -> None:
     (tree,) = re.findall(r"```text\n(src/\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     named = set(re.findall(r"^ *([\w]+)(?:\.py|/) ", tree, re.MULTILINE))

@@ -1,0 +1,71 @@
+"""How much arithmetic a training step takes, and how much this machine can do; for TensorFlow.
+
+python arithmetic.py RECIPE PRECISION
+
+Prints floating-point operations for one image, and a second of a large matrix product.
+"""
+
+import math
+import sys
+import time
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from imgpipe.nn.runtime import configure_runtime
+from imgpipe.normalization import Normalization
+from imgpipe.params import load_params
+
+SIDE = 4096
+REPETITIONS = 5
+
+
+def count_operations(model: keras.Model) -> int:
+    """Return the floating-point operations of one image in a training step.
+
+    Of convolutions and dense layers, where almost all of them are: two for each multiplication and
+    addition. A step goes forward, and backward to the weights and to what each layer was given,
+    but for the first, whose image has no gradient.
+    """
+    forward: list[int] = []
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+            places = math.prod(layer.output.shape[1:-1])
+            forward.append(2 * math.prod(layer.kernel.shape) * places)
+    return 3 * sum(forward) - forward[0]
+
+
+def peak_operations_s(dtype: str) -> float:
+    """Return floating-point operations a second of the best of some large matrix products."""
+    generator = tf.random.Generator.from_seed(1)
+    first, second = (tf.cast(generator.normal([SIDE, SIDE]), dtype) for _ in range(2))
+    best_s = math.inf
+    for _ in range(REPETITIONS):
+        start = time.perf_counter()
+        tf.reduce_sum(tf.matmul(first, second)).numpy()
+        best_s = min(best_s, time.perf_counter() - start)
+    return 2 * SIDE**3 / best_s
+
+
+def main() -> None:
+    recipe, precision = sys.argv[1:]
+    params = load_params(Path(recipe))
+    configure_runtime(threads=params.threads, seed=1, precision="float32")
+    from imgpipe.nn.architectures import build_model
+
+    channels = params.preprocess.channels
+    model = build_model(
+        params.train.architecture,
+        params.architectures,
+        image_shape=params.preprocess.image_shape,
+        classes=10,
+        normalization=Normalization(
+            method="rescale", scale=[1 / 255] * channels, offset=[0.0] * channels
+        ),
+    )
+    print(count_operations(model), peak_operations_s(precision.removeprefix("mixed_")))
+
+
+if __name__ == "__main__":
+    main()
