@@ -41,6 +41,15 @@ class Section:
     targets: list[Target]
 
 
+def combine(title: str, sections: Sequence[Section]) -> Section:
+    """Return one section of several."""
+    return Section(
+        title,
+        [table for section in sections for table in section.tables],
+        [target for section in sections for target in section.targets],
+    )
+
+
 def at_least(what: str, goal: float, reached: float) -> Target:
     """Return a target for a ratio that should be large."""
     return Target(what, f"≥ {goal:g}", f"{reached:.2f}", reached >= goal)

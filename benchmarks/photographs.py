@@ -14,6 +14,7 @@ from measuring import (
     ROOT,
     Section,
     at_least,
+    combine,
     compare,
     interleave,
     make_project,
@@ -66,9 +67,7 @@ def compare_photographs(mirror: Path) -> Section:
             _compare_batches(files / DATASET / "train", plain, photographs),
             _compare_transforms(photographs, digits),
         ]
-    tables = [table for section in sections for table in section.tables]
-    targets = [target for section in sections for target in section.targets]
-    return Section("Images", tables, targets)
+    return combine("Images", sections)
 
 
 def _compare_reading(files: Path, project: Path) -> Section:

@@ -14,6 +14,7 @@ from measuring import (
     Section,
     at_least,
     at_most,
+    combine,
     figure,
     make_project,
     rate_of,
@@ -54,9 +55,7 @@ def compare_training(mirror: Path) -> Section:
             _compare_waiting(mnist, photographs, fast_rate),
             _compare_arithmetic(fast_rate),
         ]
-    tables = [table for section in sections for table in section.tables]
-    targets = [target for section in sections for target in section.targets]
-    return Section("Training", tables, targets)
+    return combine("Training", sections)
 
 
 def _compare_throughput(archives: Path, project: Path) -> tuple[Section, float]:

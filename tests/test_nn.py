@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from imgpipe.errors import PipelineError
 from imgpipe.normalization import Normalization
-from imgpipe.params import Framing, Params, load_params
+from imgpipe.params import Framing, Params, Train, load_params
 from imgpipe.records import (
     AugmentedInfo,
     RecordsInfo,
@@ -78,6 +78,16 @@ def easy_images(count: int, classes: int = 10) -> tuple[np.ndarray, np.ndarray]:
 def in_one_variant(images: np.ndarray) -> np.ndarray:
     """The numbers of the images, as `TrainingBatches` takes them."""
     return np.arange(len(images))[None]
+
+
+def train_on(model: Any, images: np.ndarray, labels: np.ndarray, settings: Train) -> list[Any]:
+    """Train a compiled model on images without copies, which it is validated on too."""
+    from imgpipe.nn.training import train_model
+
+    validation = images, labels
+    return train_model(
+        model, images, in_one_variant(images), labels, validation, settings, lambda epochs: None
+    )
 
 
 @pytest.fixture(params=["raw", "png"])
@@ -668,7 +678,7 @@ def test_class_weights_help_the_rare_class(classes: int, encoding: str) -> None:
     """Pixels that tell nothing: what is left to learn is how common each class is."""
     from imgpipe.nn.inference import predict_probabilities
     from imgpipe.nn.runtime import keras
-    from imgpipe.nn.training import compile_model, train_model
+    from imgpipe.nn.training import compile_model
 
     labels = np.where(np.arange(300) % 10 == 0, classes - 1, np.arange(300) % (classes - 1))
     images = np.full((300, 12, 12, 1), 255, dtype=np.uint8)
@@ -685,15 +695,7 @@ def test_class_weights_help_the_rare_class(classes: int, encoding: str) -> None:
         keras.utils.set_random_seed(1)
         model = build("mlp", params, shape=(12, 12, 1), classes=classes)
         compile_model(model, params.train, examples=300)
-        train_model(
-            model,
-            images,
-            in_one_variant(images),
-            labels,
-            (images, labels),
-            params.train,
-            lambda epochs: None,
-        )
+        train_on(model, images, labels, params.train)
         rare[weights] = predict_probabilities(model, images[:1])[0, classes - 1]
     assert rare["none"] == pytest.approx(0.1, abs=0.03)
     assert rare["balanced"] == pytest.approx(1 / classes, abs=0.05)
@@ -701,7 +703,7 @@ def test_class_weights_help_the_rare_class(classes: int, encoding: str) -> None:
 
 def test_with_balanced_classes_losses_are_means_over_classes() -> None:
     """A network that always says the same: its loss on each class is known."""
-    from imgpipe.nn.training import compile_model, train_model
+    from imgpipe.nn.training import compile_model
 
     params = with_changes(
         EASY, train__class_weights="balanced", train__epochs=1, train__learning_rate=1e-9
@@ -712,15 +714,7 @@ def test_with_balanced_classes_losses_are_means_over_classes() -> None:
     logits = model.get_layer("logits")
     logits.set_weights([np.zeros_like(logits.get_weights()[0]), np.log([0.7, 0.2, 0.1])])
     compile_model(model, params.train, examples=200)
-    (epoch,) = train_model(
-        model,
-        images,
-        in_one_variant(images),
-        labels,
-        (images, labels),
-        params.train,
-        lambda epochs: None,
-    )
+    (epoch,) = train_on(model, images, labels, params.train)
     expected = -(np.log(0.7) + np.log(0.2)) / 2
     assert epoch.loss == pytest.approx(expected, rel=1e-3)
     assert epoch.validation_loss == pytest.approx(expected, rel=1e-3)
@@ -831,7 +825,7 @@ def test_training_with_random_transformations_leaves_them_out_of_the_model(
     from imgpipe.nn.model_file import load_model
     from imgpipe.nn.random_transforms import transform_while_training
     from imgpipe.nn.runtime import keras
-    from imgpipe.nn.training import compile_model, train_model
+    from imgpipe.nn.training import compile_model
 
     params = with_changes(EASY, train__random_translation_frac=0.1, train__epochs=6)
     keras.config.set_dtype_policy(precision)
@@ -842,15 +836,7 @@ def test_training_with_random_transformations_leaves_them_out_of_the_model(
         before = model.get_layer("logits").get_weights()[0]
         learner = transform_while_training(model, params.train)
         compile_model(learner, params.train, examples=200)
-        history = train_model(
-            learner,
-            images,
-            in_one_variant(images),
-            labels,
-            (images, labels),
-            params.train,
-            lambda epochs: None,
-        )
+        history = train_on(learner, images, labels, params.train)
     finally:
         keras.config.set_dtype_policy("float32")
     assert (model.get_layer("logits").get_weights()[0] != before).any()
