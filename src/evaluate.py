@@ -18,7 +18,7 @@ from imgpipe.files import replace_file, write_csv, write_json
 from imgpipe.params import Params
 from imgpipe.predictions import Predictions, write_predictions
 from imgpipe.progress import progress_bar
-from imgpipe.records import StoredImages, read_info, read_split
+from imgpipe.records import StoredImages, index_shard, read_info
 from imgpipe.scores import measure_reliability, measure_roc, score_classes, score_predictions
 from imgpipe.stage import run_stage
 
@@ -35,12 +35,10 @@ def main(
 ) -> None:
     settings = params.evaluate
     info = read_info(records)
-    parts, identities = [], []
-    for batch in read_split(records, info, "test"):
-        parts.append(batch.labels)
-        identities += batch.identities
-    labels = np.concatenate(parts)
-    images = StoredImages([records / shard.file for shard in info.splits["test"].shards], info)
+    shards = [index_shard(records / shard.file, info) for shard in info.splits["test"].shards]
+    labels = np.concatenate([shard.labels for shard in shards])
+    identities = [identity for shard in shards for identity in shard.identities]
+    images = StoredImages(shards, info)
 
     from imgpipe.nn.runtime import configure_runtime  # first: it quietens TensorFlow's start
 

@@ -5,8 +5,8 @@ Reads   `train`, `threads` and the chosen section of `architectures` in params.y
 Writes  models/model.keras, the weights of the epoch of lowest validation loss;
         models/layers.txt, the table of layers; metrics/history.csv, a line for each epoch;
         metrics/train.json, the scores of the best epoch; both are written anew after each epoch
-Costs   most of the pipeline's time; memory for the training images in all variants, where they
-        take no more than half of what there is, else they are read from their files in every epoch
+Costs   most of the pipeline's time; for small images, and those stored as PNG, memory for all in
+        all variants, where they take no more than half of what there is
 
 Each epoch's end is kept under .dvc/tmp until the stage has succeeded: a run that was stopped, even
 killed, goes on from there when it is started again, and ends with the same bytes.
@@ -47,6 +47,7 @@ def main(
     from imgpipe.nn.dataset import (
         draw_bootstrap,
         fits_in_memory,
+        is_better_in_memory,
         name_split,
         name_variants,
     )
@@ -66,9 +67,10 @@ def main(
     print(layers)
     variants = name_variants(records, info, augmented, augmented_info)
     held_out = name_split(records, info, "validation")
-    in_memory = fits_in_memory(variants.size_bytes + held_out.size_bytes)
-    if not in_memory:
+    in_memory = is_better_in_memory(info)
+    if in_memory and not fits_in_memory(variants.size_bytes + held_out.size_bytes):
         print("train: the images stay in their files, for they would take too much memory")
+        in_memory = False
     images, labels = variants.open(in_memory=in_memory)
     validation = held_out.open(in_memory=in_memory)
     # Of each example the numbers of its images, a row for each variant.

@@ -176,6 +176,19 @@ def test_a_digest_tells_of_every_byte_and_of_the_order(
     assert name_variants(*small_records).digest() != digest
 
 
+def test_which_images_are_better_in_memory(
+    small_records: tuple[Path, RecordsInfo, Path, AugmentedInfo],
+) -> None:
+    from imgpipe.nn.dataset import is_better_in_memory
+
+    _, info, _, _ = small_records
+    large = info.model_copy(
+        update={"framing": FRAMING.model_copy(update={"height_px": 128, "width_px": 128})}
+    )
+    assert is_better_in_memory(info)
+    assert is_better_in_memory(large) == (info.record_encoding == "png")
+
+
 def test_images_may_take_half_of_the_memory_or_what_a_variable_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,10 +228,14 @@ def test_a_damaged_shard_is_named(
     ):
         split.open(in_memory=in_memory)
     shutil.copy(records / info.splits["train"].shards[0].file, path)
-    with pytest.raises(PipelineError, match=r"info\.json says 25 examples; found 30"):
+    with pytest.raises(
+        PipelineError, match=r"train-1\.tfrecord: info\.json says 10 examples; found 15"
+    ):
         split.open(in_memory=in_memory)
     path.write_bytes(b"")
-    with pytest.raises(PipelineError, match=r"info\.json says 25 examples; found 15"):
+    with pytest.raises(
+        PipelineError, match=r"train-1\.tfrecord: info\.json says 10 examples; found 0"
+    ):
         split.open(in_memory=in_memory)
 
 
@@ -277,6 +294,30 @@ def test_examples_drawn_twice_keep_their_variants() -> None:
     for epoch in range(2):
         numbers, order = epoch_of(batches, epoch)
         assert (numbers == drawn[order] + 25 * ((epoch + order) % 2)).all()
+
+
+@pytest.mark.parametrize("bytes_at_once", [1, 16, 24])
+def test_batches_are_the_same_however_many_are_taken_at_once(
+    bytes_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imgpipe.nn import dataset
+
+    expected = epoch_of(batches_of(np.arange(50).reshape(2, 25)), 1)  # all of them at once
+    monkeypatch.setattr(dataset, "_BYTES_AT_ONCE", bytes_at_once)
+    found = epoch_of(batches_of(np.arange(50).reshape(2, 25)), 1)
+    assert np.array_equal(found, expected)
+
+
+def test_batches_tell_how_many_they_are_and_leave_nothing_to_tune() -> None:
+    """A tuner would keep each epoch from ending for up to as long as it takes."""
+    from imgpipe.nn.dataset import ordered_batches
+
+    images, labels = easy_images(25)
+    in_epochs = batches_of(np.arange(25)[None]).of_epoch(0)
+    in_order = ordered_batches(images, labels)
+    assert (int(in_epochs.cardinality()), int(in_order.cardinality())) == (4, 1)
+    for batches in (in_epochs, in_order):
+        assert batches.options().autotune.enabled is False
 
 
 RECIPES: dict[str, tuple[tuple[int, int, int], int, int]] = {

@@ -21,7 +21,12 @@ def write(path: Path, payloads: list[bytes]) -> bytes:
 @pytest.mark.parametrize("payloads", [[], [b""], [b"a"], [b"abc", b"", b"x" * 70_000]])
 def test_records_come_back(tmp_path: Path, payloads: list[bytes]) -> None:
     write(tmp_path / "file", payloads)
-    assert list(read_records(tmp_path / "file")) == payloads
+    starts, found = zip(*read_records(tmp_path / "file"), strict=True) if payloads else ((), ())
+    assert list(found) == payloads
+    content = (tmp_path / "file").read_bytes()
+    assert [
+        content[start : start + len(one)] for start, one in zip(starts, found, strict=True)
+    ] == payloads
 
 
 @given(
@@ -31,6 +36,16 @@ def test_records_come_back(tmp_path: Path, payloads: list[bytes]) -> None:
 )
 def test_examples_come_back(features: dict[str, bytes | int]) -> None:
     assert ExampleDecoder().decode(encode_example(features)) == features
+
+
+@given(st.dictionaries(st.text(max_size=300), st.binary(max_size=300), min_size=1))
+def test_values_are_located(features: dict[str, bytes | int]) -> None:
+    decoder, payload = ExampleDecoder(), encode_example(features)
+    for name, value in features.items():
+        start, end = decoder.locate(payload, name)
+        assert payload[start:end] == value
+    with pytest.raises(KeyError):
+        decoder.locate(payload, "".join(features) + "x")
 
 
 def test_the_order_of_features_does_not_show() -> None:
@@ -101,7 +116,7 @@ def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:
     for length in range(1, len(whole)):
         (tmp_path / "file").write_bytes(whole[:length])
         if length == first_end:
-            assert list(read_records(tmp_path / "file")) == [b"first record"]
+            assert list(read_records(tmp_path / "file")) == [(12, b"first record")]
         else:
             with pytest.raises(PipelineError, match=r"damaged|cut short"):
                 list(read_records(tmp_path / "file"))

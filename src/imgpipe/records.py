@@ -10,11 +10,11 @@ import math
 import mmap
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,23 +161,89 @@ def read_shard(path: Path, info: RecordsInfo) -> Iterator[Examples]:
     images = np.empty((at_once, *info.image_shape), dtype=np.uint8)
     labels: list[int] = []
     identities: list[str] = []
-    decoder = tfrecord.ExampleDecoder()
-    for number, payload in enumerate(tfrecord.read_records(path)):
-        try:
-            example = decoder.decode(payload)
-            label, identity = _decode_into(images[len(labels)], example, info.record_encoding)
-        except (KeyError, ValueError, IndexError, struct.error, zlib.error) as error:
-            raise PipelineError(
-                f"{path.as_posix()}: record {number}: expected {', '.join(FIELDS)} with an image"
-                f" of {info.image_shape}; {type(error).__name__}: {error}"
-            ) from None
-        labels.append(label)
-        identities.append(identity)
+    for record in _read(path, info):
+        images[len(labels)] = record.image
+        labels.append(record.label)
+        identities.append(record.identity)
         if len(labels) == at_once:
             yield Examples(images, np.array(labels, dtype=np.int64), identities)
             images, labels, identities = np.empty_like(images), [], []
     if labels:
         yield Examples(images[: len(labels)], np.array(labels, dtype=np.int64), identities)
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """What is in a shard but its images, and where those are."""
+
+    path: Path
+    labels: NDArray[np.int64]
+    """(N,)."""
+    identities: list[str]
+    spans: NDArray[np.int64]
+    """(N, 2): where in the file the content of each image begins, and where it ends."""
+
+
+def index_shard(
+    path: Path, info: RecordsInfo, images: NDArray[np.uint8] | None = None
+) -> ShardIndex:
+    """Read a shard, check all of it, and tell what is where.
+
+    Args:
+        path: the shard.
+        info: describes the records that it belongs to, or of which it holds augmented copies.
+        images: (N, H, W, C), to be filled with the images, of which no more than N are taken.
+
+    Raises:
+        PipelineError: the file is damaged, or a record is not as `FIELDS` says.
+    """
+    labels, identities, spans = [], [], []
+    for number, record in enumerate(_read(path, info)):
+        labels.append(record.label)
+        identities.append(record.identity)
+        spans.append(record.span)
+        if images is not None and number < len(images):
+            images[number] = record.image
+    return ShardIndex(
+        path,
+        np.array(labels, dtype=np.int64),
+        identities,
+        np.array(spans, dtype=np.int64).reshape(-1, 2),
+    )
+
+
+class _Record(NamedTuple):
+    image: NDArray[np.uint8]
+    """(H, W, C); of a raw record it is the payload's memory."""
+    label: int
+    identity: str
+    span: tuple[int, int]
+    """Where in the file the content of the image begins, and where it ends."""
+
+
+def _read(path: Path, info: RecordsInfo) -> Iterator[_Record]:
+    decoder = tfrecord.ExampleDecoder()
+    for number, (start, payload) in enumerate(tfrecord.read_records(path)):
+        try:
+            example = decoder.decode(payload)
+            content, label, identity = example["image"], example["label"], example["identity"]
+            if isinstance(content, int) or not isinstance(label, int) or isinstance(identity, int):
+                raise ValueError("a field has the wrong type")
+            image = _decode_image(content, info)
+            first, end = decoder.locate(payload, "image")
+            record = _Record(image, label, str(identity, "utf-8"), (start + first, start + end))
+        except (KeyError, ValueError, IndexError, struct.error, zlib.error) as error:
+            raise PipelineError(
+                f"{path.as_posix()}: record {number}: expected {', '.join(FIELDS)} with an image"
+                f" of {info.image_shape}; {type(error).__name__}: {error}"
+            ) from None
+        yield record
+
+
+def _decode_image(content: memoryview, info: RecordsInfo) -> NDArray[np.uint8]:
+    if info.record_encoding == "png":
+        return decode_png(content).reshape(info.image_shape)
+    return np.frombuffer(content, dtype=np.uint8).reshape(info.image_shape)
 
 
 class Images(Protocol):
@@ -197,50 +263,48 @@ class Images(Protocol):
 class StoredImages:
     """The images of shards that stay in their files, numbered through all of them.
 
-    They take 16 bytes of memory each. Beyond that, what the system has room for stays in its cache.
+    The files are mapped into memory, so that what the system has room for stays in its cache, and
+    taking a raw image is copying it. Each takes 16 bytes of memory beyond that.
     """
 
-    def __init__(self, paths: Sequence[Path], info: RecordsInfo) -> None:
-        """Find the images of shards that `read_shard` has found whole; `info` describes them."""
-        self._paths = paths
+    def __init__(self, shards: Sequence[ShardIndex], info: RecordsInfo) -> None:
+        """Take them from these shards, which `info` describes."""
+        self._paths = [shard.path for shard in shards]
         self._info = info
-        self._decoder = tfrecord.ExampleDecoder()
         self._map = lru_cache(maxsize=_MOST_OPEN_FILES)(_map_file)
-        spans = [np.array(list(tfrecord.locate_records(path))).reshape(-1, 2) for path in paths]
-        self._ends = np.cumsum([len(span) for span in spans])  # of the numbers in each shard
-        self._spans = np.concatenate(spans)
+        self._ends = np.cumsum([len(shard.spans) for shard in shards])  # of the numbers in each
+        self._starts, self._stops = np.concatenate([shard.spans for shard in shards]).T.copy()
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(N, H, W, C)."""
-        return len(self._spans), *self._info.image_shape
+        return len(self._starts), *self._info.image_shape
 
     def __getitem__(self, numbers: NDArray[np.integer[Any]], /) -> NDArray[np.uint8]:
         """Return the images of these numbers, (B, H, W, C)."""
         images = np.empty((len(numbers), *self._info.image_shape), dtype=np.uint8)
-        files = np.searchsorted(self._ends, numbers, side="right")
-        spans = self._spans[numbers].tolist()
-        for image, file, (start, size_bytes) in zip(images, files.tolist(), spans, strict=True):
-            payload = self._map(self._paths[file])[start : start + size_bytes]
-            _decode_into(image, self._decoder.decode(payload), self._info.record_encoding)
+        contents = (
+            self._map(self._paths[file])[start:stop]
+            for file, start, stop in zip(
+                np.searchsorted(self._ends, numbers, side="right").tolist(),
+                self._starts[numbers].tolist(),
+                self._stops[numbers].tolist(),
+                strict=True,
+            )
+        )
+        if self._info.record_encoding == "png":
+            for image, content in zip(images, contents, strict=True):
+                image[...] = _decode_image(content, self._info)
+        else:  # with no array for each image, which would take as long as copying it
+            pixels, size_bytes = images.reshape(-1).data, math.prod(self._info.image_shape)
+            for number, content in enumerate(contents):
+                pixels[number * size_bytes : (number + 1) * size_bytes] = content
         return images
 
 
-def _map_file(path: Path) -> mmap.mmap:
+def _map_file(path: Path) -> memoryview:
     with path.open("rb") as stream:
-        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def _decode_into(
-    image: NDArray[np.uint8], example: Mapping[str, memoryview | int], encoding: RecordEncoding
-) -> tuple[int, str]:
-    """Fill `image` with a record's pixels; return its label and identity."""
-    content, label, identity = example["image"], example["label"], example["identity"]
-    if isinstance(content, int) or not isinstance(label, int) or isinstance(identity, int):
-        raise ValueError("a field has the wrong type")
-    pixels = decode_png(content) if encoding == "png" else np.frombuffer(content, dtype=np.uint8)
-    image[...] = pixels.reshape(image.shape)
-    return label, str(identity, "utf-8")
+        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def read_split(folder: Path, info: RecordsInfo, split: str) -> Iterator[Examples]:

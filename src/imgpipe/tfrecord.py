@@ -8,7 +8,6 @@ https://protobuf.dev/programming-guides/encoding/, with features in the order of
 that equal content gives equal bytes (protobuf's own map order changes from process to process).
 """
 
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -41,14 +40,14 @@ def write_record(stream: BinaryIO, payload: bytes) -> int:
     return len(payload) + _LENGTH_BYTES + 2 * _CRC_BYTES
 
 
-def read_records(path: Path) -> Iterator[bytes]:
-    """Yield the payload of each record.
+def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield of each record where its payload begins in the file, and the payload.
 
     Raises:
         PipelineError: a checksum is wrong or the file is cut short; the line names the record.
     """
     with path.open("rb") as stream:
-        number = 0
+        number, start = 0, _LENGTH_BYTES + _CRC_BYTES
         while header := stream.read(_LENGTH_BYTES + _CRC_BYTES):
             size_bytes = int.from_bytes(header[:_LENGTH_BYTES], "little")
             if header != _record_head(size_bytes):
@@ -58,22 +57,9 @@ def read_records(path: Path) -> Iterator[bytes]:
                 raise PipelineError(f"{path.as_posix()}: record {number}: cut short")
             if _masked_crc(payload) != crc:
                 raise PipelineError(f"{path.as_posix()}: record {number}: damaged content")
-            yield payload
+            yield start, payload
             number += 1
-
-
-def locate_records(path: Path) -> Iterator[tuple[int, int]]:
-    """Yield where the payload of each record begins, and its size in bytes; reads no payload.
-
-    Of a file that `read_records` has found whole.
-    """
-    with path.open("rb") as stream:
-        start = _LENGTH_BYTES + _CRC_BYTES
-        while header := stream.read(_LENGTH_BYTES + _CRC_BYTES):
-            size_bytes = int.from_bytes(header[:_LENGTH_BYTES], "little")
-            yield start, size_bytes
             start += size_bytes + _LENGTH_BYTES + 2 * _CRC_BYTES
-            stream.seek(size_bytes + _CRC_BYTES, os.SEEK_CUR)
 
 
 def encode_example(features: Mapping[str, bytes | int]) -> bytes:
@@ -103,18 +89,33 @@ class ExampleDecoder:
         Raises:
             ValueError: the message has another form.
         """
-        known = self._layouts.get(len(payload))
-        if known is None or not _is_laid_out(payload, known):
-            known = _parse_layout(payload)
-            if len(self._layouts) < _MOST_LAYOUTS:
-                self._layouts[len(payload)] = known
         view = memoryview(payload)
         return {
             value.name: view[value.start : value.end]
             if value.is_bytes
             else _read_varint(payload, value.start)[0]
-            for value in known
+            for value in self._layout_of(payload)
         }
+
+    def locate(self, payload: bytes, name: str) -> tuple[int, int]:
+        """Return where the value of a bytes feature begins in a message, and where it ends.
+
+        Raises:
+            KeyError: there is no such feature.
+            ValueError: the message has another form.
+        """
+        for value in self._layout_of(payload):
+            if value.name == name:
+                return value.start, value.end
+        raise KeyError(name)
+
+    def _layout_of(self, payload: bytes) -> list["_Value"]:
+        known = self._layouts.get(len(payload))
+        if known is None or not _is_laid_out(payload, known):
+            known = _parse_layout(payload)
+            if len(self._layouts) < _MOST_LAYOUTS:
+                self._layouts[len(payload)] = known
+        return known
 
 
 class _Value(NamedTuple):

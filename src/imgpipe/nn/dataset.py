@@ -1,7 +1,8 @@
 """Records → `tf.data`, in batches of which each takes the images that it needs.
 
-The images are in an array, decoded once, or stay in their files where memory has no room for them;
-the batches are the same. A tensor of all of them would be a second copy, and a slow one to make.
+Small images, and those stored as PNG, are decoded once into an array, where memory has room for it.
+Others stay in their files, which are mapped into memory, so that the system keeps what it has room
+for. The batches are the same.
 """
 
 import hashlib
@@ -25,14 +26,25 @@ from imgpipe.records import (
     Shard,
     StoredImages,
     copy_folder,
-    read_shard,
+    index_shard,
 )
 
 # Of the values of an image that a network is shown; in its layers there are many times as many.
 _VALUES_AT_ONCE = 1 << 22
 _MOST_EVALUATED_AT_ONCE = 512
+_BYTES_AT_ONCE = 1 << 20  # of training images that are taken together, if a batch is not larger
 _BOOTSTRAP_STREAM = 4  # keeps its random numbers apart from those of the stages before
+_SMALL_IMAGE_BYTES = 1 << 14
 _CONTAINER_LIMIT_FILE = Path("/sys/fs/cgroup/memory.max")
+
+
+def is_better_in_memory(info: RecordsInfo) -> bool:
+    """Return whether taking images from an array is much faster than from their files.
+
+    So it is where they are decoded each time, and where finding an image costs as much as copying
+    it. Of others an array would be one more copy, and a slow one to make, for new memory is.
+    """
+    return info.record_encoding == "png" or math.prod(info.image_shape) < _SMALL_IMAGE_BYTES
 
 
 def fits_in_memory(size_bytes: int) -> bool:
@@ -63,8 +75,10 @@ class Records:
     def __init__(self, info: RecordsInfo, folders: Sequence[tuple[Path, Sequence[Shard]]]) -> None:
         """Name them; nothing is read. `info` describes the records, or what they are copies of."""
         self._info = info
-        self._folders = folders
-        self.examples = sum(shard.examples for _, shards in folders for shard in shards)
+        self._shards = [
+            (folder / shard.file, shard.examples) for folder, shards in folders for shard in shards
+        ]
+        self.examples = sum(examples for _, examples in self._shards)
 
     @property
     def size_bytes(self) -> int:
@@ -74,7 +88,7 @@ class Records:
     def digest(self) -> str:
         """Return a SHA-256 of all that is in the shards."""
         digest = hashlib.sha256()
-        for path in self._paths():
+        for path, _ in self._shards:
             with path.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()
@@ -83,34 +97,27 @@ class Records:
         """Read all shards, and return images (N, H, W, C) and labels (N,) in their order.
 
         Args:
-            in_memory: whether the images are kept; if not, they are read anew when they are taken.
+            in_memory: whether the images are decoded into an array; if not, they are taken from
+                their files when they are wanted.
 
         Raises:
             PipelineError: a shard is damaged, or `info.json` tells of another number of records.
         """
         shape = (self.examples, *self._info.image_shape)
         images = np.empty(shape, dtype=np.uint8) if in_memory else None
-        labels = np.empty(self.examples, dtype=np.int64)
-        start = 0
-        for folder, shards in self._folders:
-            first, expected = start, sum(shard.examples for shard in shards)
-            for shard in shards:
-                for batch in read_shard(folder / shard.file, self._info):
-                    end = start + len(batch.labels)
-                    if end <= first + expected:
-                        labels[start:end] = batch.labels
-                        if images is not None:
-                            images[start:end] = batch.images
-                    start = end
-            if start - first != expected:
+        indices, start = [], 0
+        for path, examples in self._shards:
+            end = start + examples
+            index = index_shard(path, self._info, None if images is None else images[start:end])
+            if len(index.labels) != examples:
                 raise PipelineError(
-                    f"{folder.as_posix()}: info.json says {expected} examples;"
-                    f" found {start - first}"
+                    f"{path.as_posix()}: info.json says {examples} examples;"
+                    f" found {len(index.labels)}"
                 )
-        return (StoredImages(self._paths(), self._info) if images is None else images), labels
-
-    def _paths(self) -> list[Path]:
-        return [folder / shard.file for folder, shards in self._folders for shard in shards]
+            indices.append(index)
+            start = end
+        labels = np.concatenate([index.labels for index in indices])
+        return (StoredImages(indices, self._info) if images is None else images), labels
 
 
 def name_split(folder: Path, info: RecordsInfo, split: str) -> Records:
@@ -169,24 +176,35 @@ class TrainingBatches:
         self._epoch = 0
         self._order = np.arange(len(labels))
 
-        def take(step: np.int64) -> tuple[NDArray[np.uint8], NDArray[np.int64 | np.float32]]:
-            index = self._order[step * batch_size : (step + 1) * batch_size]
+        # Small batches are taken several at once, because each call of Python costs as much as
+        # copying a hundred small images.
+        at_once = max(1, _BYTES_AT_ONCE // (batch_size * math.prod(images.shape[1:])))
+        taken = at_once * batch_size
+
+        def take(part: np.int64) -> tuple[NDArray[np.uint8], NDArray[np.int64 | np.float32]]:
+            index = self._order[part * taken : (part + 1) * taken]
             variant = (index + self._epoch) % len(numbers)
             return images[numbers[variant, index]], labels[index]
 
-        def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def tensors(part: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             of_images, of_labels = tf.numpy_function(
-                take, [step], [tf.uint8, tf.as_dtype(labels.dtype)]
+                take, [part], [tf.uint8, tf.as_dtype(labels.dtype)]
             )
             return (
                 tf.ensure_shape(of_images, [None, *images.shape[1:]]),
                 tf.ensure_shape(of_labels, [None, *labels.shape[1:]]),
             )
 
-        steps = tf.data.Dataset.range(count_steps(len(labels), batch_size))
+        parts = tf.data.Dataset.range(count_steps(len(labels), taken))
+        batches = parts.map(tensors, num_parallel_calls=1, deterministic=True)
+        if at_once > 1:
+            batches = batches.rebatch(batch_size)
+        batches = batches.apply(
+            tf.data.experimental.assert_cardinality(count_steps(len(labels), batch_size))
+        )
         # Built once: for short epochs, building it anew would take longer than all else beside
         # the arithmetic.
-        self._batches = steps.map(batch, num_parallel_calls=1, deterministic=True).prefetch(2)
+        self._batches = _ahead(batches)
 
     def of_epoch(self, epoch: int) -> tf.data.Dataset:
         """Return the batches of one epoch, counted from 0; those of the one before must be over."""
@@ -217,4 +235,16 @@ def ordered_batches(images: Images, *columns: NDArray[Any]) -> tf.data.Dataset:
 
     numbered = tf.data.Dataset.from_tensor_slices((np.arange(images.shape[0]), *columns))
     batches = numbered.batch(evaluation_batch_size(images.shape[1:]))
-    return batches.map(with_images, num_parallel_calls=1, deterministic=True).prefetch(2)
+    return _ahead(batches.map(with_images, num_parallel_calls=1, deterministic=True))
+
+
+def _ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Return the same batches, made while those before them are used.
+
+    Nothing is left for tf.data to tune, and its tuner would cost much: it looks at every iterator
+    after 10 ms, 20 ms, 40 ms and so on, and an iterator that is over waits for its next look. An
+    epoch whose last batch is taken after 1.3 s would end after 2.55 s.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.prefetch(2).with_options(options)
