@@ -15,7 +15,7 @@ from measuring import HERE, REPETITIONS, environment, table
 from memory import compare_sizes
 from overhead import compare_overhead
 from photographs import compare_photographs
-from profiles import profile_loading, profile_photographs, profile_repro, profile_run
+from profiles import profile_photographs, profile_repro, profile_run
 from training import compare_training
 
 DATASETS = ("mnist", "fashion_mnist", "cats_and_dogs_small")
@@ -38,9 +38,9 @@ def main() -> None:
         "results.md",
         [
             "# Results",
-            f"{by} Medians of {REPETITIONS} repetitions, with the lowest and the highest; ratios"
-            " are to the first line of each table. Why a target is missed:"
-            " [profiles.md](profiles.md).",
+            f"{by} Medians of {REPETITIONS} repetitions, with the lowest and the highest. A ratio"
+            " is to the first line of its table, the median of those of each repetition. Why a"
+            " target is missed: [profiles.md](profiles.md).",
             table(
                 ["target", "goal", "reached", ""],
                 [
@@ -54,7 +54,6 @@ def main() -> None:
     profiles = [
         profile_repro(),
         profile_photographs(mirror),
-        profile_loading(mirror),
         profile_run(),
     ]
     write("profiles.md", ["# Profiles", f"{by} Medians of {REPETITIONS}.", *profiles])

@@ -1,5 +1,6 @@
 """What the benchmarks share: a project to run stages in, timed and weighed processes, tables."""
 
+import math
 import os
 import platform
 import shutil
@@ -51,13 +52,13 @@ def combine(title: str, sections: Sequence[Section]) -> Section:
 
 
 def at_least(what: str, goal: float, reached: float) -> Target:
-    """Return a target for a ratio that should be large."""
-    return Target(what, f"≥ {goal:g}", f"{reached:.2f}", reached >= goal)
+    """Return a target for a ratio that should be large; rounded down, not to be met by that."""
+    return Target(what, f"≥ {goal:g}", f"{math.floor(100 * reached) / 100:.2f}", reached >= goal)
 
 
 def at_most(what: str, goal: float, reached: float) -> Target:
-    """Return a target for a ratio that should be small."""
-    return Target(what, f"≤ {goal:g}", f"{reached:.2f}", reached <= goal)
+    """Return a target for a ratio that should be small; told rounded up."""
+    return Target(what, f"≤ {goal:g}", f"{math.ceil(100 * reached) / 100:.2f}", reached <= goal)
 
 
 def make_project(
@@ -94,10 +95,16 @@ def run_stages(project: Path, *stages: str) -> None:
         run_python(ROOT / "src" / f"{stage}.py", cwd=project)
 
 
-def rate_of(*arguments: str | Path, cwd: Path, workers: int = 2) -> float:
-    """Return images a second of a script whose last line tells images and seconds."""
+def work_of(*arguments: str | Path, cwd: Path, workers: int = 2) -> tuple[int, float]:
+    """Return images and seconds of a script whose last line tells them."""
     images, seconds = run_python(*arguments, cwd=cwd, workers=workers).splitlines()[-1].split()
-    return int(images) / float(seconds)
+    return int(images), float(seconds)
+
+
+def rate_of(*arguments: str | Path, cwd: Path, workers: int = 2) -> float:
+    """Return images a second of such a script."""
+    images, seconds = work_of(*arguments, cwd=cwd, workers=workers)
+    return images / seconds
 
 
 def seconds_of(*arguments: str | Path, cwd: Path) -> float:
@@ -167,18 +174,27 @@ def compare(
     what: str, unit: str, values: Mapping[str, Sequence[float]]
 ) -> tuple[str, dict[str, float]]:
     """Return a table of medians with their ranges, and each one's ratio to the first."""
-    medians = {name: statistics.median(measured) for name, measured in values.items()}
-    first = next(iter(medians.values()))
-    ratios = {name: median / first for name, median in medians.items()}
+    first = next(iter(values.values()))
+    ratios = {name: ratio_of(measured, first) for name, measured in values.items()}
     rows = [
-        [
-            name,
-            f"{figure(medians[name])} ({figure(min(measured))} to {figure(max(measured))})",
-            f"{ratios[name]:.2f}",
-        ]
+        [name, middle_and_range(measured), f"{ratios[name]:.2f}"]
         for name, measured in values.items()
     ]
     return table([what, unit, "ratio"], rows), ratios
+
+
+def ratio_of(values: Sequence[float], others: Sequence[float]) -> float:
+    """Return the median of the ratios of what was measured in the same repetition.
+
+    A machine whose speed changes from minute to minute changes both.
+    """
+    return statistics.median(value / other for value, other in zip(values, others, strict=True))
+
+
+def middle_and_range(values: Sequence[float]) -> str:
+    """Return the median, with the lowest and the highest."""
+    low, high = figure(min(values)), figure(max(values))
+    return f"{figure(statistics.median(values))} ({low} to {high})"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -34,7 +34,6 @@ PREPROCESS = "`preprocess`, which also hashes and writes"
 READ = "records read to NumPy arrays, one process"
 GENERATOR = "Keras `ImageDataGenerator`"
 BATCHES = "records to batches, all 30 epochs of a training, reading included"
-STORED = "the same with the images left in their files"
 TRANSFORMS = "Keras `ImageDataGenerator`, transforms of arrays alone"
 AUGMENT = "`augment`, which also reads and writes records"
 
@@ -110,12 +109,10 @@ def _compare_batches(files: Path, plain: Path, augmented: Path) -> Section:
     opponent = OPPONENTS / "image_data_generator.py"
     tables, targets = [], []
     for kind, project, goal in (("plain", plain, 20), ("augmented", augmented, 60)):
-        ours = partial(rate_of, HERE / "timed.py", "batches", cwd=project)
         rates = interleave(
             {
                 GENERATOR: partial(rate_of, opponent, kind, files, cwd=project),
-                BATCHES: partial(ours, "in-memory"),
-                STORED: partial(ours, "in-files"),
+                BATCHES: partial(rate_of, HERE / "timed.py", "batches", cwd=project),
             }
         )
         name = "without" if kind == "plain" else "with"

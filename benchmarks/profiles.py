@@ -18,9 +18,9 @@ from measuring import (
     interleave,
     make_project,
     rate_of,
-    run_stages,
     seconds_of,
     table,
+    work_of,
 )
 from overhead import IMPORTS, make_empty_pipeline, repro_seconds, run_seconds
 from photographs import DATASET, IMAGES, RECIPE
@@ -131,38 +131,6 @@ def profile_photographs(mirror: Path) -> str:
     )
 
 
-def profile_loading(mirror: Path) -> str:
-    """Tell what it takes to bring the augmented photographs into memory."""
-    with tempfile.TemporaryDirectory() as scratch:
-        project = make_project(Path(scratch) / "project", {}, recipe=RECIPE)
-        shutil.copytree(mirror / DATASET, project / "data" / "raw")
-        run_stages(project, "preprocess", "augment")
-        names = {
-            "all the images read into memory, as `train` does": "load",
-            "as much new memory, a byte written to each page": "touch",
-        }
-        values = interleave(
-            {
-                name: partial(rate_of, HERE / "timed.py", mode, cwd=project)
-                for name, mode in names.items()
-            }
-        )
-    rows = [[name, f"{1e6 / statistics.median(rates):.0f}"] for name, rates in values.items()]
-    return "\n".join(
-        [
-            "## Photographs with augmented copies, records to batches",
-            "",
-            table(["an image of 150 x 150 x 3", "µs"], rows),
-            "",
-            "Before the first batch, all copies are read, more of them than an epoch shows. What"
-            " new memory costs depends on what the machine has free at that moment: on a virtual"
-            " one, up to several times as much as reading into memory that is at hand. With"
-            " IMGPIPE_MEMORY_MIB=0 the images stay in their files, and nothing of it is paid; see"
-            " [results.md](results.md).",
-        ]
-    )
-
-
 def profile_run() -> str:
     """Tell which stages `make run` spends its time in."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -175,6 +143,9 @@ def profile_run() -> str:
             )
             for stage in ("fetch", "preprocess", "augment", "train", "evaluate", "plot")
         }
+        epochs_s = statistics.median(
+            work_of(HERE / "timed.py", "train", cwd=clone)[1] for clone in clones
+        )
     rows = [[f"`{stage}`", f"{seconds:.1f}"] for stage, seconds in stages.items()]
     rest = statistics.median(whole) - sum(stages.values())
     rows += [
@@ -182,7 +153,15 @@ def profile_run() -> str:
         ["all", f"{statistics.median(whole):.1f}"],
         ["one `import tensorflow, keras`, as installed", f"{statistics.median(imports):.1f}"],
     ]
-    return "\n".join(["## `make run`", "", table(["stage", "seconds"], rows)])
+    return "\n".join(
+        [
+            "## `make run`",
+            "",
+            table(["stage", "seconds"], rows),
+            "",
+            f"Of `train`, {epochs_s:.1f} s are its epochs, with the building of their graphs.",
+        ]
+    )
 
 
 def _profile(

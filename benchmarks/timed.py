@@ -1,21 +1,18 @@
 """Do one piece of work in the current project; print images and seconds, without imports.
 
-python timed.py preprocess|augment|read|load|touch
-python timed.py batches in-memory|in-files
+python timed.py preprocess|augment|read|batches
 python timed.py epochs|train KEY=VALUE ...
 """
 
-import math
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imgpipe.params import load_params
-from imgpipe.records import Images, read_augmented_info, read_info, read_split
+from imgpipe.records import read_augmented_info, read_info, read_split
 
 RECORDS, AUGMENTED = Path("data/records"), Path("data/augmented")
 
@@ -49,44 +46,19 @@ def read() -> tuple[int, float]:
     return sum(split.examples for split in info.splits.values()), time.perf_counter() - start
 
 
-def load() -> tuple[int, float]:
-    """Read the training records into memory, as `train` does."""
-    from imgpipe.nn import dataset, runtime  # noqa: F401, that imports do not count
-
-    start = time.perf_counter()
-    images = _open_training(in_memory=True)[0].shape[0]
-    return images, time.perf_counter() - start
-
-
-def touch() -> tuple[int, float]:
-    """With them there, write a byte to each page of as much memory again."""
-    images = _open_training(in_memory=True)[0]
-    start = time.perf_counter()
-    np.empty(math.prod(images.shape), dtype=np.uint8)[::4096] = 1
-    return images.shape[0], time.perf_counter() - start
-
-
-def _open_training(*, in_memory: bool) -> tuple[Images, NDArray[np.int64]]:
-    from imgpipe.nn import runtime  # noqa: F401, first: it quietens TensorFlow's start
-    from imgpipe.nn.dataset import name_variants
-
-    info, augmented_info = read_info(RECORDS), read_augmented_info(AUGMENTED)
-    return name_variants(RECORDS, info, AUGMENTED, augmented_info).open(in_memory=in_memory)
-
-
-def batches(where: str) -> tuple[int, float]:
+def batches() -> tuple[int, float]:
     """Read the training records, and take all batches of all epochs from them."""
-    images, reading_s, epochs_s = _take_batches(where)
+    images, reading_s, epochs_s = _take_batches()
     return images, reading_s + epochs_s
 
 
 def epochs(*changes: str) -> tuple[int, float]:
     """Take all batches of all epochs; reading the records does not count."""
-    images, _, epochs_s = _take_batches("in-memory", *changes)
+    images, _, epochs_s = _take_batches(*changes)
     return images, epochs_s
 
 
-def _take_batches(where: str, *changes: str) -> tuple[int, float, float]:
+def _take_batches(*changes: str) -> tuple[int, float, float]:
     from imgpipe.nn.runtime import configure_runtime  # first: it quietens TensorFlow's start
 
     params = load_params(changes=changes)
@@ -94,13 +66,15 @@ def _take_batches(where: str, *changes: str) -> tuple[int, float, float]:
     configure_runtime(threads=params.threads, seed=1, precision="float32")
     import tensorflow as tf
 
-    from imgpipe.nn.dataset import TrainingBatches
+    from imgpipe.nn.dataset import TrainingBatches, is_better_in_memory, name_variants
 
     start = time.perf_counter()
-    images, labels = _open_training(in_memory=where == "in-memory")
-    variants = 1 + read_augmented_info(AUGMENTED).copies
+    info, augmented_info = read_info(RECORDS), read_augmented_info(AUGMENTED)
+    images, labels = name_variants(RECORDS, info, AUGMENTED, augmented_info).open(
+        in_memory=is_better_in_memory(info)
+    )
     read = time.perf_counter()
-    numbers = np.arange(len(labels)).reshape(variants, -1)
+    numbers = np.arange(len(labels)).reshape(1 + augmented_info.copies, -1)
     labels = labels[numbers[0]]
     of_training = TrainingBatches(
         images, numbers, labels, batch_size=settings.batch_size, seed=settings.seed
@@ -139,10 +113,8 @@ if __name__ == "__main__":
         "preprocess": preprocess,
         "augment": augment,
         "read": read,
-        "load": load,
-        "touch": touch,
         "batches": batches,
         "epochs": epochs,
         "train": train,
-    }[sys.argv[1]](*sys.argv[2:])  # type: ignore[operator]  # as many as each takes
+    }[sys.argv[1]](*sys.argv[2:])
     print(images, seconds)

@@ -17,7 +17,9 @@ from measuring import (
     combine,
     figure,
     make_project,
+    middle_and_range,
     rate_of,
+    ratio_of,
     run_python,
     run_stages,
     seconds_of,
@@ -71,7 +73,7 @@ def _compare_throughput(archives: Path, project: Path) -> tuple[Section, float]:
 
         return measure
 
-    medians, listing = _compare(
+    values, listing = _compare(
         f"MNIST, 93,322 parameters, {EPOCHS} epochs",
         "images/s",
         {
@@ -81,7 +83,8 @@ def _compare_throughput(archives: Path, project: Path) -> tuple[Section, float]:
         },
     )
     what = "training throughput, MNIST, against the tutorial script"
-    return Section("", [listing], [at_least(what, 1.8, medians[2] / medians[0])]), medians[2]
+    target = at_least(what, 1.8, ratio_of(values[2], values[0]))
+    return Section("", [listing], [target]), statistics.median(values[2])
 
 
 def _compare_time_to_accuracy(archives: Path, project: Path) -> Section:
@@ -94,7 +97,7 @@ def _compare_time_to_accuracy(archives: Path, project: Path) -> Section:
         seconds = seconds_of(ROOT / "src" / "train.py", *changes, cwd=project)
         return seconds, _test_accuracy(project)
 
-    medians, listing = _compare(
+    values, listing = _compare(
         "Fashion-MNIST, 402,442 parameters, start-up included",
         "seconds",
         {
@@ -103,7 +106,7 @@ def _compare_time_to_accuracy(archives: Path, project: Path) -> Section:
         },
     )
     what = "time to 0.90 on Fashion-MNIST, whole `train`, against the tutorial script"
-    return Section("", [listing], [at_most(what, 0.5, medians[1] / medians[0])])
+    return Section("", [listing], [at_most(what, 0.5, ratio_of(values[1], values[0]))])
 
 
 def _compare_waiting(mnist: Path, photographs: Path, fast_rate: float) -> Section:
@@ -164,22 +167,22 @@ def _test_accuracy(project: Path) -> float:
     return float(read_json(project / "metrics" / "test.json")["accuracy"])
 
 
-def _compare(what: str, unit: str, measures: dict[str, Measure]) -> tuple[list[float], str]:
-    """Measure each with every seed, in turn; return the medians, and a table of all."""
+def _compare(what: str, unit: str, measures: dict[str, Measure]) -> tuple[list[list[float]], str]:
+    """Measure each with every seed, in turn; return what counts of each, and a table of all."""
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in measures}
     for seed in range(1, REPETITIONS + 1):
         for name, measure in measures.items():
             results[name].append(measure(seed))
-    medians = [statistics.median(value for value, _ in runs) for runs in results.values()]
+    values = [[value for value, _ in runs] for runs in results.values()]
     rows = []
-    for middle, (name, runs) in zip(medians, results.items(), strict=True):
-        values, accuracies = [value for value, _ in runs], [accuracy for _, accuracy in runs]
+    for measured, (name, runs) in zip(values, results.items(), strict=True):
+        accuracies = [accuracy for _, accuracy in runs]
         rows.append(
             [
                 name,
-                f"{figure(middle)} ({figure(min(values))} to {figure(max(values))})",
-                f"{middle / medians[0]:.2f}",
+                middle_and_range(measured),
+                f"{ratio_of(measured, values[0]):.2f}",
                 f"{statistics.mean(accuracies):.4f}, sd {statistics.stdev(accuracies):.4f}",
             ]
         )
-    return medians, table([what, unit, "ratio", f"test accuracy, n = {REPETITIONS}"], rows)
+    return values, table([what, unit, "ratio", f"test accuracy, n = {REPETITIONS}"], rows)
