@@ -15,7 +15,7 @@ from measuring import HERE, REPETITIONS, environment, table
 from memory import compare_sizes
 from overhead import compare_overhead
 from photographs import compare_photographs
-from profiles import profile_photographs, profile_repro, profile_run
+from profiles import profile_epochs, profile_photographs, profile_repro, profile_run
 from training import compare_training
 
 DATASETS = ("mnist", "fashion_mnist", "cats_and_dogs_small")
@@ -55,6 +55,7 @@ def main() -> None:
         profile_repro(),
         profile_photographs(mirror),
         profile_run(),
+        profile_epochs(),
     ]
     write("profiles.md", ["# Profiles", f"{by} Medians of {REPETITIONS}.", *profiles])
 
