@@ -197,6 +197,11 @@ def middle_and_range(values: Sequence[float]) -> str:
     return f"{figure(statistics.median(values))} ({low} to {high})"
 
 
+def mean_and_sd(values: Sequence[float]) -> str:
+    """Return the mean, with the standard deviation."""
+    return f"{statistics.mean(values):.4f}, sd {statistics.stdev(values):.4f}"
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]

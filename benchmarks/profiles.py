@@ -19,6 +19,7 @@ from measuring import (
     ROOT,
     interleave,
     make_project,
+    mean_and_sd,
     rate_of,
     run_python,
     run_stages,
@@ -28,8 +29,6 @@ from measuring import (
 )
 from overhead import IMPORTS, make_empty_pipeline, repro_seconds, run_seconds
 from photographs import DATASET, IMAGES, RECIPE
-
-SEEDS = (1, 2, 3)
 
 # A part of the time: the function in which it is spent, as "module file:function".
 REPRO_PARTS = {
@@ -179,24 +178,20 @@ def profile_epochs() -> str:
         whole = load_params(project / "params.yaml").train.epochs
         for epochs in (whole, whole * 2 // 3, whole // 2):
             scores = []
-            for seed in SEEDS:
+            for seed in range(1, REPETITIONS + 1):
                 changes = [f"train.seed={seed}", f"train.epochs={epochs}"]
                 run_python(ROOT / "src" / "train.py", "--set", *changes, cwd=project)
                 scores.append(read_json(project / "metrics" / "train.json"))
-            columns = [
-                [score[name] for score in scores]
-                for name in ("validation_loss", "validation_accuracy")
-            ]
             cells = [
-                f"{statistics.mean(column):.4f}, sd {statistics.stdev(column):.4f}"
-                for column in columns
+                mean_and_sd([score[name] for score in scores])
+                for name in ("validation_loss", "validation_accuracy")
             ]
             rows.append([str(epochs), *cells])
     return "\n".join(
         [
             "## Fewer epochs in `make run`",
             "",
-            table(["epochs", f"validation loss, n = {len(SEEDS)}", "validation accuracy"], rows),
+            table(["epochs", f"validation loss, n = {REPETITIONS}", "validation accuracy"], rows),
             "",
             "The learning rate falls over as many epochs as there are. A shorter training would be"
             " nearer to the target, and worse.",

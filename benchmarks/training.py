@@ -17,6 +17,7 @@ from measuring import (
     combine,
     figure,
     make_project,
+    mean_and_sd,
     middle_and_range,
     rate_of,
     ratio_of,
@@ -176,13 +177,12 @@ def _compare(what: str, unit: str, measures: dict[str, Measure]) -> tuple[list[l
     values = [[value for value, _ in runs] for runs in results.values()]
     rows = []
     for measured, (name, runs) in zip(values, results.items(), strict=True):
-        accuracies = [accuracy for _, accuracy in runs]
         rows.append(
             [
                 name,
                 middle_and_range(measured),
                 f"{ratio_of(measured, values[0]):.2f}",
-                f"{statistics.mean(accuracies):.4f}, sd {statistics.stdev(accuracies):.4f}",
+                mean_and_sd([accuracy for _, accuracy in runs]),
             ]
         )
     return values, table([what, unit, "ratio", f"test accuracy, n = {REPETITIONS}"], rows)
