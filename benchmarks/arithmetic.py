@@ -13,9 +13,9 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from imgpipe.nn.runtime import configure_runtime
-from imgpipe.normalization import Normalization
-from imgpipe.params import load_params
+from imgpipe.nn.common.runtime import configure_runtime
+from imgpipe.records.normalization import Normalization
+from imgpipe.settings.params import load_params
 
 SIDE = 4096
 REPETITIONS = 5
@@ -52,7 +52,7 @@ def main() -> None:
     recipe, precision = sys.argv[1:]
     params = load_params(Path(recipe))
     configure_runtime(threads=params.threads, seed=1, precision="float32")
-    from imgpipe.nn.architectures import build_model
+    from imgpipe.nn.training.architectures import build_model
 
     channels = params.preprocess.channels
     model = build_model(

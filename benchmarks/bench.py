@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from imgpipe.files import replace_file
+from imgpipe.core.files import replace_file
 from measuring import HERE, REPETITIONS, environment, table
 from memory import compare_sizes
 from overhead import compare_overhead

@@ -4,8 +4,8 @@ import os
 from typing import NoReturn
 
 import train
-from imgpipe.nn import runtime  # first: it decides what Keras loads
-from imgpipe.stage import run_stage
+from imgpipe.core.stage import run_stage
+from imgpipe.nn.common import runtime  # first: it decides what Keras loads
 
 
 def stop(*_: object, **__: object) -> NoReturn:

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from imgpipe.params import read_yaml
+from imgpipe.core.yaml_file import read_yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

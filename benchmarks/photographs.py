@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from imgpipe.records import read_info, read_split
+from imgpipe.records.info import read_info
+from imgpipe.records.shards import read_split
 from measuring import (
     HERE,
     ROOT,

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from imgpipe.files import read_json
-from imgpipe.params import load_params
+from imgpipe.core.files import read_json
+from imgpipe.settings.params import load_params
 from measuring import (
     HERE,
     REPETITIONS,

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from imgpipe.params import load_params
-from imgpipe.records import read_augmented_info, read_info, read_split
+from imgpipe.records.info import read_augmented_info, read_info
+from imgpipe.records.shards import read_split
+from imgpipe.settings.params import load_params
 
 RECORDS, AUGMENTED = Path("data/records"), Path("data/augmented")
 
@@ -59,14 +60,14 @@ def epochs(*changes: str) -> tuple[int, float]:
 
 
 def _take_batches(*changes: str) -> tuple[int, float, float]:
-    from imgpipe.nn.runtime import configure_runtime  # first: it quietens TensorFlow's start
+    from imgpipe.nn.common.runtime import configure_runtime  # first: it quietens TensorFlow's start
 
     params = load_params(changes=changes)
     settings = params.train
     configure_runtime(threads=params.threads, seed=1, precision="float32")
     import tensorflow as tf
 
-    from imgpipe.nn.dataset import TrainingBatches, is_better_in_memory, name_variants
+    from imgpipe.nn.training.training_set import TrainingBatches, is_better_in_memory, name_variants
 
     start = time.perf_counter()
     info, augmented_info = read_info(RECORDS), read_augmented_info(AUGMENTED)
@@ -93,7 +94,8 @@ def _take_batches(*changes: str) -> tuple[int, float, float]:
 def train(*changes: str) -> tuple[int, float]:
     """Run the stage; of its time, that of the epochs counts."""
     import train as stage
-    from imgpipe.nn import runtime, training  # noqa: F401, the first quietens TensorFlow's start
+    from imgpipe.nn.common import runtime  # noqa: F401, the first quietens TensorFlow's start
+    from imgpipe.nn.training import loop  # noqa: F401, the first quietens TensorFlow's start
 
     whole, told = training.train_model, []
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from imgpipe.files import read_json
+from imgpipe.core.files import read_json
 from measuring import (
     HERE,
     REPETITIONS,

@@ -11,6 +11,7 @@ import base64
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,9 @@ from PIL import Image
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
-from imgpipe.errors import PipelineError, UnreadableImageError, run_script
-from imgpipe.images import conform, open_image
+from imgpipe.core.errors import PipelineError, UnreadableImageError, run_script
 from imgpipe.parallel import count_workers
-from imgpipe.png import encode_png
+from imgpipe.preprocessing.decoding import decode_and_resize, open_image
 
 MOST_BYTES = 64 << 20
 SHOWN_CLASSES = 10
@@ -34,32 +34,32 @@ LOCAL_NAMES = ["127.0.0.1", "localhost"]
 Explain = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
-def make_app(interface: Any, explain: Explain) -> Flask:
-    """Return the application for a model's `Interface`."""
+def make_app(signature: Any, explain: Explain) -> Flask:
+    """Return the application for a model's `ModelSignature`."""
     app = Flask("imgpipe", template_folder=str(Path(__file__).resolve().parent))
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
 
     @app.get("/")
     def page() -> str:
-        framing = interface.framing
+        image_spec = signature.image_spec
         return render_template(
             "app.html",
-            dataset=interface.dataset,
-            classes=interface.classes,
-            width_px=framing.width_px,
-            height_px=framing.height_px,
-            grey=framing.channels == 1,
+            dataset=signature.dataset,
+            classes=signature.classes,
+            width_px=image_spec.width_px,
+            height_px=image_spec.height_px,
+            grey=image_spec.channels == 1,
         )
 
     @app.post("/predict")
     def predict() -> Response:
         suffix = Path(request.args.get("name", "")).suffix.lower()
-        image = conform(open_image(request.get_data(), suffix), interface.framing)
+        image = decode_and_resize(open_image(request.get_data(), suffix), signature.image_spec)
         probabilities, evidence = explain(image)
         order = np.argsort(-probabilities, kind="stable")[:SHOWN_CLASSES]
         return jsonify(
             classes=[
-                {"name": interface.classes[label], "probability": float(probabilities[label])}
+                {"name": signature.classes[label], "probability": float(probabilities[label])}
                 for label in order
             ],
             seen=to_address(image),
@@ -92,24 +92,27 @@ def lay_over(image: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray
 
 def to_address(image: NDArray[np.uint8]) -> str:
     """Return an image as an address that a page can show."""
-    return f"data:image/png;base64,{base64.b64encode(encode_png(image)).decode()}"
+    content = BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(content, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def load(model_path: Path) -> tuple[Any, Explain]:
-    """Load a model; return its `Interface`, and what explains an image by it."""
-    from imgpipe.nn.runtime import configure_runtime  # first: it quietens TensorFlow's start
+    """Load a model; return its `ModelSignature`, and what explains an image by it."""
+    from imgpipe.nn.common.runtime import configure_runtime  # first: it quietens TensorFlow's start
 
     configure_runtime(threads=count_workers(), seed=0, precision="float32")
-    from imgpipe.nn.inference import activation_maps, predict_probabilities
-    from imgpipe.nn.model_file import load_model, read_interface
+    from imgpipe.nn.inference.explanation import activation_maps
+    from imgpipe.nn.inference.loading import load_model, read_signature
+    from imgpipe.nn.inference.prediction import predict_probabilities
 
-    interface, model = read_interface(model_path), load_model(model_path)
+    signature, model = read_signature(model_path), load_model(model_path)
 
     def explain(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         images = image[None]
         return predict_probabilities(model, images)[0], activation_maps(model, images)[0]
 
-    return interface, explain
+    return signature, explain
 
 
 def main() -> None:

@@ -20,22 +20,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipe.comparison import Comparison, Difference, align, compare_predictions
-from imgpipe.errors import PipelineError, run_script
-from imgpipe.listing import format_columns, format_value
-from imgpipe.params import Framing
-from imgpipe.predictions import Predictions, parse_predictions
-from imgpipe.records import read_info, read_split
-from imgpipe.revisions import (
-    Record,
-    RecordDifferences,
+from imgpipe.core.errors import PipelineError, run_script
+from imgpipe.evaluation.predictions import Predictions, parse_predictions
+from imgpipe.evaluation.significance import Comparison, Difference, align, compare_predictions
+from imgpipe.experiments.provenance import (
+    Provenance,
+    ProvenanceDifferences,
     Revision,
-    compare_records,
+    compare_provenance,
     find_edits,
     find_revision,
     open_output,
-    read_record,
+    read_provenance,
 )
+from imgpipe.records.info import read_info
+from imgpipe.records.shards import read_split
+from imgpipe.reporting.text_table import format_columns, format_value
+from imgpipe.settings.image_spec import ImageSpec
 
 PREDICTIONS = "data/evaluation/predictions.csv"
 RECORDS = "data/records"
@@ -49,7 +50,7 @@ class Run:
     """One side of the comparison."""
 
     revision: Revision
-    record: Record
+    record: Provenance
     predictions: Predictions
 
     @property
@@ -65,14 +66,14 @@ class Report:
     first: Run
     second: Run
     comparison: Comparison
-    made_by: RecordDifferences
+    made_by: ProvenanceDifferences
     notes: list[str]
 
 
 def load_run(name: str) -> Run:
     """Bring together what is known of a run."""
     revision = find_revision(name)
-    record = read_record(revision, to_evaluate=True)
+    record = read_provenance(revision, to_evaluate=True)
     content = open_output(revision, record, PREDICTIONS)
     return Run(revision, record, parse_predictions(content, f"{name}: {PREDICTIONS}"))
 
@@ -93,7 +94,7 @@ def compare_runs(first: Run, second: Run) -> Report:
         top_k=settings["evaluate.top_k"],
         bins=settings["evaluate.calibration_bins"],
     )
-    made_by = compare_records(first.record, second.record)
+    made_by = compare_provenance(first.record, second.record)
     aligned = Run(second.revision, second.record, predictions[1])
     return Report(first, aligned, comparison, made_by, notes)
 
@@ -108,7 +109,7 @@ def check_pixels(first: Run, second: Run) -> list[str]:
         PipelineError: they are not.
     """
     framings = [
-        {key: run.record.parameters[f"preprocess.{key}"] for key in Framing.model_fields}
+        {key: run.record.parameters[f"preprocess.{key}"] for key in ImageSpec.model_fields}
         for run in (first, second)
     ]
     if framings[0] != framings[1]:
@@ -246,7 +247,7 @@ def render_json(report: Report) -> str:
 
 def write_html(report: Report, path: Path) -> None:
     """Write the report as a page, with pictures of the images that were won and lost."""
-    from imgpipe import pages  # with the charts below, what text alone does not need
+    from imgpipe.reporting import pages  # with the charts below, what text alone does not need
 
     *sentences, verdict = describe(report)
     blocks = [pages.paragraph(verdict, verdict=True)]
@@ -267,7 +268,7 @@ def write_html(report: Report, path: Path) -> None:
 
 def draw_galleries(report: Report) -> Iterator[str]:
     """Yield pictures of the images won and lost, as blocks of a page."""
-    from imgpipe import charts, pages
+    from imgpipe.reporting import charts, pages
 
     runs = report.first, report.second
     try:

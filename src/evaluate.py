@@ -14,74 +14,78 @@ from typing import Any
 
 import numpy as np
 
-from imgpipe.files import replace_file, write_csv, write_json
-from imgpipe.params import Params
-from imgpipe.predictions import Predictions, write_predictions
-from imgpipe.progress import progress_bar
-from imgpipe.records import StoredImages, index_shard, read_info
-from imgpipe.scores import measure_reliability, measure_roc, score_classes, score_predictions
-from imgpipe.stage import run_stage
+from imgpipe.core.files import replace_file, write_csv, write_json
+from imgpipe.core.progress import progress_bar
+from imgpipe.core.stage import run_stage
+from imgpipe.evaluation.metrics import (
+    measure_reliability,
+    measure_roc,
+    score_classes,
+    score_predictions,
+)
+from imgpipe.evaluation.predictions import Predictions, write_predictions
+from imgpipe.records.info import read_info
+from imgpipe.records.shards import index_shard
+from imgpipe.records.stored_images import StoredImages
+from imgpipe.settings.params import Params, load_params
 
+RECORDS = Path("data/records")
+MODEL = Path("models/model.keras")
+METRICS = Path("metrics")
+EVALUATION = Path("data/evaluation")
 VIEWED_IMAGES = 5
 
 
-def main(
-    params: Params,
-    *,
-    records: Path = Path("data/records"),
-    models: Path = Path("models"),
-    metrics: Path = Path("metrics"),
-    evaluation: Path = Path("data/evaluation"),
-) -> None:
+def main(params: Params) -> None:
     settings = params.evaluate
-    info = read_info(records)
-    shards = [index_shard(records / shard.file, info) for shard in info.splits["test"].shards]
+    info = read_info(RECORDS)
+    shards = [index_shard(RECORDS, shard, info) for shard in info.splits["test"].shards]
     labels = np.concatenate([shard.labels for shard in shards])
     identities = [identity for shard in shards for identity in shard.identities]
     images = StoredImages(shards, info)
 
-    from imgpipe.nn.runtime import configure_runtime  # first: it quietens TensorFlow's start
+    from imgpipe.nn.common.runtime import configure_runtime  # first: it quietens TensorFlow's start
 
     configure_runtime(threads=params.threads, seed=0, precision="float32")
-    from imgpipe.nn import inference
-    from imgpipe.nn.model_file import load_model
+    from imgpipe.nn.inference import explanation, prediction
+    from imgpipe.nn.inference.loading import load_model
 
-    model = load_model(models / "model.keras")
+    model = load_model(MODEL)
     with progress_bar("evaluate", len(labels), "image") as bar:
-        probabilities = inference.predict_probabilities(model, images, bar.update)
+        probabilities = prediction.predict_probabilities(model, images, bar.update)
 
     table = score_classes(labels, probabilities, info.classes)
     reliability = measure_reliability(labels, probabilities, settings.calibration_bins)
     scores = score_predictions(
         labels, probabilities, top_k=settings.top_k, bins=settings.calibration_bins
     )
-    write_json(metrics / "test.json", scores)
+    write_json(METRICS / "test.json", scores)
     write_csv(
-        metrics / "per_class.csv",
+        METRICS / "per_class.csv",
         ["class", "precision", "recall", "f1", "roc_auc", "images"],
         map(astuple, table),
     )
     write_csv(
-        metrics / "reliability.csv",
+        METRICS / "reliability.csv",
         ["low", "high", "images", "confidence", "accuracy"],
         map(astuple, reliability),
     )
     write_csv(
-        evaluation / "roc.csv",
+        EVALUATION / "roc.csv",
         ["class", "false_positive_rate", "true_positive_rate"],
         map(astuple, measure_roc(labels, probabilities, info.classes)),
     )
     write_predictions(
-        evaluation / "predictions.csv",
+        EVALUATION / "predictions.csv",
         Predictions(info.classes, identities, labels, probabilities),
     )
     viewed = images[np.arange(min(VIEWED_IMAGES, len(labels)))]
-    maps = inference.feature_maps(model, viewed)
-    with replace_file(evaluation / "views.npz") as partial, partial.open("wb") as stream:
+    maps = explanation.feature_maps(model, viewed)
+    with replace_file(EVALUATION / "views.npz") as partial, partial.open("wb") as stream:
         arrays: dict[str, Any] = {
             "images": viewed,
-            "kernels": inference.first_kernels(model),
-            "activation_maps": inference.activation_maps(model, viewed),
+            "kernels": explanation.first_kernels(model),
+            "activation_maps": explanation.activation_maps(model, viewed),
             "feature_layers": np.array([name for name, _ in maps], dtype=np.str_),
         }
         arrays |= {f"feature_maps_{number}": values for number, (_, values) in enumerate(maps)}
@@ -97,4 +101,14 @@ def uses(params: Params) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, uses, __doc__)
+    run_stage(
+        main,
+        load_params=load_params,
+        uses=uses,
+        libraries=(
+            "config",
+            "arrays",
+            "nn",
+        ),
+        description=__doc__,
+    )

@@ -13,14 +13,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from imgpipe.archives import pack_folder
-from imgpipe.catalog import DownloadEntry, LocalImagesEntry, load_entry
-from imgpipe.download import fetch_file, find_addresses
-from imgpipe.errors import PipelineError
-from imgpipe.files import replace_directory
-from imgpipe.params import Params
-from imgpipe.stage import run_stage
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import replace_directory
+from imgpipe.core.stage import run_stage
+from imgpipe.datasets.catalog import DownloadEntry, LocalImagesEntry, load_entry
+from imgpipe.datasets.download import fetch_file, find_addresses
+from imgpipe.datasets.packing import pack_folder
+from imgpipe.settings.params import Params, load_params
 
+RAW = Path("data/raw")
 LOCAL = Path("data/local")
 
 
@@ -54,12 +55,12 @@ def pack_images(params: Params, entry: LocalImagesEntry, raw: Path) -> None:
     print(f"fetch: {params.dataset}, {count} files of {images.as_posix()}")
 
 
-def main(params: Params, *, raw: Path = Path("data/raw")) -> None:
+def main(params: Params) -> None:
     entry = load_entry(params.dataset)
     if isinstance(entry, LocalImagesEntry):
-        pack_images(params, entry, raw)
+        pack_images(params, entry, RAW)
     else:
-        fetch_files(params, entry, raw)
+        fetch_files(params, entry, RAW)
 
 
 def uses(params: Params) -> dict[str, Any]:
@@ -72,4 +73,10 @@ def uses(params: Params) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, uses, __doc__)
+    run_stage(
+        main,
+        load_params=load_params,
+        uses=uses,
+        libraries=("config",),
+        description=__doc__,
+    )

@@ -17,16 +17,16 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from imgpipe.errors import PipelineError, run_script
-from imgpipe.listing import format_columns, format_value
-from imgpipe.revisions import (
-    Record,
+from imgpipe.core.errors import PipelineError, run_script
+from imgpipe.experiments.provenance import (
+    Provenance,
     Revision,
     find_revision,
     list_experiments,
-    read_record,
+    read_provenance,
     read_text,
 )
+from imgpipe.reporting.text_table import format_columns, format_value
 
 SHOWN_NAMES = 3
 SEEDS = ("train.seed", "augment.seed")
@@ -47,7 +47,7 @@ class Run:
     """A run and what its best epoch reached on the validation split."""
 
     revision: Revision
-    record: Record
+    record: Provenance
     accuracy: float
     loss: float
 
@@ -104,7 +104,7 @@ def load_runs() -> tuple[list[Run], list[str]]:
     notes = []
     for revision in (find_revision("HEAD"), *list_experiments()):
         try:
-            record = read_record(revision, to_evaluate=False)
+            record = read_provenance(revision, to_evaluate=False)
             scores = json.loads(read_text(revision, "metrics/train.json"))
         except PipelineError as error:
             notes.append(f"left out: {error}")

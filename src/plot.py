@@ -17,23 +17,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from imgpipe import charts
-from imgpipe.catalog import load_entry
-from imgpipe.comparison import score_intervals
-from imgpipe.errors import PipelineError
-from imgpipe.files import read_json, replace_directory
-from imgpipe.model_card import Findings, write_model_card
-from imgpipe.params import Evaluate, Params, Plot
-from imgpipe.predictions import read_predictions
-from imgpipe.records import (
-    RecordsInfo,
-    copy_folder,
-    read_augmented_info,
-    read_info,
-    read_shard,
-    read_split,
-)
-from imgpipe.stage import run_stage
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import read_json, replace_directory
+from imgpipe.core.stage import run_stage
+from imgpipe.datasets.catalog import load_entry
+from imgpipe.evaluation.predictions import read_predictions
+from imgpipe.evaluation.significance import score_intervals
+from imgpipe.records.info import RecordsInfo, copy_folder, read_augmented_info, read_info
+from imgpipe.records.shards import read_shard, read_split
+from imgpipe.reporting import charts
+from imgpipe.reporting.model_card import Findings, write_model_card
+from imgpipe.settings.evaluate import Evaluate
+from imgpipe.settings.params import Params, load_params
+from imgpipe.settings.plot import Plot
 
 RECORDS = Path("data/records")
 AUGMENTED = Path("data/augmented")
@@ -85,13 +81,12 @@ def draw_data(info: RecordsInfo, settings: Plot) -> Iterator[tuple[str, Figure]]
     name, images = next(iter(samples.items()))
     yield "pixel_numbers", charts.draw_pixel_numbers(images[0], name)
 
-    shard = info.splits["train"].shards[0].file
-    folders = [RECORDS] + [
-        AUGMENTED / copy_folder(copy)
-        for copy in range(1, read_augmented_info(AUGMENTED).copies + 1)
+    shards = [(RECORDS, info.splits["train"].shards[0])] + [
+        (AUGMENTED / copy_folder(copy), of_copy[0])
+        for copy, of_copy in enumerate(read_augmented_info(AUGMENTED).shards_of_copies, start=1)
     ]
     originals, *copies = [
-        next(read_shard(folder / shard, info)).images[:SHOWN_ORIGINALS] for folder in folders
+        next(read_shard(folder, shard, info)).images[:SHOWN_ORIGINALS] for folder, shard in shards
     ]
     variants = [list(of_one) for of_one in zip(*copies, strict=True)] or [[] for _ in originals]
     yield "augmentation", charts.draw_variants(list(originals), variants)
@@ -201,4 +196,16 @@ def uses(params: Params) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, uses, __doc__)
+    run_stage(
+        main,
+        load_params=load_params,
+        uses=uses,
+        libraries=(
+            "config",
+            "arrays",
+            "images",
+            "charts",
+            "nn",
+        ),
+        description=__doc__,
+    )

@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipe.errors import PipelineError, UnreadableImageError, run_script
-from imgpipe.images import FORMAT_OF_SUFFIX, conform, open_image
-from imgpipe.listing import format_columns
+from imgpipe.core.errors import PipelineError, UnreadableImageError, run_script
+from imgpipe.core.progress import progress_bar
 from imgpipe.parallel import count_workers
-from imgpipe.params import Framing
-from imgpipe.progress import progress_bar
+from imgpipe.preprocessing.decoding import FORMAT_OF_SUFFIX, decode_and_resize, open_image
+from imgpipe.reporting.text_table import format_columns
+from imgpipe.settings.image_spec import ImageSpec
 
 AT_ONCE = 512
 
@@ -59,23 +59,23 @@ def list_files(places: Sequence[Path]) -> list[Path]:
     return files
 
 
-def read_image(path: Path, framing: Framing) -> NDArray[np.uint8] | str:
+def read_image(path: Path, image_spec: ImageSpec) -> NDArray[np.uint8] | str:
     """Return an image as the network takes it, (H, W, C), or why it cannot be read."""
     try:
-        return conform(open_image(path.read_bytes(), path.suffix.lower()), framing)
+        return decode_and_resize(open_image(path.read_bytes(), path.suffix.lower()), image_spec)
     except (UnreadableImageError, OSError) as error:
         return str(error)
 
 
 def predict_files(files: Sequence[Path], model_path: Path, top: int) -> Iterator[Prediction | str]:
     """Yield for each file its likeliest classes with their probabilities, or an error's line."""
-    from imgpipe.nn.runtime import configure_runtime  # first: it quietens TensorFlow's start
+    from imgpipe.nn.common.runtime import configure_runtime  # first: it quietens TensorFlow's start
 
     configure_runtime(threads=count_workers(), seed=0, precision="float32")
-    from imgpipe.nn.inference import predict_probabilities
-    from imgpipe.nn.model_file import load_model, read_interface
+    from imgpipe.nn.inference.loading import load_model, read_signature
+    from imgpipe.nn.inference.prediction import predict_probabilities
 
-    interface = read_interface(model_path)
+    signature = read_signature(model_path)
     model = load_model(model_path)
     waiting = iter(files)
     with (
@@ -83,7 +83,7 @@ def predict_files(files: Sequence[Path], model_path: Path, top: int) -> Iterator
         ThreadPoolExecutor(count_workers()) as pool,
     ):
         while batch := list(islice(waiting, AT_ONCE)):
-            read = list(pool.map(lambda path: read_image(path, interface.framing), batch))
+            read = list(pool.map(lambda path: read_image(path, signature.image_spec), batch))
             images = [image for image in read if not isinstance(image, str)]
             rows = iter(predict_probabilities(model, np.stack(images))) if images else iter(())
             for path, image in zip(batch, read, strict=True):
@@ -92,7 +92,7 @@ def predict_files(files: Sequence[Path], model_path: Path, top: int) -> Iterator
                     continue
                 row = next(rows)
                 order = np.argsort(-row, kind="stable")[:top]
-                yield path, [(interface.classes[label], float(row[label])) for label in order]
+                yield path, [(signature.classes[label], float(row[label])) for label in order]
             bar.update(len(batch))
 
 

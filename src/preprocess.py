@@ -13,17 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from imgpipe.catalog import load_entry
-from imgpipe.conversion import convert_splits, count_duplicates, describe_split
-from imgpipe.errors import PipelineError
-from imgpipe.files import replace_directory, scratch_directory, write_json
-from imgpipe.normalization import fit_normalization
-from imgpipe.params import Params, Preprocess
-from imgpipe.records import FIELDS, RecordsInfo, write_info
-from imgpipe.sources import open_source
-from imgpipe.splits import SPLITS, assign_splits, cap_per_class, check_splits, shuffle_split
-from imgpipe.stage import run_stage
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import replace_directory, scratch_directory, write_json
+from imgpipe.core.stage import run_stage
+from imgpipe.datasets.catalog import load_entry
+from imgpipe.preprocessing.conversion import convert_splits, count_duplicates, describe_split
+from imgpipe.preprocessing.raw_datasets import open_dataset
+from imgpipe.preprocessing.splits import (
+    SPLITS,
+    assign_splits,
+    cap_per_class,
+    check_splits,
+    shuffle_split,
+)
+from imgpipe.records.info import FIELDS, FORMAT_VERSION, RecordsInfo, write_info
+from imgpipe.records.normalization import fit_normalization
+from imgpipe.settings.params import Params, load_params
+from imgpipe.settings.preprocess import Preprocess
 
+RAW = Path("data/raw")
+RECORDS = Path("data/records")
+DATA_METRICS = Path("metrics/data.json")
 _SHOWN_BAD_FILES = 3
 
 
@@ -40,18 +50,12 @@ def check_bad_files(bad_files: dict[str, str], images: int, settings: Preprocess
     )
 
 
-def main(
-    params: Params,
-    *,
-    raw: Path = Path("data/raw"),
-    records: Path = Path("data/records"),
-    metrics: Path = Path("metrics"),
-) -> None:
+def main(params: Params) -> None:
     settings = params.preprocess
     entry = load_entry(params.dataset)
-    scratch_path = records.with_name("scratch.partial")
-    with replace_directory(records) as folder, scratch_directory(scratch_path) as scratch:
-        source = open_source(entry, raw, scratch)
+    scratch_path = RECORDS.with_name("scratch.partial")
+    with replace_directory(RECORDS) as folder, scratch_directory(scratch_path) as scratch:
+        source = open_dataset(entry, RAW, scratch)
         kept = cap_per_class(source.labels, source.splits, settings.max_per_class, settings.seed)
         assigned = assign_splits(source.labels[kept], source.splits[kept], source.classes, settings)
         indices_of_split = {
@@ -73,11 +77,11 @@ def main(
         check_splits({split: info.per_class for split, info in infos.items()})
         pixel_counts = np.sum([shard.pixel_counts for shard in shards_of_split["train"]], axis=0)
         info = RecordsInfo(
+            format_version=FORMAT_VERSION,
             dataset=params.dataset,
             classes=source.classes,
-            framing=settings.framing,
+            image_spec=settings.image_spec,
             normalization=fit_normalization(settings.normalization, pixel_counts),
-            record_encoding=settings.record_encoding,
             record_fields=FIELDS,
             splits=infos,
         )
@@ -89,7 +93,7 @@ def main(
         for pair in combinations(SPLITS, 2)
     }
     write_json(
-        metrics / "data.json",
+        DATA_METRICS,
         {
             "duplicate_images": sum(duplicates.values()),
             "bad_images": len(bad_files),
@@ -121,4 +125,14 @@ def uses(params: Params) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, uses, __doc__)
+    run_stage(
+        main,
+        load_params=load_params,
+        uses=uses,
+        libraries=(
+            "config",
+            "arrays",
+            "images",
+        ),
+        description=__doc__,
+    )

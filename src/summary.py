@@ -5,9 +5,9 @@ Reads   data/records/info.json, metrics/test.json
 
 from pathlib import Path
 
-from imgpipe.errors import run_script
-from imgpipe.files import read_json
-from imgpipe.records import read_info
+from imgpipe.core.errors import run_script
+from imgpipe.core.files import read_json
+from imgpipe.records.info import read_info
 
 
 def main() -> None:

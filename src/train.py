@@ -20,41 +20,46 @@ from typing import Any
 
 import numpy as np
 
-from imgpipe.errors import PipelineError
-from imgpipe.files import replace_file, write_csv, write_json
-from imgpipe.params import Params
-from imgpipe.progress import progress_bar
-from imgpipe.records import read_augmented_info, read_info
-from imgpipe.stage import hash_sources, loaded_sources, run_stage
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import replace_file, write_csv, write_json
+from imgpipe.core.progress import progress_bar
+from imgpipe.core.stage import hash_sources, loaded_sources, run_stage
+from imgpipe.records.info import read_augmented_info, read_info
+from imgpipe.settings.params import Params, load_params
+
+RECORDS = Path("data/records")
+AUGMENTED = Path("data/augmented")
+MODELS = Path("models")
+METRICS = Path("metrics")
 
 
-def main(
-    params: Params,
-    *,
-    records: Path = Path("data/records"),
-    augmented: Path = Path("data/augmented"),
-    models: Path = Path("models"),
-    metrics: Path = Path("metrics"),
-) -> Callable[[], None]:
+def main(params: Params) -> Callable[[], None]:
     sources = hash_sources()
     settings = params.train
-    info, augmented_info = read_info(records), read_augmented_info(augmented)
+    info, augmented_info = read_info(RECORDS), read_augmented_info(AUGMENTED)
 
-    from imgpipe.nn.runtime import configure_runtime  # first: it quietens TensorFlow's start
+    from imgpipe.nn.common.runtime import configure_runtime  # first: it quietens TensorFlow's start
 
     configure_runtime(threads=params.threads, seed=settings.seed, precision=settings.precision)
-    from imgpipe.nn.architectures import build_model
-    from imgpipe.nn.dataset import (
+    from imgpipe.nn.common.model_signature import ModelSignature
+    from imgpipe.nn.training.architectures import build_model
+    from imgpipe.nn.training.augmentation_layers import transform_while_training
+    from imgpipe.nn.training.checkpoint import Checkpoint
+    from imgpipe.nn.training.loop import (
+        EPOCH_COLUMNS,
+        Epoch,
+        best_epoch,
+        compile_model,
+        train_model,
+    )
+    from imgpipe.nn.training.saved_model import describe_layers, save_model
+    from imgpipe.nn.training.training_set import (
         draw_bootstrap,
         fits_in_memory,
         is_better_in_memory,
         name_split,
         name_variants,
     )
-    from imgpipe.nn.model_file import Interface, describe_layers, save_model
-    from imgpipe.nn.random_transforms import transform_while_training
-    from imgpipe.nn.training import EPOCH_COLUMNS, Epoch, best_epoch, compile_model, train_model
-    from imgpipe.nn.unfinished import UnfinishedTraining
 
     model = build_model(
         settings.architecture,
@@ -65,14 +70,14 @@ def main(
     )
     layers = describe_layers(model)
     print(layers)
-    variants = name_variants(records, info, augmented, augmented_info)
-    held_out = name_split(records, info, "validation")
+    variants = name_variants(RECORDS, info, AUGMENTED, augmented_info)
+    validation_records = name_split(RECORDS, info, "validation")
     in_memory = is_better_in_memory(info)
-    if in_memory and not fits_in_memory(variants.size_bytes + held_out.size_bytes):
+    if in_memory and not fits_in_memory(variants.size_bytes + validation_records.size_bytes):
         print("train: the images stay in their files, for they would take too much memory")
         in_memory = False
     images, labels = variants.open(in_memory=in_memory)
-    validation = held_out.open(in_memory=in_memory)
+    validation = validation_records.open(in_memory=in_memory)
     # Of each example the numbers of its images, a row for each variant.
     numbers = np.arange(len(labels)).reshape(1 + augmented_info.copies, -1)
     labels = labels[numbers[0]]
@@ -81,13 +86,13 @@ def main(
         numbers, labels = numbers[:, drawn], labels[drawn]
     learner = transform_while_training(model, settings)
     compile_model(learner, settings, examples=len(labels))
-    unfinished = UnfinishedTraining(
+    unfinished = Checkpoint(
         {
             "sources": {name: sources.get(name) for name in loaded_sources()},
             "parameters": {name: repr(value) for name, value in uses(params).items()},
             "classes": info.classes,
             "normalization": info.normalization.model_dump(),
-            "records": [variants.digest(), held_out.digest()],
+            "records": [variants.digest(), validation_records.digest()],
         }
     )
     reached = unfinished.load()
@@ -96,9 +101,9 @@ def main(
 
     def record(history: list[Epoch]) -> Epoch:
         best = best_epoch(history)
-        write_csv(metrics / "history.csv", EPOCH_COLUMNS, map(astuple, history))
+        write_csv(METRICS / "history.csv", EPOCH_COLUMNS, map(astuple, history))
         write_json(
-            metrics / "train.json",
+            METRICS / "train.json",
             {
                 "validation_accuracy": best.validation_accuracy,
                 "validation_loss": best.validation_loss,
@@ -141,10 +146,13 @@ def main(
             ) from None
     best = record(history)
     save_model(
-        model, Interface(dataset=info.dataset, classes=info.classes, framing=info.framing),
-        models / "model.keras",
+        model,
+        ModelSignature(
+            dataset=info.dataset, classes=info.classes, image_spec=info.image_spec
+        ),
+        MODELS / "model.keras",
     )  # fmt: skip
-    with replace_file(models / "layers.txt") as partial:
+    with replace_file(MODELS / "layers.txt") as partial:
         partial.write_text(layers, encoding="utf-8", newline="\n")
     print(
         f"train: {settings.architecture}, {model.count_params():,} parameters,"
@@ -163,4 +171,14 @@ def uses(params: Params) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, uses, __doc__)
+    run_stage(
+        main,
+        load_params=load_params,
+        uses=uses,
+        libraries=(
+            "config",
+            "arrays",
+            "nn",
+        ),
+        description=__doc__,
+    )

@@ -1,10 +1,8 @@
-"""Fixtures: the project's files, real datasets where they are, small ones that tests make."""
+"""Fixtures: real datasets if a mirror has them, the project's YAML files, small archives."""
 
 import copy
 import gzip
-import hashlib
 import os
-import random
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -13,47 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import CATALOG, KILL_SEED, ROOT
 
-from imgpipe.catalog import DownloadEntry, load_entry
-from imgpipe.params import read_yaml
-from imgpipe.sources import Source
-
-ROOT = Path(__file__).resolve().parent.parent
-CATALOG = ROOT / "data" / "catalog.yaml"
-
-# The moments at which tests kill stages are drawn anew each time; the seed repeats them.
-KILL_SEED = os.environ.get("IMGPIPE_KILL_SEED") or str(random.SystemRandom().randrange(10**6))
+from imgpipe.core.yaml_file import read_yaml
 
 
 def pytest_report_header() -> str:
     return f"kills: IMGPIPE_KILL_SEED={KILL_SEED}"
 
 
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def load_download(dataset: str) -> DownloadEntry:
-    """Return the catalog's entry of a dataset that is downloaded."""
-    entry = load_entry(dataset, CATALOG)
-    assert isinstance(entry, DownloadEntry)
-    return entry
-
-
-def identity(source: Source, index: int) -> str:
-    """Return the identity of one image."""
-    (found,) = source.identities(np.array([index]))
-    return found
-
-
 @pytest.fixture(scope="session")
 def mirror() -> Path:
     """The folder of real datasets, laid out as `<dataset>/<file>`."""
-    folder = Path(os.environ.get("DATASET_MIRROR") or ROOT.parent / "shared" / "datasets").resolve()
-    if not folder.is_dir():
+    setting = os.environ.get("DATASET_MIRROR")
+    if not setting or not Path(setting).is_dir():
         pytest.skip("no real datasets: set DATASET_MIRROR to a folder laid out as <dataset>/<file>")
-    return folder
+    return Path(setting).resolve()
 
 
 @pytest.fixture
@@ -65,7 +38,7 @@ def params_value() -> dict[str, Any]:
 @pytest.fixture
 def catalog_value() -> dict[str, Any]:
     """The project's catalog as a mapping that a test may change."""
-    return copy.deepcopy(dict(read_yaml(ROOT / "data" / "catalog.yaml")))
+    return copy.deepcopy(dict(read_yaml(CATALOG)))
 
 
 @pytest.fixture

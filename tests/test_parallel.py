@@ -4,7 +4,7 @@ from multiprocessing import parent_process
 
 import pytest
 
-from imgpipe.errors import PipelineError
+from imgpipe.core.errors import PipelineError
 from imgpipe.parallel import count_workers, map_shards
 
 

@@ -14,11 +14,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import ROOT
+from support import ROOT
 
-from imgpipe import model_card
-from imgpipe.params import check, load_params, read_yaml
-from imgpipe.studies import Regularization
+from imgpipe.core.schema import check
+from imgpipe.core.yaml_file import read_yaml
+from imgpipe.experiments.studies import Regularization
+from imgpipe.reporting import model_card
+from imgpipe.settings.params import load_params
 
 SRC = ROOT / "src"
 STAGES = ("fetch", "preprocess", "augment", "train", "evaluate", "plot")

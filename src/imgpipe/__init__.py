@@ -2,8 +2,8 @@
 
 Shapes, units and names, said once and used everywhere:
 
-    N  examples      H  height      W  width      C  channels (1 grey, 3 red-green-blue)
-    K  classes       B  bins
+    N  examples      H  height      W  width      C  channels (1 gray, 3 red-green-blue)
+    K  classes       B  batch
 
     images         (N, H, W, C)  uint8 in [0, 255]
     labels         (N,)          int64 in [0, K)
@@ -18,11 +18,14 @@ Shapes, units and names, said once and used everywhere:
 Suffixes of names give the unit: _px pixels, _deg degrees, _frac a fraction of one, _s seconds,
 _bytes, _mib mebibytes, _epochs, _steps.
 
-Floors (a module imports only from floors below it, `tests/test_structure.py` holds it):
+Layers: a package imports only packages of the lines above its own (`tests/test_structure.py`).
 
-    0  errors, files, params
-    1  catalog, download, sources, images, splits, tfrecord, augmentation, scores, charts, parallel
-    2  records
-    3  nn (the only place that imports TensorFlow and Keras)
-    4  the scripts in `src/`
+    core
+    settings | datasets | records | parallel
+    preprocessing | augmentation | nn | evaluation
+    reporting
+    experiments
+    the scripts in `src/`
+
+`datasets`, `records` and `parallel` may import `settings` too. Only `nn` imports TensorFlow.
 """

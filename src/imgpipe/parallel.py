@@ -10,9 +10,9 @@ from multiprocessing import get_context
 from threading import RLock
 from typing import Any, TypeVar
 
-from imgpipe.errors import PipelineError
-from imgpipe.params import read_whole_number
-from imgpipe.progress import progress_bar
+from imgpipe.core.environment import read_whole_number
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.progress import progress_bar
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")

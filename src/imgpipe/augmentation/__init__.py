@@ -1,0 +1,1 @@
+"""Records → randomly transformed copies."""

@@ -1,0 +1,76 @@
+"""Write randomly transformed copies of the training records."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgpipe.augmentation.transforms import draw_transforms, transform_images
+from imgpipe.parallel import map_shards
+from imgpipe.records.info import (
+    FIELDS,
+    FORMAT_VERSION,
+    AugmentedInfo,
+    RecordsInfo,
+    Shard,
+    copy_folder,
+    write_info,
+)
+from imgpipe.records.shards import read_shard, write_shard
+from imgpipe.settings.augment import Augment
+
+_STREAM = 3  # keeps these random numbers apart from those of `preprocess`
+
+
+def write_copies(records: Path, info: RecordsInfo, settings: Augment, folder: Path) -> None:
+    """Write all copies of the training split, and their description, into an empty folder.
+
+    Args:
+        records: the folder of the original records.
+        info: describes the original records.
+        settings: the section `augment` of params.yaml.
+        folder: where the copies go.
+    """
+    shards = info.splits["train"].shards
+    copies = range(1, settings.copies + 1)
+    for copy in copies:
+        (folder / copy_folder(copy)).mkdir()
+    tasks = [(copy, number, shard) for copy in copies for number, shard in enumerate(shards)]
+    written = iter(
+        map_shards(
+            partial(_write_copy_of_shard, records, info, settings, folder),
+            tasks,
+            label="augment",
+            count_images=lambda task: task[2].examples,
+            in_process_up_to=settings.copies,  # with a single shard there is little work
+        )
+    )
+    write_info(
+        folder,
+        AugmentedInfo(
+            format_version=FORMAT_VERSION,
+            record_fields=FIELDS,
+            shards_of_copies=[[next(written) for _ in shards] for _ in copies],
+        ),
+    )
+
+
+def _write_copy_of_shard(
+    records: Path, info: RecordsInfo, settings: Augment, folder: Path, task: tuple[int, int, Shard]
+) -> Shard:
+    """Write one transformed copy of one training shard; return its description."""
+    copy, number, shard = task
+    height_px, width_px, _ = info.image_shape
+    generator = np.random.default_rng([settings.seed, _STREAM, number, copy])
+
+    def examples() -> Iterator[tuple[NDArray[np.uint8], int, str]]:
+        for batch in read_shard(records, shard, info):
+            transforms = draw_transforms(
+                settings, len(batch.labels), height_px, width_px, generator
+            )
+            images = transform_images(batch.images, transforms, settings.fill_mode, settings.cval)
+            yield from zip(images, batch.labels.tolist(), batch.identities, strict=True)
+
+    return write_shard(folder / copy_folder(copy) / shard.file, examples())

@@ -1,0 +1,1 @@
+"""What every stage and command needs: errors, durable files, YAML, schemas, progress."""

@@ -1,0 +1,134 @@
+"""Durable files and directories, and text formats with stable bytes.
+
+A file or directory appears under its final name only when it is complete and on the disk: it is
+written under a temporary name, flushed, renamed, and its directory flushed. So neither a killed
+process nor a power cut leaves a partial or empty file where a later stage reads.
+"""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from imgpipe.core.errors import PipelineError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+@contextmanager
+def replace_file(path: Path, *, partial_name: str | None = None) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends without error.
+
+    A reader sees the old file or the whole new one, never a part, also after a power cut. On an
+    error the temporary file is deleted. What a killed process leaves, the next one overwrites.
+
+    Args:
+        path: the final path; its directory is made if it is missing.
+        partial_name: name of the temporary file, if several processes may write `path` at once.
+    """
+    _make_directory(path.parent)
+    partial = path.with_name(partial_name or path.name + PARTIAL_SUFFIX)
+    try:
+        yield partial
+        _sync(partial)
+        os.replace(partial, path)
+        _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replace_directory(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary directory; rename it to `path` when the block ends without error.
+
+    On an error `path` stays as it was and the temporary directory is deleted. What a killed process
+    leaves, the next one deletes.
+    """
+    with scratch_directory(path.with_name(path.name + PARTIAL_SUFFIX)) as partial:
+        yield partial
+        for parent, _, files in os.walk(partial):
+            for name in files:
+                _sync(Path(parent) / name)
+            _sync(Path(parent))
+        _remove_tree(path)
+        os.replace(partial, path)
+        _sync(path.parent)
+
+
+@contextmanager
+def scratch_directory(path: Path) -> Iterator[Path]:
+    """Yield an empty directory for intermediate files; delete it when the block ends."""
+    _remove_tree(path)
+    _make_directory(path)
+    try:
+        yield path
+    finally:
+        _remove_tree(path)
+
+
+def _make_directory(path: Path) -> None:
+    """Make a directory and its missing parents, on the disk too."""
+    if not path.is_dir():
+        _make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or the names in a directory, to the disk.
+
+    Source: the POSIX description of fsync, https://pubs.opengroup.org/onlinepubs/9699919799/
+    """
+    if os.name == "nt" and path.is_dir():
+        return  # Windows has no way to flush a directory
+    # Windows flushes only what is open for writing.
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_tree(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with stable bytes: keys in the order given, two spaces, no NaN, final newline."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with replace_file(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that an earlier stage wrote.
+
+    Raises:
+        PipelineError: the file is missing, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PipelineError(
+            f"{path.as_posix()}: not found; `dvc repro` runs the stage that writes it"
+        ) from None
+    except ValueError as error:
+        raise PipelineError(
+            f"{path.as_posix()}: not valid JSON: {error}; run `dvc repro`"
+        ) from None
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV table with a header line and stable bytes: UTF-8, Unix line ends."""
+    with (
+        replace_file(path) as partial,
+        partial.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

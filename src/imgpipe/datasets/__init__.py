@@ -1,0 +1,1 @@
+"""Which datasets exist, and how their files get to `data/raw`."""

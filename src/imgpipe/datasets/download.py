@@ -1,0 +1,157 @@
+"""Bring a dataset's files from a mirror or from the addresses in the catalog, and check them."""
+
+import hashlib
+import http.client
+import importlib.util
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import replace_file
+from imgpipe.core.progress import progress_bar
+from imgpipe.datasets.catalog import CATALOG_FILE, UNPUBLISHED, RawFile
+
+ATTEMPTS = 3
+TIMEOUT_S = 30.0
+FIRST_PAUSE_S = 1.0
+CHUNK_BYTES = 1 << 20
+
+
+def find_addresses(dataset: str, urls: Iterable[str]) -> list[str]:
+    """Return the folders to try for a dataset's files, best first.
+
+    `DATASET_MIRROR`, a folder or URL laid out as `<dataset>/<file>`, comes before `urls`. A
+    relative folder is meant from the project's top folder, also when DVC runs the stage in a
+    copy of it (`dvc exp run --temp`): DVC names the original in `DVC_ROOT`.
+    """
+    mirror = os.environ.get("DATASET_MIRROR")
+    addresses = [f"{mirror.rstrip('/')}/{dataset}"] if mirror else []
+    top = Path(os.environ.get("DVC_ROOT", "."))
+    return [
+        address if "://" in address else (top / address).as_posix()
+        for address in (*addresses, *urls)
+    ]
+
+
+def fetch_file(
+    file: RawFile, addresses: Iterable[str], folder: Path, *, allow_unpinned: bool = False
+) -> str:
+    """Bring `file` into `folder` from the first address that has it with the right size and hash.
+
+    A network failure is tried `ATTEMPTS` times with growing pauses; a wrong hash or a missing file
+    moves on to the next address at once. Nothing is left under the file's name unless it is right.
+
+    Returns:
+        its SHA-256.
+
+    Raises:
+        PipelineError: no address had it; the line says what each of them answered. Or it came, but
+            the catalog knows no hash and `allow_unpinned` is false; the line says the hash.
+    """
+    answers = []
+    for address in addresses:
+        url = f"{address.rstrip('/')}/{file.name}"
+        try:
+            with replace_file(folder / file.name) as partial:
+                sha256 = _copy_with_retries(url, file, partial)
+                if file.sha256 == UNPUBLISHED and not allow_unpinned:
+                    raise PipelineError(
+                        f"{file.name}: nobody has published its SHA-256; that of {url} is {sha256}:"
+                        f" write it into {CATALOG_FILE.as_posix()} if you trust the file, or set"
+                        " allow_unpinned: true in params.yaml"
+                    )
+            return sha256
+        except (OSError, http.client.HTTPException, _WrongContentError) as error:
+            answers.append(f"{url}: {_reason(error)}")
+    raise PipelineError(
+        f"could not fetch {file.name}: {'; '.join(answers) or 'the catalog has no address'}. "
+        f"Set DATASET_MIRROR to a folder that holds <dataset>/{file.name}"
+    )
+
+
+class _WrongContentError(Exception):
+    """What came is not the file that the catalog describes."""
+
+
+class _ShortContentError(OSError):
+    """Fewer bytes came than the catalog says: often a broken connection, so worth a retry."""
+
+
+def _copy_with_retries(url: str, file: RawFile, destination: Path) -> str:
+    attempt = 1
+    while True:
+        try:
+            return _copy_checked(url, file, destination)
+        except (OSError, http.client.HTTPException) as error:
+            if attempt == ATTEMPTS or not _may_pass(url, error):
+                raise
+            time.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
+            attempt += 1
+
+
+def _may_pass(url: str, error: Exception) -> bool:
+    """Whether a failure may be gone at the next attempt."""
+    if not url.startswith(("http://", "https://")):
+        return False
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code in (408, 429) or error.code >= 500
+    return True
+
+
+def _copy_checked(url: str, file: RawFile, destination: Path) -> str:
+    digest, received_bytes = hashlib.sha256(), 0
+    with (
+        _open(url) as source,
+        destination.open("wb") as target,
+        progress_bar(file.name, file.bytes, "B") as bar,
+    ):
+        while chunk := source.read(CHUNK_BYTES):
+            received_bytes += len(chunk)
+            if received_bytes > file.bytes:
+                raise _WrongContentError(f"expected {file.bytes} bytes, found more")
+            digest.update(chunk)
+            target.write(chunk)
+            bar.update(len(chunk))
+    if received_bytes < file.bytes:
+        raise _ShortContentError(f"expected {file.bytes} bytes, found {received_bytes}")
+    if file.sha256 not in (digest.hexdigest(), UNPUBLISHED):
+        raise _WrongContentError(f"expected SHA-256 {file.sha256}, found {digest.hexdigest()}")
+    return digest.hexdigest()
+
+
+def _open(url: str) -> BinaryIO:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme in ("http", "https"):
+        response: BinaryIO = urllib.request.urlopen(url, timeout=TIMEOUT_S)
+        return response
+    if parts.scheme == "package":
+        return (_package_folder(parts.netloc) / parts.path.lstrip("/")).open("rb")
+    if parts.scheme == "file":
+        return Path(urllib.request.url2pathname(parts.path)).open("rb")
+    return Path(url).open("rb")
+
+
+def _package_folder(package: str) -> Path:
+    """Return where a Python package is installed, without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(f"the Python package {package} is not installed")
+    return Path(spec.submodule_search_locations[0])
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case urllib.error.HTTPError():
+            return f"HTTP {error.code} {error.reason}"
+        case urllib.error.URLError():
+            return str(error.reason)
+        case FileNotFoundError() if error.strerror:
+            return "no such file"
+        case _:
+            return str(error) or type(error).__name__

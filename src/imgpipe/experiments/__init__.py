@@ -1,0 +1,1 @@
+"""Several runs: where they came from, how they compare."""

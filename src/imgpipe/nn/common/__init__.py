@@ -1,0 +1,1 @@
+"""TensorFlow code that training and inference share."""

@@ -1,0 +1,77 @@
+"""A trained network at work: probabilities, and what it sees."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+
+def first_kernels(model: keras.Model) -> NDArray[np.float32]:
+    """Return what the first trained layer looks for, as F little images (F, h, w, C) float32.
+
+    For a convolution its kernels; for a dense layer each unit's weights, laid out as the image or,
+    where it sees one row of pixels at a time, as a row.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            kernel: NDArray[np.float32] = np.asarray(layer.kernel)
+            return kernel.transpose(3, 0, 1, 2)
+        if isinstance(layer, keras.layers.Dense):
+            weights = np.asarray(layer.kernel).T
+            # As many rows as the layer sees at once: all of the image's, or one.
+            return weights.reshape(len(weights), -1, *model.input_shape[2:])
+    raise ValueError("the model has no layer with weights")
+
+
+def feature_maps(
+    model: keras.Model, images: NDArray[np.uint8]
+) -> list[tuple[str, NDArray[np.float32]]]:
+    """Return the output of each rectified layer with maps: (layer name, (N, h, w, F) float32).
+
+    Empty for a network without maps.
+    """
+    chosen = [layer for layer in model.layers if _is_rectified_map(layer)]
+    if not chosen:
+        return []
+    outputs = keras.Model(model.input, [layer.output for layer in chosen])(images)
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    return [
+        (layer.name, np.asarray(output, dtype=np.float32))
+        for layer, output in zip(chosen, outputs, strict=True)
+    ]
+
+
+def activation_maps(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return for each image where the evidence for the predicted class lies, (N, h, w) in [0, 1].
+
+    For a network with maps, HiResCAM on the last of them (Draelos and Carin 2020,
+    arXiv:2011.08891: Grad-CAM that is faithful also before dense layers); for one without, the
+    absolute gradient of the class's logit by the pixels, the largest over the channels (Simonyan
+    et al. 2014, arXiv:1312.6034). Each map is scaled to a maximum of 1; where nothing speaks for
+    the class, it is 0.
+    """
+    mapped = [layer for layer in model.layers if _is_rectified_map(layer)]
+    # With no maps, the normalised image itself is what gradients are taken by.
+    watched_layer = mapped[-1] if mapped else model.layers[1]
+    logits = model.layers[-1].input  # what the closing softmax or sigmoid is given
+    watched = keras.Model(model.input, watched_layer.output)(images, training=False)
+    rest = keras.Model(watched_layer.output, logits)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(watched)
+        evidence = rest(watched, training=False)
+        if evidence.shape[1] == 1:  # for the second of two classes; its negative for the first
+            evidence = tf.abs(evidence)
+        strongest = tf.reduce_sum(tf.reduce_max(evidence, axis=1))
+    gradient = tape.gradient(strongest, watched)
+    if mapped:
+        maps = tf.nn.relu(tf.reduce_sum(gradient * watched, axis=3))
+    else:
+        maps = tf.reduce_max(tf.abs(gradient), axis=3)
+    result = np.array(tf.cast(maps, tf.float32))
+    peak = result.max(axis=(1, 2), keepdims=True)
+    scaled: NDArray[np.float32] = np.divide(result, peak, out=result, where=peak > 0)
+    return scaled
+
+
+def _is_rectified_map(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.ReLU) and len(layer.output.shape) == 4

@@ -1,0 +1,47 @@
+"""The digits that scikit-learn carries: gzipped CSV, one image of 8 x 8 values in a line."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.datasets.catalog import DigitsEntry
+from imgpipe.preprocessing.splits import UNASSIGNED
+
+LARGEST_VALUE = 16  # of a pixel: the count of set bits in a block of 4 x 4
+
+
+class Digits:
+    """A `RawDataset`; each line of the file holds the pixels, row by row, then the label."""
+
+    def __init__(self, entry: DigitsEntry, raw: Path) -> None:
+        self._file_name = entry.files[0].name
+        path = raw / self._file_name
+        try:
+            with gzip.open(path, "rt", encoding="ascii") as stream:
+                table = np.loadtxt(stream, delimiter=",", dtype=np.int64, ndmin=2)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise PipelineError(
+                f"{path.as_posix()}: not a gzipped table of digits: {error}"
+            ) from None
+        height_px, width_px, _ = entry.format.image_shape
+        if table.shape[1] != height_px * width_px + 1:
+            raise PipelineError(
+                f"{path.as_posix()}: expected {height_px * width_px} pixels and a label"
+                f" in a line; found {table.shape[1]} values"
+            )
+        pixels = np.rint(table[:, :-1] * (255 / LARGEST_VALUE)).astype(np.uint8)
+        self._images: NDArray[np.uint8] = pixels.reshape(-1, height_px, width_px)
+        self.classes = entry.format.classes
+        self.labels: NDArray[np.int64] = table[:, -1]
+        self.splits: NDArray[np.int8] = np.full(len(table), UNASSIGNED, dtype=np.int8)
+
+    def identities(self, indices: NDArray[np.int64]) -> list[str]:
+        return [f"{self._file_name}#{index}" for index in indices.tolist()]
+
+    def read(self, index: int) -> Image.Image:
+        return Image.fromarray(self._images[index])

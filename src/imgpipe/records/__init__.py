@@ -1,0 +1,1 @@
+"""The format between the stages: TFRecord shards and `info.json`."""

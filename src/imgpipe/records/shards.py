@@ -1,0 +1,177 @@
+"""Write and read shards: TFRecord files of images, labels and identities."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import replace_file
+from imgpipe.records import tfrecord
+from imgpipe.records.info import FIELDS, RecordsInfo, Shard
+
+_LARGEST_BATCH = 512
+_BATCH_BYTES = 4 << 20  # larger arrays would be new memory each time, which is slow to get
+_RECORD_OVERHEAD_BYTES = 128  # label, framing, checksums and an identity of usual length
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Some records: images (N, H, W, C) uint8, labels (N,) int64, and N identities."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    identities: list[str]
+
+
+def name_shard(split: str, number: int, count: int) -> str:
+    """Return the name of the `number`-th of a split's `count` shards, counted from 0."""
+    return f"{split}-{number:05d}-of-{count:05d}.tfrecord"
+
+
+def count_shards(examples: int, image_shape: Sequence[int], shard_size_mib: int) -> int:
+    """Return the number of shards of at most about `shard_size_mib` that hold the examples."""
+    record_bytes = math.prod(image_shape) + _RECORD_OVERHEAD_BYTES
+    return max(1, math.ceil(examples * record_bytes / (shard_size_mib << 20)))
+
+
+def write_shard(path: Path, examples: Iterable[tuple[NDArray[np.uint8], int, str]]) -> Shard:
+    """Write (image, label, identity) triples as one shard, in their order.
+
+    Returns:
+        the description of the shard for `info.json`.
+    """
+    digest, count = hashlib.sha256(), 0
+    with replace_file(path) as partial, partial.open("wb") as stream:
+        for image, label, identity in examples:
+            payload = tfrecord.encode_example(
+                {"image": image.tobytes(), "label": label, "identity": identity.encode()}
+            )
+            for part in tfrecord.frame_record(payload):
+                stream.write(part)
+                digest.update(part)
+            count += 1
+    return Shard(file=path.name, examples=count, sha256=digest.hexdigest())
+
+
+def read_shard(folder: Path, shard: Shard, info: RecordsInfo) -> Iterator[Examples]:
+    """Read a shard in batches of at most 512 records and 4 MiB, in their order.
+
+    Args:
+        folder: the folder that holds the shard.
+        shard: the description of the shard in `info.json`.
+        info: describes the records, or the records that the shard holds augmented copies of.
+
+    Raises:
+        PipelineError: the file is damaged, cut, or not the one that `info.json` describes, or a
+            record is not as `FIELDS` says. Batches before the damage may have been yielded.
+    """
+    batch_size = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // math.prod(info.image_shape)))
+    images = np.empty((batch_size, *info.image_shape), dtype=np.uint8)
+    labels: list[int] = []
+    identities: list[str] = []
+    for record in _read(folder, shard, info):
+        images[len(labels)] = record.image
+        labels.append(record.label)
+        identities.append(record.identity)
+        if len(labels) == batch_size:
+            yield Examples(images, np.array(labels, dtype=np.int64), identities)
+            images, labels, identities = np.empty_like(images), [], []
+    if labels:
+        yield Examples(images[: len(labels)], np.array(labels, dtype=np.int64), identities)
+
+
+def read_split(folder: Path, info: RecordsInfo, split: str) -> Iterator[Examples]:
+    """Read all records of one split, in the order of the shards."""
+    for shard in info.splits[split].shards:
+        yield from read_shard(folder, shard, info)
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Labels and identities of a shard, and where its images are in the file."""
+
+    path: Path
+    labels: NDArray[np.int64]
+    """(N,)."""
+    identities: list[str]
+    image_ranges: NDArray[np.int64]
+    """(N, 2): first byte of each image in the file, and the byte after its last."""
+
+
+def index_shard(
+    folder: Path, shard: Shard, info: RecordsInfo, images: NDArray[np.uint8] | None = None
+) -> ShardIndex:
+    """Validate a shard; return its labels, identities and image byte ranges.
+
+    Args:
+        folder: the folder that holds the shard.
+        shard: the description of the shard in `info.json`.
+        info: describes the records, or the records that the shard holds augmented copies of.
+        images: (N, H, W, C), filled with the images if given.
+
+    Raises:
+        PipelineError: the file is damaged, cut, or not the one that `info.json` describes, or a
+            record is not as `FIELDS` says.
+    """
+    labels, identities, image_ranges = [], [], []
+    for number, record in enumerate(_read(folder, shard, info)):
+        labels.append(record.label)
+        identities.append(record.identity)
+        image_ranges.append(record.image_range)
+        if images is not None and number < len(images):
+            images[number] = record.image
+    return ShardIndex(
+        folder / shard.file,
+        np.array(labels, dtype=np.int64),
+        identities,
+        np.array(image_ranges, dtype=np.int64).reshape(-1, 2),
+    )
+
+
+class _Record(NamedTuple):
+    image: NDArray[np.uint8]
+    """(H, W, C), a view of the payload."""
+    label: int
+    identity: str
+    image_range: tuple[int, int]
+
+
+def _read(folder: Path, shard: Shard, info: RecordsInfo) -> Iterator[_Record]:
+    path = folder / shard.file
+    decoder = tfrecord.ExampleDecoder()
+    digest, count = hashlib.sha256(), 0
+    for start, payload in tfrecord.read_records(path, digest):
+        try:
+            example, image_range = decoder.decode(payload, "image")
+            content, label, identity = example["image"], example["label"], example["identity"]
+            if isinstance(content, int) or not isinstance(label, int) or isinstance(identity, int):
+                raise ValueError("a field has the wrong type")
+            record = _Record(
+                np.frombuffer(content, dtype=np.uint8).reshape(info.image_shape),
+                label,
+                str(identity, "utf-8"),
+                (start + image_range[0], start + image_range[1]),
+            )
+        except (KeyError, ValueError, IndexError) as error:
+            raise PipelineError(
+                f"{path.as_posix()}: record {count}: expected {', '.join(FIELDS)} with an image"
+                f" of {info.image_shape}; {type(error).__name__}: {error}"
+            ) from None
+        count += 1
+        yield record
+    if count != shard.examples:
+        raise PipelineError(
+            f"{path.as_posix()}: expected {shard.examples} records, as info.json says; found"
+            f" {count}; run `dvc repro`"
+        )
+    if shard.sha256 not in (None, digest.hexdigest()):
+        raise PipelineError(
+            f"{path.as_posix()}: expected SHA-256 {shard.sha256}, as info.json says; found"
+            f" {digest.hexdigest()}; run `dvc repro`"
+        )

@@ -1,0 +1,49 @@
+"""The whole of params.yaml, checked before any stage begins.
+
+A stage checks all sections, so that a mistake in `train` is found before `fetch` does anything. It
+depends on the modules of its own sections only: the schema of another section can stop the stage,
+it cannot change an output.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from imgpipe.core.schema import Count, Section, check
+from imgpipe.core.yaml_file import read_yaml
+from imgpipe.settings.architectures import Architectures
+from imgpipe.settings.augment import Augment
+from imgpipe.settings.evaluate import Evaluate
+from imgpipe.settings.plot import Plot
+from imgpipe.settings.preprocess import Preprocess
+from imgpipe.settings.train import Train
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class Params(Section):
+    """The whole of params.yaml; the comments there say what each value means."""
+
+    dataset: str
+    allow_unpinned: bool
+    threads: Count
+    preprocess: Preprocess
+    augment: Augment
+    train: Train
+    architectures: Architectures
+    evaluate: Evaluate
+    plot: Plot
+
+    @property
+    def chosen_architecture(self) -> Any:
+        """The settings of the network that `train.architecture` names."""
+        return getattr(self.architectures, self.train.architecture)
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        PipelineError: an unknown or missing key, a wrong type, a value out of range or an unknown
+            name: one line with file, dotted key, what was expected and what was found.
+    """
+    return check(Params, read_yaml(path), path.as_posix())

@@ -1,0 +1,51 @@
+"""The section `preprocess` of params.yaml."""
+
+import re
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from imgpipe.core.schema import Count, CountOrZero, Fraction, Seed
+from imgpipe.settings.image_spec import ImageSpec
+
+
+def _check_test_fold(value: str) -> str:
+    matched = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", value)
+    if value != "none" and not (
+        matched and int(matched[1]) <= int(matched[2]) and int(matched[2]) >= 2
+    ):
+        raise ValueError(
+            f"expected none, or a fold and the number of folds such as 2/5; found {value!r}"
+        )
+    return value
+
+
+class Preprocess(ImageSpec):
+    """How images become records, and which split each image belongs to."""
+
+    removed_keys: ClassVar = {
+        "folds": "write preprocess.test_fold: 2/5 for the second of five folds, or none",
+        "record_encoding": "records are always raw; delete the line",
+    }
+
+    normalization: Literal["rescale", "standardize"]
+    validation_frac: Annotated[float, Field(gt=0, lt=1)]
+    test_frac: Annotated[float, Field(gt=0, lt=1)]
+    test_fold: Annotated[str, AfterValidator(_check_test_fold)]
+    max_per_class: CountOrZero
+    max_bad_frac: Fraction
+    shard_size_mib: Count
+    seed: Seed
+
+    @property
+    def image_spec(self) -> ImageSpec:
+        """The part that prediction repeats."""
+        return ImageSpec(**self.model_dump(include=set(ImageSpec.model_fields)))
+
+    @property
+    def fold_and_folds(self) -> tuple[int, int] | None:
+        """The fold to test on, counted from 1, and the number of folds; None without folds."""
+        if self.test_fold == "none":
+            return None
+        fold, folds = map(int, self.test_fold.split("/"))
+        return fold, folds

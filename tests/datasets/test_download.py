@@ -1,0 +1,221 @@
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from support import hash_file, load_download
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.datasets import download
+from imgpipe.datasets.catalog import RawFile
+from imgpipe.datasets.download import fetch_file, find_addresses
+
+CONTENT = b"0123456789" * 1000
+FILE = RawFile(name="data.bin", bytes=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each path with the next of its planned (status, body) pairs, then the last again."""
+
+    plan: dict[str, list[tuple[int, bytes]]]
+    requests: list[str]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)
+        answers = self.server.plan[self.path]
+        status, body = answers.pop(0) if len(answers) > 1 else answers[0]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(CONTENT) if status == 200 else 0))
+        self.end_headers()
+        if status == 200:
+            self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(download, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(download, "TIMEOUT_S", 5.0)
+    with Server(("127.0.0.1", 0), Handler) as running:
+        running.plan, running.requests = {}, []
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def url(server: Server, folder: str) -> str:
+    return f"http://127.0.0.1:{server.server_port}/{folder}"
+
+
+def assert_nothing_left(folder: Path) -> None:
+    assert list(folder.iterdir()) == []
+
+
+def test_a_file_comes_whole(server: Server, tmp_path: Path) -> None:
+    server.plan["/a/data.bin"] = [(200, CONTENT)]
+    fetch_file(FILE, [url(server, "a")], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.bin"]
+    assert hash_file(tmp_path / "data.bin") == FILE.sha256
+
+
+def test_a_passing_failure_is_tried_again(server: Server, tmp_path: Path) -> None:
+    server.plan["/a/data.bin"] = [(503, b""), (200, CONTENT[:5000]), (200, CONTENT)]
+    fetch_file(FILE, [url(server, "a")], tmp_path)
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+    assert len(server.requests) == 3
+
+
+def test_a_missing_file_moves_on_at_once(server: Server, tmp_path: Path) -> None:
+    server.plan = {"/a/data.bin": [(404, b"")], "/b/data.bin": [(200, CONTENT)]}
+    fetch_file(FILE, [url(server, "a"), url(server, "b/")], tmp_path)
+    assert server.requests == ["/a/data.bin", "/b/data.bin"]
+
+
+def test_a_wrong_hash_moves_on_at_once(server: Server, tmp_path: Path) -> None:
+    wrong = b"x" * len(CONTENT)
+    server.plan = {"/a/data.bin": [(200, wrong)], "/b/data.bin": [(200, CONTENT)]}
+    fetch_file(FILE, [url(server, "a"), url(server, "b")], tmp_path)
+    assert (tmp_path / "data.bin").read_bytes() == CONTENT
+    assert server.requests == ["/a/data.bin", "/b/data.bin"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ((200, b"x" * len(CONTENT)), f"expected SHA-256 {FILE.sha256}, found"),
+        ((200, CONTENT[:-1]), "expected 10000 bytes, found 9999"),
+        ((500, b""), "HTTP 500"),
+        ((403, b""), "HTTP 403"),
+    ],
+)
+def test_nothing_is_left_of_a_bad_file(
+    server: Server, tmp_path: Path, answer: tuple[int, bytes], reason: str
+) -> None:
+    server.plan["/a/data.bin"] = [answer]
+    with pytest.raises(PipelineError) as caught:
+        fetch_file(FILE, [url(server, "a")], tmp_path)
+    message = str(caught.value)
+    assert message.startswith(f"could not fetch data.bin: {url(server, 'a')}/data.bin: {reason}")
+    assert message.endswith("Set DATASET_MIRROR to a folder that holds <dataset>/data.bin")
+    assert "\n" not in message
+    assert_nothing_left(tmp_path)
+
+
+def test_a_file_that_is_too_long_is_refused_early(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "data.bin").write_bytes(CONTENT + b"more")
+    target = tmp_path / "target"
+    with pytest.raises(PipelineError, match="expected 10000 bytes, found more"):
+        fetch_file(FILE, [source.as_posix()], target)
+    assert_nothing_left(target)
+
+
+def test_the_line_says_what_every_address_answered(server: Server, tmp_path: Path) -> None:
+    server.plan = {"/a/data.bin": [(404, b"")], "/b/data.bin": [(410, b"")]}
+    with pytest.raises(PipelineError, match=r"HTTP 404.*; .*HTTP 410"):
+        fetch_file(FILE, [url(server, "a"), url(server, "b")], tmp_path)
+
+
+UNPINNED = RawFile(name="data.bin", bytes=len(CONTENT), sha256="unpublished")
+
+
+def test_without_a_published_hash_the_first_fetch_says_it_and_stops(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "data.bin").write_bytes(CONTENT)
+    with pytest.raises(PipelineError) as caught:
+        fetch_file(UNPINNED, [source.as_posix()], tmp_path / "target")
+    assert str(caught.value) == (
+        f"data.bin: nobody has published its SHA-256; that of {source.as_posix()}/data.bin is"
+        f" {FILE.sha256}: write it into data/catalog.yaml if you trust the file, or set"
+        " allow_unpinned: true in params.yaml"
+    )
+    assert_nothing_left(tmp_path / "target")
+
+
+def test_without_a_published_hash_one_may_go_on_knowingly(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "data.bin").write_bytes(CONTENT)
+    target = tmp_path / "target"
+    assert fetch_file(UNPINNED, [source.as_posix()], target, allow_unpinned=True) == FILE.sha256
+    (source / "data.bin").write_bytes(CONTENT[:-1])  # the size is checked all the same
+    with pytest.raises(PipelineError, match="expected 10000 bytes, found 9999"):
+        fetch_file(UNPINNED, [source.as_posix()], tmp_path / "other", allow_unpinned=True)
+
+
+def test_a_pinned_hash_is_checked_whatever_is_allowed(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "data.bin").write_bytes(b"x" * len(CONTENT))
+    with pytest.raises(PipelineError, match="expected SHA-256"):
+        fetch_file(FILE, [source.as_posix()], tmp_path / "target", allow_unpinned=True)
+
+
+def test_a_dataset_without_an_address(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError) as caught:
+        fetch_file(FILE, [], tmp_path)
+    assert str(caught.value) == (
+        "could not fetch data.bin: the catalog has no address. Set DATASET_MIRROR to a folder that"
+        " holds <dataset>/data.bin"
+    )
+
+
+def test_no_server_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "FIRST_PAUSE_S", 0.001)
+    with pytest.raises(PipelineError, match="refused"):
+        fetch_file(FILE, ["http://127.0.0.1:1"], tmp_path)
+    assert_nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_folders_serve_as_addresses(tmp_path: Path, form: str) -> None:
+    source = tmp_path / "with space"
+    source.mkdir()
+    (source / "data.bin").write_bytes(CONTENT)
+    fetch_file(FILE, [form.format(source.as_posix())], tmp_path / "target")
+    assert (tmp_path / "target" / "data.bin").read_bytes() == CONTENT
+
+
+def test_the_mirror_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.delenv("DATASET_MIRROR", raising=False)
+    assert find_addresses("mnist", ["https://x/y"]) == ["https://x/y"]
+    monkeypatch.setenv("DATASET_MIRROR", "https://mirror/")
+    assert find_addresses("mnist", ["https://x/y"]) == ["https://mirror/mnist", "https://x/y"]
+    monkeypatch.setenv("DATASET_MIRROR", "../mirror")
+    assert find_addresses("mnist", [])[0] == "../mirror/mnist"
+
+
+def test_a_relative_mirror_is_meant_from_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", "/project")
+    monkeypatch.setenv("DATASET_MIRROR", "../mirror")
+    assert find_addresses("mnist", ["data/local"]) == [
+        "/project/../mirror/mnist", "/project/data/local"
+    ]  # fmt: skip
+    monkeypatch.setenv("DATASET_MIRROR", "/mirror")
+    assert find_addresses("mnist", []) == ["/mirror/mnist"]
+
+
+def test_the_embedded_dataset_needs_no_network(tmp_path: Path) -> None:
+    entry = load_download("digits")
+    fetch_file(entry.files[0], entry.urls, tmp_path)
+    assert hash_file(tmp_path / "digits.csv.gz") == entry.files[0].sha256
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cats_and_dogs_small"])
+def test_the_official_archives_pass_the_check(dataset: str, mirror: Path, tmp_path: Path) -> None:
+    for file in load_download(dataset).files:
+        fetch_file(file, [(mirror / dataset).as_posix()], tmp_path)
+        assert (tmp_path / file.name).stat().st_size == file.bytes

@@ -1,0 +1,226 @@
+"""Killed in the middle, edited in the middle: what is there afterwards is right all the same."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from support import KILL_SEED, dvc, git, hash_file, run_small, set_leaf, stages_run, wait_until
+
+pytestmark = pytest.mark.e2e
+
+# Kills in each stage, and about how long it runs: a kill comes at any moment of that time.
+KILLS = {
+    "fetch": (3, 1.0),
+    "preprocess": (4, 2.0),
+    "augment": (4, 2.0),
+    "train": (6, 12.0),
+    "evaluate": (2, 8.0),
+    "plot": (2, 4.0),
+}
+
+# Without these, DVC would take the outputs of the run before the kill from its cache.
+REALLY = ("--force", "--single-item", "--no-run-cache")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which the pipeline has run, quickly, on some of the digits."""
+    return run_small(tmp_path_factory.mktemp("faults"), per_class=40, epochs=12)
+
+
+def results(folder: Path) -> dict[str, str]:
+    """The lock, which holds the hashes of all outputs, and what git tracks of them."""
+    files = [folder / "dvc.lock", *sorted((folder / "metrics").rglob("*.*"))]
+    return {path.relative_to(folder).as_posix(): hash_file(path) for path in files}
+
+
+def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """Start DVC in a group of processes of its own."""
+    return subprocess.Popen(
+        ["dvc", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(process: "subprocess.Popen[str]", text: str) -> None:
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if text in line:
+            return
+    process.communicate()
+    raise AssertionError(f"ended without {text!r}: {''.join(seen)}")
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    """Kill DVC and the stage that it runs."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_the_kills_are_twenty_or_more() -> None:
+    assert sum(kills for kills, _ in KILLS.values()) >= 20
+
+
+@pytest.mark.parametrize("stage", KILLS)
+def test_killed_at_any_moment_it_completes_with_the_same_bytes(project: Path, stage: str) -> None:
+    expected = results(project)
+    kills, longest_s = KILLS[stage]
+    moments = random.Random(f"{KILL_SEED} {stage}")
+    hits = 0
+    while hits < kills:
+        process = start(project, "repro", *REALLY, stage)
+        wait_for(process, f"> python src/{stage}.py")
+        moment_s = moments.uniform(0, longest_s)
+        time.sleep(moment_s)
+        processes = psutil.Process(process.pid).children(recursive=True)
+        for child in processes:  # the stage and its workers; DVC's own files are DVC's concern
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        output, _ = process.communicate()
+        print(f"{stage}: killed {len(processes)} processes after {moment_s:.2f} s: {output}")
+        if process.returncode == 0:
+            longest_s *= 0.7  # too late
+            continue
+        hits += 1
+        assert stages_run(dvc(project, "repro", *REALLY, stage)) == [stage]
+        assert stages_run(dvc(project, "repro", "--no-run-cache")) == []
+        assert results(project) == expected
+        assert git(project, "status", "--porcelain") == ""
+        assert not list((project / ".dvc" / "tmp").glob("imgpipe/*"))
+    litter = [path for path in project.rglob("*.partial") if ".dvc" not in path.parts]
+    assert litter == []
+
+
+def kill_after_epochs(folder: Path, epoch: int, *arguments: str) -> None:
+    process = start(folder, *arguments)
+    wait_for(process, f"epoch {epoch:3d}/")
+    kill(process)
+
+
+def test_training_goes_on_from_the_last_finished_epoch(project: Path) -> None:
+    expected = results(project)
+    for epoch in (4, 8):
+        kill_after_epochs(project, epoch, "repro", *REALLY, "train")
+        # Meanwhile a person could see how far it was.
+        history = pd.read_csv(project / "metrics" / "history.csv")
+        assert history["epoch"].tolist() == list(range(1, len(history) + 1))
+        assert epoch <= len(history) < 12
+        told = json.loads((project / "metrics" / "train.json").read_text())
+        assert told["epochs"] in (len(history) - 1, len(history))
+        assert told["validation_loss"] in history["validation_loss"].to_list()
+    output = dvc(project, "repro", *REALLY, "train")
+    assert re.search("train: ([89]|1[012]) epochs were finished before", output)
+    assert "epoch   8/12" not in output
+    assert results(project) == expected
+
+
+def test_with_other_values_training_starts_anew(project: Path) -> None:
+    expected = results(project)
+    kill_after_epochs(project, 4, "repro", *REALLY, "train")
+    set_leaf(project, "train.seed", 2)
+    assert "finished before" not in dvc(project, "repro", *REALLY, "train")
+    git(project, "checkout", "--", ".")
+    assert "epochs were finished before" in dvc(project, "repro", *REALLY, "train")
+    dvc(project, "repro")
+    assert results(project) == expected
+
+
+@pytest.mark.parametrize("place", ["in-place", "temporary"])
+def test_a_killed_experiment_goes_on(project: Path, place: str) -> None:
+    expected = results(project)
+    seed = {"in-place": 3, "temporary": 4}[place]
+    arguments = ["exp", "run", "--set-param", f"train.seed={seed}", "train"]
+    if place == "temporary":  # in a copy that is deleted with the run
+        arguments.insert(2, "--temp")
+    kill_after_epochs(project, 5, *arguments)
+    git(project, "checkout", "--", ".")
+    output = dvc(project, *arguments)
+    assert "epochs were finished before" in output
+    assert "epoch   5/12" not in output
+    git(project, "checkout", "--", ".")
+    dvc(project, "checkout", "dvc.yaml")
+    assert results(project) == expected
+
+
+def find_training(folder: Path) -> psutil.Process | None:
+    """Return the process that trains in a temporary copy of a project."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.cmdline()[1:] == ["src/train.py"] and Path(process.cwd()).is_relative_to(
+                folder / ".dvc" / "tmp"
+            ):
+                return process
+    return None
+
+
+def test_a_killed_experiment_of_a_queue_goes_on(project: Path, tmp_path: Path) -> None:
+    def queue_and_start() -> None:
+        dvc(project, "exp", "run", "--queue", "--set-param", "train.seed=5", "train")
+        with (tmp_path / "queue.log").open("w") as stream:  # its workers hold on to it
+            subprocess.run(
+                ["dvc", "queue", "start"], cwd=project, stdout=stream, stderr=stream, check=True
+            )
+
+    def ended(word: str) -> Callable[[], bool]:
+        return lambda: word in dvc(project, "queue", "status")
+
+    queue_and_start()
+    training = wait_until(lambda: find_training(project))
+    wait_until(lambda: list((project / ".dvc" / "tmp" / "imgpipe").glob("*/state.npz")))
+    training.kill()
+    wait_until(ended("Failed"))
+    queue_and_start()
+    wait_until(ended("Success"))
+    logs = "".join(path.read_text() for path in (project / ".dvc" / "tmp").rglob("*.out"))
+    assert "epochs were finished before" in logs
+
+
+def test_code_edited_while_it_runs_is_not_recorded(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(project, folder, symlinks=True)
+    before = (folder / "dvc.lock").read_text()
+    process = start(folder, "repro", *REALLY, "train")
+    wait_for(process, "epoch   2/")
+    source = folder / "src" / "imgpipe" / "nn" / "training.py"
+    source.write_text(source.read_text() + "\n# edited\n")
+    output, _ = process.communicate()
+    assert process.returncode != 0
+    assert "error: imgpipe/nn/training.py changed while the stage was running" in output
+    assert (folder / "dvc.lock").read_text() == before
+    assert stages_run(dvc(folder, "repro", "train")) == ["train"]
+
+
+def test_a_parameter_changed_while_it_runs_is_not_recorded(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(project, folder, symlinks=True)
+    process = start(folder, "repro", *REALLY, "train")
+    wait_for(process, "epoch   2/")
+    set_leaf(folder, "train.learning_rate", 0.1)
+    set_leaf(folder, "plot.mistakes", 3)  # no concern of this stage
+    output, _ = process.communicate()
+    assert process.returncode != 0
+    assert "error: train.learning_rate changed while the stage was running" in output
+    # Set back, nothing of the work is lost.
+    set_leaf(folder, "train.learning_rate", 0.002)
+    output = dvc(folder, "repro", *REALLY, "train")
+    assert "train: 12 epochs were finished before" in output
+    assert (folder / "metrics" / "history.csv").read_bytes() == (
+        project / "metrics" / "history.csv"
+    ).read_bytes()

@@ -1,0 +1,352 @@
+"""Folders of photographs through fetch, preprocess and augment, with all that may be wrong."""
+
+import json
+import os
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from support import CATALOG, attempt, hash_file, hash_files, run, set_params
+
+from imgpipe.preprocessing.splits import SPLITS
+from imgpipe.records.info import read_info
+from imgpipe.records.shards import read_shard, read_split
+
+CLASSES = ("elm", "oak", "pine")
+
+
+def photograph(seed: int, file_format: str = "JPEG", size: tuple[int, int] = (64, 48)) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    stream = BytesIO()
+    Image.fromarray(pixels).resize(size).save(stream, file_format)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def project(tmp_path: Path, params_value: dict[str, Any]) -> Path:
+    """A project with 20 small photographs of each of three classes in data/local/leaves."""
+    folder = tmp_path / "project"
+    for number, name in enumerate(CLASSES):
+        (folder / "data" / "local" / "leaves" / name).mkdir(parents=True)
+        for image in range(20):
+            path = folder / "data" / "local" / "leaves" / name / f"{image:02d}.jpg"
+            path.write_bytes(photograph(100 * number + image))
+    set_entry(folder)
+    params_value["dataset"] = "leaves"
+    params_value["preprocess"] |= {"height_px": 24, "width_px": 32, "channels": 3}
+    params_value["augment"]["copies"] = 1
+    set_params(folder, params_value)
+    return folder
+
+
+def set_entry(folder: Path, files: Any = "data/local/leaves", **reading: Any) -> None:
+    entry = {"title": "Leaves", "files": files, "format": {"kind": "image_folder", **reading}}
+    if not isinstance(files, str):
+        entry |= {"licence": "none", "citation": "none", "urls": ["data/local"]}
+    (folder / "data" / "catalog.yaml").write_text(yaml.safe_dump({"leaves": entry}))
+
+
+def leaves(project: Path) -> Path:
+    return project / "data" / "local" / "leaves"
+
+
+def error_of(project: Path, stage: str) -> str:
+    result = attempt(project, stage)
+    assert result.returncode == 1, result.stdout
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr.removeprefix("error: ").rstrip()
+
+
+def identities(project: Path) -> dict[str, str]:
+    """The split of each image, by its identity."""
+    records = project / "data" / "records"
+    info = read_info(records)
+    return {
+        identity: split
+        for split in SPLITS
+        for batch in read_split(records, info, split)
+        for identity in batch.identities
+    }
+
+
+def test_a_folder_of_ones_own_from_fetch_to_augment(project: Path) -> None:
+    assert run(project, "fetch") == "fetch: leaves, 60 files of data/local/leaves\n"
+    assert [path.name for path in (project / "data" / "raw").iterdir()] == ["leaves.zip"]
+    assert run(project, "preprocess") == (
+        "preprocess: leaves, 60 images of 24 x 32 x 3 in 3 classes: 42 train, 6 validation,"
+        " 12 test; 0 duplicates across splits, 0 bad files\n"
+    )
+    assert run(project, "augment") == "augment: 1 copies of 42 training images\n"
+    found = identities(project)
+    assert len(found) == 60
+    assert all((project / identity).is_file() for identity in found)  # they lead back to the files
+    info = read_info(project / "data" / "records")
+    assert info.classes == list(CLASSES)
+    assert info.splits["test"].per_class == dict.fromkeys(CLASSES, 4)
+
+
+def test_an_image_more_or_less_changes_what_fetch_leaves(project: Path) -> None:
+    run(project, "fetch")
+    before = hash_files(project / "data" / "raw")
+    run(project, "fetch")
+    assert hash_files(project / "data" / "raw") == before
+    (leaves(project) / "elm" / "00.jpg").unlink()
+    run(project, "fetch")
+    assert hash_files(project / "data" / "raw") != before
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar", "tgz"])
+def test_an_archive_gives_the_same_images_as_the_folder(project: Path, suffix: str) -> None:
+    run(project, "fetch")
+    run(project, "preprocess")
+    expected = pixels(project)
+    path = project / "data" / "local" / f"leaves.{suffix}"
+    names = sorted(path.relative_to(leaves(project)) for path in leaves(project).rglob("*.jpg"))
+    if suffix == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in names:
+                archive.write(leaves(project) / name, f"top/{name.as_posix()}")
+    else:
+        with tarfile.open(path, "w:gz" if suffix == "tgz" else "w") as tar:
+            for name in names:
+                tar.add(leaves(project) / name, f"top/{name.as_posix()}")
+    file = {"name": path.name, "bytes": path.stat().st_size, "sha256": hash_file(path)}
+    set_entry(project, [file], root="top")
+    assert run(project, "fetch").startswith("fetch: leaves, 1 files, ")
+    run(project, "preprocess")
+    assert sorted(path.name for path in (project / "data").iterdir()) == [
+        "catalog.yaml", "local", "raw", "records"
+    ]  # fmt: skip
+    found = pixels(project)
+    prefix = f"leaves.{suffix}#top/"
+    assert {
+        identity.replace(prefix, "data/local/leaves/"): image for identity, image in found.items()
+    } == expected
+
+
+def pixels(project: Path) -> dict[str, bytes]:
+    records = project / "data" / "records"
+    info = read_info(records)
+    return {
+        identity: image.tobytes()
+        for split in SPLITS
+        for batch in read_split(records, info, split)
+        for identity, image in zip(batch.identities, batch.images, strict=True)
+    }
+
+
+def test_png_records_hold_the_same_pixels_in_less_space(
+    project: Path, params_value: dict[str, Any]
+) -> None:
+    params_value["preprocess"] |= {"height_px": 48, "width_px": 64}
+    set_params(project, params_value)
+    run(project, "fetch")
+    run(project, "preprocess")
+    expected, size = pixels(project), size_of(project / "data" / "records")
+    params_value["preprocess"]["record_encoding"] = "png"
+    set_params(project, params_value)
+    run(project, "preprocess")
+    run(project, "augment")
+    assert pixels(project) == expected
+    assert size_of(project / "data" / "records") < 0.8 * size
+    info = read_info(project / "data" / "records")
+    (copy,) = (project / "data" / "augmented" / "copy-01").iterdir()
+    assert sum(len(batch.labels) for batch in read_shard(copy, info)) == 42
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def test_an_unpinned_archive_needs_a_word(project: Path, params_value: dict[str, Any]) -> None:
+    path = project / "data" / "local" / "leaves.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for image in leaves(project).rglob("*.jpg"):
+            archive.write(image, image.relative_to(leaves(project)).as_posix())
+    set_entry(
+        project,
+        [{"name": "leaves.zip", "bytes": path.stat().st_size, "sha256": "unpublished"}],
+    )
+    assert hash_file(path) in error_of(project, "fetch")
+    assert not (project / "data" / "raw").exists()
+    params_value["allow_unpinned"] = True
+    set_params(project, params_value)
+    assert run(project, "fetch").endswith(
+        f"; leaves.zip is not pinned, its SHA-256 is {hash_file(path)}\n"
+    )
+
+
+def test_bytes_do_not_depend_on_workers(project: Path, params_value: dict[str, Any]) -> None:
+    params_value["preprocess"] |= {"height_px": 150, "width_px": 150, "fit": "crop"}
+    params_value["preprocess"] |= {"shard_size_mib": 1, "normalization": "standardize"}
+    set_params(project, params_value)
+    (leaves(project) / "elm" / "00.jpg").write_bytes(b"")
+    params_value["preprocess"]["max_bad_frac"] = 0.5
+    set_params(project, params_value)
+    run(project, "fetch")
+    found = []
+    for workers in ("1", "2"):
+        run(project, "preprocess", IMGPIPE_WORKERS=workers)
+        found.append(hash_files(project / "data" / "records") | hash_files(project / "metrics"))
+    assert len([name for name in found[0] if name.startswith("train-")]) > 1
+    assert found[0] == found[1]
+
+
+# Bad input.
+
+ROTTEN: dict[str, tuple[bytes, str]] = {
+    "truncated.jpg": (photograph(1)[:-200], "damaged: image file is truncated"),
+    "empty.jpg": (b"", "empty file"),
+    "really-a-png.jpg": (photograph(2, "PNG"), "its name says JPEG, but it is PNG"),
+    "text.jpg": (b"no image at all\n", "not an image, or its beginning is damaged"),
+    "notes.txt": (b"no image at all\n", ".txt: expected .bmp, .gif, .jfif,"),
+    "bomb.png": (b"", "more than the limit of 89,478,485 pixels"),
+}
+
+
+def add_rotten_files(project: Path) -> None:
+    bomb = BytesIO()
+    Image.new("1", (20_000, 10_000)).save(bomb, "PNG")
+    for name, (content, _) in ROTTEN.items():
+        (leaves(project) / "oak" / name).write_bytes(
+            content or (name[:4] == "bomb") * bomb.getvalue()
+        )
+
+
+def test_bad_files_are_skipped_counted_and_listed(
+    project: Path, params_value: dict[str, Any]
+) -> None:
+    params_value["preprocess"]["max_bad_frac"] = 0.1
+    set_params(project, params_value)
+    add_rotten_files(project)
+    run(project, "fetch")
+    assert run(project, "preprocess").endswith(", 6 bad files\n")
+    data = json.loads((project / "metrics" / "data.json").read_text())
+    assert data["bad_images"] == 6
+    assert sum(split["images"] for split in data["splits"]) == 60
+    listed = {bad["file"]: bad["reason"] for bad in data["bad_files"]}
+    assert list(listed) == sorted(f"data/local/leaves/oak/{name}" for name in ROTTEN)
+    for name, (_, reason) in ROTTEN.items():
+        assert listed[f"data/local/leaves/oak/{name}"].startswith(reason)
+    assert not identities(project).keys() & listed.keys()
+
+
+def test_too_many_bad_files_stop_the_stage(project: Path) -> None:
+    add_rotten_files(project)
+    run(project, "fetch")
+    message = error_of(project, "preprocess")
+    assert message.startswith(
+        "6 of 66 images cannot be read, more than the share of 0.01 that preprocess.max_bad_frac"
+        " allows: data/local/leaves/oak/bomb.png: more than the limit of 89,478,485 pixels;"
+        " data/local/leaves/oak/empty.jpg: empty file;"
+    )
+    assert message.endswith("; and 3 more; mend or remove them, or allow more")
+    assert sorted(path.name for path in (project / "data").iterdir()) == [
+        "catalog.yaml", "local", "raw"
+    ]  # fmt: skip
+
+
+def test_a_class_without_a_readable_image(project: Path, params_value: dict[str, Any]) -> None:
+    params_value["preprocess"]["max_bad_frac"] = 0.5
+    set_params(project, params_value)
+    for path in (leaves(project) / "pine").iterdir():
+        path.write_bytes(b"")
+    run(project, "fetch")
+    assert error_of(project, "preprocess").startswith(
+        "class 'pine' has no image for the train split, of 0 that can be read; add images, or"
+    )
+
+
+def remove_class(project: Path) -> None:
+    for name in CLASSES[1:]:
+        shutil.rmtree(leaves(project) / name)
+
+
+def empty_class(project: Path) -> None:
+    for path in (leaves(project) / "oak").iterdir():
+        path.unlink()
+
+
+def leave_two(project: Path) -> None:
+    for path in sorted((leaves(project) / "oak").iterdir())[2:]:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (remove_class, "data/local/leaves: a single class, 'elm'; at least two are needed"),
+        (empty_class, "class 'oak' has no images; add some, or remove"),
+        (leave_two, "class 'oak' has no image for the train split, of 2 that can be read;"),
+    ],
+)
+def test_folders_that_cannot_be_learnt_from(
+    project: Path, change: Callable[[Path], None], expected: str
+) -> None:
+    change(project)
+    run(project, "fetch")
+    assert error_of(project, "preprocess").startswith(expected)
+
+
+def test_a_missing_folder(project: Path) -> None:
+    shutil.rmtree(leaves(project))
+    assert error_of(project, "fetch") == (
+        "data/local/leaves: no such folder; put a folder of images for each class into it"
+    )
+
+
+def test_in_a_copy_of_the_project_the_folder_must_be_tracked(project: Path) -> None:
+    copy = project.parent / "copy"
+    shutil.copytree(project, copy, ignore=shutil.ignore_patterns("leaves"))
+    result = attempt(copy, "fetch", DVC_ROOT=project.as_posix())
+    assert result.stderr == (
+        "error: data/local/leaves: not in this copy of the project, which holds only what git or"
+        " DVC track; run `dvc add data/local/leaves` first\n"
+    )
+
+
+def test_nothing_in_an_archive_can_touch_a_file_outside(project: Path) -> None:
+    path = project / "data" / "local" / "leaves.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("elm/1.jpg", photograph(1))
+        archive.writestr("../../../../evil.jpg", photograph(2))
+    file = {"name": path.name, "bytes": path.stat().st_size, "sha256": hash_file(path)}
+    set_entry(project, [file])
+    before = set(project.parent.rglob("*"))
+    run(project, "fetch")
+    assert error_of(project, "preprocess").startswith("data/raw/leaves.zip: refused: the member")
+    assert {path.name for path in set(project.parent.rglob("*")) - before} == {"raw", "leaves.zip"}
+
+
+def test_a_changed_archive_is_never_opened(project: Path) -> None:
+    path = project / "data" / "local" / "leaves.zip"
+    path.write_bytes(b"PK" + os.urandom(1000))
+    set_entry(project, [{"name": path.name, "bytes": 1002, "sha256": 64 * "0"}])
+    assert f"expected SHA-256 {64 * '0'}, found {hash_file(path)}" in error_of(project, "fetch")
+    assert not (project / "data" / "raw").exists()
+
+
+def test_the_real_photographs(project: Path, params_value: dict[str, Any], mirror: Path) -> None:
+    shutil.copy(CATALOG, project / "data")
+    params_value["dataset"] = "cats_and_dogs_small"
+    params_value["preprocess"]["max_per_class"] = 40
+    set_params(project, params_value)
+    assert run(project, "fetch", DATASET_MIRROR=mirror.as_posix()) == (
+        "fetch: cats_and_dogs_small, 1 files, 69.0 MB, checked\n"
+    )
+    assert run(project, "preprocess").startswith(
+        "preprocess: cats_and_dogs_small, 160 images of 24 x 32 x 3 in 2 classes: 72 train,"
+        " 8 validation, 80 test; 0 duplicates"
+    )
+    for identity, split in identities(project).items():
+        folder = "validation" if split == "test" else "train"
+        assert identity.startswith(f"cats_and_dogs_small.zip#cats_and_dogs_small/{folder}/")

@@ -1,0 +1,669 @@
+"""The whole graph through DVC, in a clone of the project, on small real data."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+from reruns import TABLE, leaves, measure_table, set_leaf
+from support import ROOT, hash_file
+
+from imgpipe.core.yaml_file import read_yaml
+from imgpipe.records.info import read_info
+from imgpipe.records.shards import read_split
+
+pytestmark = pytest.mark.e2e
+
+STAGES = ["fetch", "preprocess", "augment", "train", "evaluate", "plot"]
+PICTURES = {
+    "activation_maps", "augmentation", "class_scores", "confusion", "feature_maps", "kernels",
+    "learning_curves", "mistakes", "pixel_numbers", "reliability", "roc", "samples",
+}  # fmt: skip
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def make_copy(folder: Path) -> Path:
+    """Copy the files that git tracks, or would, into a repository of their own."""
+    listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    git(folder, "init", "--quiet")
+    git(folder, "config", "user.name", "test")  # `dvc exp run` asks for them
+    git(folder, "config", "user.email", "test@localhost")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "copy")
+    return folder
+
+
+def dvc(folder: Path, *arguments: str, **environment: str) -> str:
+    result = subprocess.run(
+        ["dvc", *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def stages_run(output: str) -> list[str]:
+    return [
+        line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")
+    ]
+
+
+def run_small(folder: Path, *, per_class: int, epochs: int) -> Path:
+    """Copy the project, run the pipeline quickly on some of the digits, and commit it."""
+    make_copy(folder)
+    set_leaf(folder, "preprocess.max_per_class", per_class)
+    set_leaf(folder, "augment.copies", 1)
+    set_leaf(folder, "train.epochs", epochs)
+    assert stages_run(dvc(folder, "repro")) == STAGES
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "small run")
+    return folder
+
+
+def wait_until(what: Callable[[], Any], seconds: float = 200) -> Any:
+    """Return what a function returns as soon as that is something."""
+    deadline_s = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline_s, "waited in vain"
+        time.sleep(0.3)
+    return found
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project in which the pipeline has run, quickly, on some of the digits."""
+    return run_small(tmp_path_factory.mktemp("project"), per_class=60, epochs=8)
+
+
+def test_every_stage_leaves_what_it_promises(project: Path) -> None:
+    scores = json.loads((project / "metrics" / "test.json").read_text())
+    assert scores["images"] == 120
+    assert 0.5 < scores["accuracy_low"] < scores["accuracy"] < scores["accuracy_high"] <= 1
+    predictions = pd.read_csv(project / "data" / "evaluation" / "predictions.csv")
+    assert predictions["index"].tolist() == list(range(120))
+    assert predictions["identity"].is_unique
+    probabilities = predictions[[f"p({digit})" for digit in range(10)]]
+    assert probabilities.sum(axis=1).between(1 - 1e-5, 1 + 1e-5).all()
+    assert (probabilities.to_numpy().argmax(axis=1) == predictions["predicted"]).all()
+    accuracy = (predictions["actual"] == predictions["predicted"]).mean()
+    assert scores["accuracy"] == pytest.approx(accuracy)
+
+    history = pd.read_csv(project / "metrics" / "history.csv")
+    trained = json.loads((project / "metrics" / "train.json").read_text())
+    assert len(history) == trained["epochs"] == 8
+    best = history.sort_values("validation_loss").iloc[0]
+    assert trained["best_epoch"] == best["epoch"]
+    assert "total" in (project / "models" / "layers.txt").read_text()
+
+    pictures = list((project / "metrics" / "plots").iterdir())
+    assert {path.stem for path in pictures} == PICTURES
+    for path in pictures:
+        with Image.open(path) as picture:
+            assert np.asarray(picture.convert("L")).std() > 10  # not blank
+
+
+def test_nothing_is_left_beside_the_outputs(project: Path) -> None:
+    assert not list(project.rglob("*.partial"))
+    assert git(project, "status", "--porcelain") == ""
+
+
+def test_unchanged_nothing_runs(project: Path) -> None:
+    output = dvc(project, "repro")
+    assert stages_run(output) == []
+    assert "Data and pipelines are up to date." in output
+
+
+@pytest.mark.parametrize(
+    ("key", "other", "stages"),
+    [
+        ("train.learning_rate", 0.0005, ["train", "evaluate", "plot"]),
+        ("preprocess.seed", 2, STAGES[1:]),
+    ],
+)
+def test_a_changed_value_reruns_its_stages_and_setting_it_back_runs_nothing(
+    project: Path, key: str, other: float, stages: list[str]
+) -> None:
+    lock = (project / "dvc.lock").read_text()
+    scores = (project / "metrics" / "test.json").read_text()
+    params = (project / "params.yaml").read_text()
+    set_leaf(project, key, other)
+    assert stages_run(dvc(project, "repro")) == stages
+    assert (project / "metrics" / "test.json").read_text() != scores
+    (project / "params.yaml").write_text(params)
+    assert stages_run(dvc(project, "repro")) == []
+    assert (project / "metrics" / "test.json").read_text() == scores
+    assert (project / "dvc.lock").read_text() == lock
+
+
+def test_forced_again_elsewhere_the_bytes_are_the_same(project: Path, tmp_path: Path) -> None:
+    """In another folder, with another number of workers and no memory for images, no cache."""
+    twin = tmp_path / "a" / "clone of another name"
+    git(tmp_path, "clone", "--quiet", project.as_posix(), twin.as_posix())
+    settings = {"IMGPIPE_WORKERS": "1", "IMGPIPE_MEMORY_MIB": "0"}
+    output = dvc(twin, "repro", "--force", "--no-run-cache", **settings)
+    assert "the images stay in their files" in output
+    assert stages_run(output) == STAGES
+    assert (twin / "dvc.lock").read_bytes() == (project / "dvc.lock").read_bytes()
+    for path in sorted((project / "metrics").rglob("*.*")):
+        assert hash_file(twin / path.relative_to(project)) == hash_file(path)
+    assert git(twin, "status", "--porcelain") == ""
+
+
+def test_in_a_fresh_clone_setting_back_runs_nothing(project: Path, tmp_path: Path) -> None:
+    """Also the stage whose pictures are in git, and right, before anything was run."""
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
+    assert stages_run(dvc(clone, "repro")) == STAGES
+    params = (clone / "params.yaml").read_text()
+    set_leaf(clone, "plot.dpi", 60)
+    assert stages_run(dvc(clone, "repro")) == ["plot"]
+    assert git(clone, "status", "--porcelain", "metrics") != ""
+    (clone / "params.yaml").write_text(params)
+    assert stages_run(dvc(clone, "repro")) == []
+    assert git(clone, "status", "--porcelain") == ""
+
+
+def test_a_remote_brings_everything_to_another_machine(project: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
+    remote = (tmp_path / "remote").as_posix()
+    for folder in (project, clone):
+        dvc(folder, "remote", "add", "--local", "--default", "--force", "store", remote)
+    dvc(project, "push")
+    dvc(clone, "pull")
+    assert dvc(clone, "status", "dvc.yaml").startswith("Data and pipelines are up to date.")
+    assert stages_run(dvc(clone, "repro")) == []
+    assert hash_file(clone / "models" / "model.keras") == hash_file(
+        project / "models" / "model.keras"
+    )
+    assert git(clone, "status", "--porcelain") == ""
+
+
+def test_queued_experiments_run_from_a_clean_clone(project: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
+    git(clone, "config", "user.name", "test")
+    git(clone, "config", "user.email", "test@localhost")
+    dvc(clone, "exp", "run", "--queue", "--set-param", "train.epochs=range(1,3)")
+    log = tmp_path / "queue.log"
+    with log.open("w") as stream:  # its workers hold on to what they are given to write to
+        subprocess.run(
+            ["dvc", "queue", "start", "--jobs", "2"], cwd=clone, stdout=stream, stderr=stream,
+            check=True,
+        )  # fmt: skip
+
+    def both_ended() -> bool:
+        status = dvc(clone, "queue", "status")
+        assert "Failed" not in status, status
+        return status.count("Success") == 2
+
+    wait_until(both_ended, seconds=400)
+    epochs = set()
+    for ref in git(clone, "for-each-ref", "--format=%(refname)", "refs/exps").split():
+        if "stash" not in ref and "celery" not in ref:
+            epochs.add(json.loads(git(clone, "show", f"{ref}:metrics/train.json"))["epochs"])
+    assert epochs == {1, 2}
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "resnet"])
+def test_other_architectures_run_to_the_last_picture(project: Path, architecture: str) -> None:
+    output = dvc(
+        project, "exp", "run", "--temp", "--name", f"try-{architecture}",
+        "--set-param", f"train.architecture={architecture}", "--set-param", "train.epochs=1",
+    )  # fmt: skip
+    assert stages_run(output) == ["train", "evaluate", "plot"]
+    (ref,) = [
+        ref
+        for ref in git(project, "for-each-ref", "--format=%(refname)", "refs/exps").split()
+        if ref.endswith(f"/try-{architecture}")
+    ]
+    pictures = git(project, "ls-tree", "-r", "--name-only", ref, "metrics/plots/")
+    expected = PICTURES - ({"feature_maps"} if architecture == "mlp" else set())
+    assert {Path(line).stem for line in pictures.split()} == expected
+
+
+def test_another_dataset_is_one_parameter_away(project: Path, mirror: Path) -> None:
+    """In a temporary copy, where a relative mirror is still meant from the project."""
+    output = dvc(
+        project, "exp", "run", "--temp", "--name", "try-fashion",
+        "--set-param", "dataset=fashion_mnist", "--set-param", "train.epochs=1",
+        DATASET_MIRROR=os.path.relpath(mirror, project),
+    )  # fmt: skip
+    assert stages_run(output) == STAGES
+    assert "fashion_mnist" in dvc(project, "params", "diff", "HEAD", "try-fashion")
+    assert "accuracy" in dvc(project, "metrics", "diff", "HEAD", "try-fashion")
+
+
+def test_a_folder_of_ones_own_as_readme_says(tmp_path: Path) -> None:
+    """Five classes of photographs, README's four lines and commands, no code touched."""
+    folder = make_copy(tmp_path / "project")
+    (entry,) = re.findall(
+        r"```yaml\n(leaves:\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    assert len(entry.splitlines()) == 4
+    with (folder / "data" / "catalog.yaml").open("a") as stream:
+        stream.write("\n" + entry)
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(("birch", "elm", "maple", "oak", "pine")):
+        (folder / "data" / "local" / "leaves" / name).mkdir(parents=True)
+        for image in range(30):
+            pixels = generator.integers(0, 120, (128, 128, 3), dtype=np.uint8)
+            pixels[:, 20 * number : 20 * number + 30] += 130  # a bright stripe tells the class
+            path = folder / "data" / "local" / "leaves" / name / f"IMG_{image}.jpg"
+            Image.fromarray(pixels).save(path)
+    assert git(folder, "status", "--porcelain") == " M data/catalog.yaml\n"
+    subprocess.run(["make", "recipe", "NAME=photographs"], cwd=folder, check=True)
+    changes = [
+        "dataset=leaves",
+        "train.epochs=8",
+        "preprocess.height_px=64",
+        "preprocess.width_px=64",
+    ]
+    output = dvc(folder, "exp", "run", *(f"--set-param={change}" for change in changes))
+    assert stages_run(output) == STAGES
+    scores = json.loads((folder / "metrics" / "test.json").read_text())
+    assert scores["images"] == 30
+    assert scores["accuracy"] > 0.6  # chance is 0.2
+    assert {path.stem for path in (folder / "metrics" / "plots").iterdir()} == PICTURES
+
+    photographs = folder / "data" / "local" / "leaves"
+    table = pd.read_csv(folder / "data" / "evaluation" / "predictions.csv")
+    files = [str(photographs / identity.partition("leaves/")[2]) for identity in table["identity"]]
+    for prediction, (_, row) in zip(
+        json.loads(tool(folder, "predict", *files, "--format", "json", "--top", "5")),
+        table.iterrows(),
+        strict=True,
+    ):
+        for answer in prediction["classes"]:
+            expected = row[f"p({answer['class']})"]
+            assert answer["probability"] == pytest.approx(expected, abs=1e-6)
+
+    (folder / "data" / "local" / "leaves" / "oak" / ".DS_Store").write_bytes(b"litter")
+    assert stages_run(dvc(folder, "repro")) == []
+    (folder / "data" / "local" / "leaves" / "oak" / "IMG_3.jpg").unlink()
+    assert stages_run(dvc(folder, "repro", "preprocess")) == ["fetch", "preprocess"]
+    data = json.loads((folder / "metrics" / "data.json").read_text())
+    assert sum(split["images"] for split in data["splits"]) == 149
+
+    # In a copy of the project, once DVC takes care of the folder.
+    dvc(folder, "add", "data/local/leaves")
+    dvc(folder, "repro", "preprocess")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "leaves")
+    output = dvc(folder, "exp", "run", "--temp", "--set-param=preprocess.fit=pad", "preprocess")
+    assert stages_run(output) == ["preprocess"]
+
+
+def tool(folder: Path, script: str, *arguments: str) -> str:
+    """Run a tool as a person does; return what it prints."""
+    result = subprocess.run(
+        [sys.executable, f"src/{script}.py", *arguments],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def tried(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A third copy of that project, with an experiment that must be worse."""
+    folder = tmp_path_factory.mktemp("tried") / "project"
+    shutil.copytree(project, folder, symlinks=True)
+    dvc(folder, "exp", "remove", "--all-commits")  # what other tests have tried
+    output = dvc(
+        folder, "exp", "run", "--temp", "--name", "lame", "--set-param", "train.learning_rate=1e-7"
+    )
+    assert stages_run(output) == ["train", "evaluate", "plot"]
+    return folder
+
+
+def test_two_runs_are_compared_by_their_predictions_in_the_cache(tried: Path) -> None:
+    told = json.loads(tool(tried, "compare", "HEAD", "lame", "--json", "--html", "page.html"))
+    assert told["verdict"] == "worse"
+    assert told["made_by"] == {
+        "parameters": {"train.learning_rate": [0.002, 1e-7]},
+        "libraries": {}, "sources": [], "data": [],
+    }  # fmt: skip
+    scores = json.loads(git(tried, "show", "HEAD:metrics/test.json"))
+    assert told["scores"].keys() == scores.keys() - {"accuracy_low", "accuracy_high", "images"}
+    for name, score in told["scores"].items():
+        assert score["first"] == pytest.approx(scores[name], abs=1e-6)
+    page = (tried / "page.html").read_text()
+    pictures = re.findall('src="data:image/png;base64,([^"]*)"', page)
+    assert len(pictures) == (len(told["won"]) > 0) + 1
+    for picture in pictures:
+        with Image.open(BytesIO(base64.b64decode(picture))) as gallery:
+            assert np.asarray(gallery.convert("L")).std() > 10
+    assert f"{len(told['lost'])} images that only HEAD gets right" in page
+    assert git(tried, "status", "--porcelain") == "?? page.html\n"
+
+
+def test_experiments_are_ranked_and_one_is_put_in_place(tried: Path) -> None:
+    lines = tool(tried, "leaderboard").splitlines()
+    assert lines[0] == "digits"
+    assert lines[2].split()[-2:] == ["0.002", "HEAD"]
+    assert lines[3].split()[-2:] == ["1e-07", "lame"]
+    shown = dvc(tried, "exp", "show", "--only-changed", "--hide-queued", "--csv")
+    assert "validation_accuracy" in shown.splitlines()[0]
+    dvc(tried, "exp", "apply", "lame")
+    assert stages_run(dvc(tried, "repro")) == []
+    assert json.loads(tool(tried, "compare", "lame", "--json"))["mcnemar_p_value"] == 1
+    git(tried, "checkout", "--quiet", ".")
+    dvc(tried, "checkout")
+    assert stages_run(dvc(tried, "repro")) == []
+
+
+def test_predictions_that_are_nowhere_are_said_to_be(project: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
+    result = subprocess.run(
+        [sys.executable, "src/compare.py", "HEAD", "HEAD"],
+        cwd=clone, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.startswith(
+        "error: HEAD: data/evaluation/predictions.csv is neither in DVC's cache nor in a remote"
+    )
+    assert len(result.stderr.splitlines()) == 1
+
+    for folder in (project, clone):  # a remote that holds them is enough
+        remote = (tmp_path / "store").as_posix()
+        dvc(folder, "remote", "add", "--local", "--default", "--force", "store", remote)
+    dvc(project, "push", "data/evaluation/predictions.csv")
+    assert "by accuracy: no evidence either way" in tool(clone, "compare", "HEAD", "HEAD")
+    assert not (clone / "data" / "evaluation" / "predictions.csv").exists()
+
+
+def test_images_are_predicted_as_in_the_evaluation(project: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(project / "data" / "evaluation" / "predictions.csv", dtype={"actual": str})
+    info = read_info(project / "data" / "records")
+    folder = tmp_path / "images"
+    (folder / "below").mkdir(parents=True)
+    images = [
+        image
+        for batch in read_split(project / "data" / "records", info, "test")
+        for image in batch.images
+    ]
+    for number, image in enumerate(images):
+        name = f"below/{number:03d}.png" if number % 2 else f"{number:03d}.PNG"
+        Image.fromarray(image[..., 0]).save(folder / name, "PNG")
+    (folder / "notes.txt").write_text("no image")
+    shown = tool(project, "predict", str(folder), "--format", "csv", "--top", "10")
+    found = pd.read_csv(StringIO(shown), dtype=str)
+    assert len(found) == len(table) == 120
+    for row in found.to_dict("records"):
+        expected = table.iloc[int(Path(row["file"]).stem)]
+        for rank in range(1, 11):
+            probability = expected[f"p({row[f'class_{rank}']})"]
+            assert float(row[f"probability_{rank}"]) == pytest.approx(probability, abs=1e-6)
+
+    (folder / "rotten.jpg").write_bytes(b"rotten")
+    result = subprocess.run(
+        [sys.executable, "src/predict.py", str(folder), "--format", "json", "--top", "1"],
+        cwd=project, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert len(json.loads(result.stdout)) == 120
+    first, second = result.stderr.splitlines()
+    assert first.endswith("rotten.jpg: not an image, or its beginning is damaged")
+    assert second == "error: 1 of 121 files could not be read"
+
+
+def stages_of(study: str, output: str) -> list[str]:
+    """The stages of a study that ran; no stage of the pipeline did."""
+    names = stages_run(output)
+    assert all(name.startswith(f"studies/{study}/dvc.yaml:") for name in names)
+    return [name.partition(":")[2] for name in names]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def studied(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second copy of that project, in which studies may leave their results."""
+    folder = tmp_path_factory.mktemp("studied") / "project"
+    shutil.copytree(project, folder, symlinks=True)
+    set_leaf(folder, "train.epochs", 2)
+    dvc(folder, "repro")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "two epochs")
+    return folder
+
+
+def test_bagging_trains_only_the_members_that_are_new(studied: Path) -> None:
+    study = studied / "studies" / "bagging"
+    set_leaf(study, "members", [1, 2])
+    # As after an interruption: one member is there.
+    assert stages_of("bagging", dvc(studied, "repro", "studies/bagging/dvc.yaml:train@2")) == [
+        "train@2"
+    ]
+    output = dvc(studied, "repro", "studies/bagging/dvc.yaml")
+    assert sorted(stages_of("bagging", output)) == [
+        "ensemble", "evaluate@1", "evaluate@2", "train@1"
+    ]  # fmt: skip
+    set_leaf(study, "members", [1, 2, 3])
+    output = dvc(studied, "repro", "studies/bagging/dvc.yaml")
+    assert stages_of("bagging", output) == ["train@3", "evaluate@3", "ensemble"]
+    assert stages_run(dvc(studied, "repro", "studies/bagging/dvc.yaml")) == []
+
+    tables = [
+        pd.read_csv(study / "work" / "scores" / str(member) / "predictions.csv")
+        for member in (1, 2, 3)
+    ]
+    columns = [f"p({digit})" for digit in range(10)]
+    mean = np.mean([table[columns].to_numpy() for table in tables], axis=0)
+    assert (tables[0][columns].to_numpy() != tables[1][columns].to_numpy()).any()
+    expected = (mean.argmax(axis=1) == tables[0]["actual"]).mean()
+    metrics = read_json(study / "metrics.json")
+    assert metrics["ensemble_accuracy"] == pytest.approx(expected)
+    shown = dvc(studied, "metrics", "show", "studies/bagging/metrics.json")
+    assert "ensemble_accuracy" in shown
+    assert "members_accuracy_sd" in shown
+    # Each member saw its own bootstrap sample from its own start.
+    histories = {(study / "work" / "trained" / str(n) / "history.csv").read_text() for n in (1, 2)}
+    assert len(histories) == 2
+    assert dvc(studied, "status", "dvc.yaml").startswith("Data and pipelines are up to date.")
+
+
+def test_cross_validation_runs_only_the_folds_that_are_new(studied: Path) -> None:
+    study = studied / "studies" / "cross_validation"
+    set_leaf(study, "folds", 3)
+    set_leaf(study, "run_folds", [1, 3])
+    steps = ("preprocess", "augment", "train", "evaluate")
+    output = dvc(studied, "repro", "studies/cross_validation/dvc.yaml")
+    ran = stages_of("cross_validation", output)
+    assert sorted(ran) == sorted(
+        [f"{step}@{fold}" for step in steps for fold in (1, 3)] + [ran[-1]]
+    )
+    assert ran[-1] == "summary"
+    assert pd.read_csv(study / "folds.csv")["fold"].tolist() == [1, 3]
+    set_leaf(study, "run_folds", [1, 2, 3])
+    output = dvc(studied, "repro", "studies/cross_validation/dvc.yaml")
+    assert stages_of("cross_validation", output) == [f"{step}@2" for step in steps] + ["summary"]
+
+    tested = [
+        pd.read_csv(study / "work" / "scores" / str(fold) / "predictions.csv")["identity"]
+        for fold in (1, 2, 3)
+    ]
+    identities = pd.concat(tested)
+    assert identities.is_unique
+    assert len(identities) == 600  # every image is tested on once
+    accuracies = pd.read_csv(study / "folds.csv")["accuracy"]
+    metrics = read_json(study / "metrics.json")
+    assert metrics["folds_accuracy"] == pytest.approx(accuracies.mean())
+    assert metrics["folds_accuracy_sd"] == pytest.approx(accuracies.std())
+    shown = dvc(studied, "metrics", "show", "studies/cross_validation/metrics.json")
+    assert "folds_accuracy_sd" in shown
+    assert dvc(studied, "status", "dvc.yaml").startswith("Data and pipelines are up to date.")
+
+
+def test_what_regularisation_does_is_drawn(studied: Path) -> None:
+    study = studied / "studies" / "regularization"
+    variants = read_yaml(study / "params.yaml")["variants"]
+    set_leaf(study, "variants", [variants[0], variants[-1]])
+    set_leaf(study, "seeds", [1, 2])
+    output = dvc(studied, "repro", "studies/regularization/dvc.yaml")
+    assert len(stages_of("regularization", output)) == 1 + 2 + 4 + 1
+    table = pd.read_csv(study / "errors.csv")
+    assert table["variant"].tolist() == ["none", "all"]
+    assert table["runs"].tolist() == [2, 2]
+    originals, augmented = (
+        read_json(study / "work" / "images" / images / "info.json")["copies"]
+        for images in ("originals", "augmented")
+    )
+    assert (originals, augmented) == (0, 1)
+    with Image.open(study / "errors.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 10
+
+
+def test_the_flowers_recipe_on_a_small_folder(tmp_path: Path) -> None:
+    """Its archive laid out as the real one, with a few small pictures of each of five kinds."""
+    folder = make_copy(tmp_path / "project")
+    catalog = read_yaml(folder / "data" / "catalog.yaml")
+    classes = catalog["flowers"]["format"]["classes"]
+    assert len(classes) == 5
+    images = tmp_path / "flower_photos"
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(classes):
+        (images / name).mkdir(parents=True)
+        for image in range(20 + 4 * number):  # unbalanced, as the real one
+            pixels = generator.integers(0, 120, (60, 80, 3), dtype=np.uint8)
+            pixels[..., number % 3] += 100
+            pixels[:30, :, (number + 1) % 3] += 80 * (number // 3)
+            Image.fromarray(pixels).save(images / name / f"{image}.jpg")
+    (images / "LICENSE.txt").write_text("as in the real archive")
+    mirror = tmp_path / "mirror" / "flowers"
+    mirror.mkdir(parents=True)
+    archive = mirror / "flower_photos.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(images, "flower_photos")
+    (file,) = catalog["flowers"]["files"]
+    file |= {"bytes": archive.stat().st_size, "sha256": hash_file(archive)}
+    (folder / "data" / "catalog.yaml").write_text(yaml.safe_dump(catalog, sort_keys=False))
+    subprocess.run(["make", "recipe", "NAME=flowers"], cwd=folder, check=True)
+    set_leaf(folder, "train.epochs", 12)
+    output = dvc(folder, "repro", DATASET_MIRROR=(tmp_path / "mirror").as_posix())
+    assert stages_run(output) == STAGES
+    scores = read_json(folder / "metrics" / "test.json")
+    assert scores["images"] == 28
+    assert scores["accuracy"] > 0.4  # chance is 0.2
+    assert read_json(folder / "metrics" / "train.json")["parameters"] == 246_773
+
+
+def test_dvc_draws_the_declared_plots(project: Path, tmp_path: Path) -> None:
+    dvc(project, "plots", "show", "--out", (tmp_path / "page").as_posix())
+    page = (tmp_path / "page" / "index.html").read_text()
+    for title in ("Loss", "Accuracy", "Confusion", "Reliability"):
+        assert title in page
+
+
+def expected_stages(leaf: str) -> set[str]:
+    """Which stages a parameter concerns directly; those after them follow from changed outputs.
+
+    `plot`, because its model card lists all that have made the network.
+    """
+    section = leaf.split(".")[0]
+    match section:
+        case "dataset":
+            return {"fetch", "preprocess", "plot"}
+        case "allow_unpinned":
+            return {"fetch", "plot"}
+        case "threads":
+            return {"train", "evaluate", "plot"}
+        case "architectures":
+            return {"train", "plot"} if leaf.startswith("architectures.cnn.") else set()
+        case _:
+            return {section, "plot"}
+
+
+@pytest.fixture(scope="module")
+def reruns(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of docs, measured anew."""
+    return measure_table(make_copy(tmp_path_factory.mktemp("reruns")))
+
+
+def test_the_table_of_reruns_is_what_dvc_does(reruns: str) -> None:
+    assert TABLE.read_text() == reruns, "out of date: make reruns"
+
+
+def test_each_item_concerns_exactly_its_stages(reruns: str) -> None:
+    rows = {
+        item: {stage for stage, mark in zip(STAGES, marks.split("|"), strict=True) if mark.strip()}
+        for item, marks in re.findall(r"^\| `(.*?)` \|(.*)\|$", reruns, re.MULTILINE)
+    }
+    parameters = [key for key, _ in leaves(read_yaml(ROOT / "params.yaml"))]
+    assert {key: rows[key] for key in parameters} == {
+        key: expected_stages(key) for key in parameters
+    }
+    fields: dict[str, set[str]] = {
+        "title": {"plot"},
+        "licence": {"plot"},
+        "citation": {"plot"},
+        "urls": {"plot"},
+        "files": {"fetch", "plot"},
+        "format": {"preprocess", "plot"},
+    }
+    assert {field: rows[field] for field in fields} == fields
+    pins = {
+        "tensorflow": {"train", "evaluate", "plot"},
+        "keras": {"train", "evaluate", "plot"},
+        "pillow": {"preprocess", "plot"},
+        "matplotlib": {"plot"},
+        "pandas": {"plot"},
+        "scikit-learn": set(),
+        "numpy": {"preprocess", "augment", "train", "evaluate", "plot"},
+        "pydantic": set(STAGES),
+        "pytest": set(),
+        "ruff": set(),
+        "dvc": set(),
+        "flask": set(),
+    }
+    assert {pin: rows[pin] for pin in pins} == pins
+    sources = {
+        "src/imgpipe/files.py": set(STAGES),
+        "src/imgpipe/images.py": {"preprocess"},
+        "src/imgpipe/augmentation.py": {"augment"},
+        "src/imgpipe/nn/training.py": {"train"},
+        "src/imgpipe/scores.py": {"evaluate", "plot"},
+        "src/imgpipe/charts.py": {"plot"},
+        "src/imgpipe/model_card.py": {"plot"},
+        "src/imgpipe/revisions.py": set(),
+        "src/predict.py": set(),
+        "src/app.py": set(),
+        "src/summary.py": set(),
+        "src/bagging.py": set(),
+    }
+    assert {file: rows[file] for file in sources} == sources
+    assert {file for file in rows if file.startswith("src/")} == {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "src").rglob("*.py")
+    }

@@ -1,0 +1,214 @@
+import pickle
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import CATALOG, identity
+
+from imgpipe.core.errors import PipelineError, UnreadableImageError
+from imgpipe.datasets.catalog import LocalImagesEntry, load_entry
+from imgpipe.datasets.packing import pack_folder
+from imgpipe.preprocessing.raw_datasets import RawDataset, open_dataset
+from imgpipe.preprocessing.splits import SPLITS, UNASSIGNED
+
+
+def jpeg(colour: str) -> bytes:
+    stream = BytesIO()
+    Image.new("RGB", (8, 6), colour).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def entry_of(**reading: Any) -> LocalImagesEntry:
+    return LocalImagesEntry.model_validate(
+        {
+            "title": "Leaves",
+            "files": "data/local/leaves",
+            "format": {"kind": "image_folder", **reading},
+        }
+    )
+
+
+def open_files(tmp_path: Path, files: dict[str, bytes], **reading: Any) -> RawDataset:
+    """Open files as `fetch` leaves a folder of one's own; names that end in "/" are folders."""
+    folder = tmp_path / "leaves"
+    for name, content in files.items():
+        path = folder / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.write_bytes(content)
+    raw = tmp_path / "raw"
+    raw.mkdir(exist_ok=True)
+    pack_folder(folder, raw / "leaves.zip")
+    return open_dataset(entry_of(**reading), raw, tmp_path)
+
+
+def error_of(tmp_path: Path, names: list[str], **reading: Any) -> str:
+    with pytest.raises(PipelineError) as caught:
+        open_files(tmp_path, dict.fromkeys(names, b"x"), **reading)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_folder_for_each_class(tmp_path: Path) -> None:
+    source = open_files(
+        tmp_path,
+        {
+            "oak/b.jpg": jpeg("red"),
+            "oak/deeper/a.JPG": jpeg("lime"),
+            "elm/c.jpg": jpeg("blue"),
+            "LICENSE.txt": b"a file beside the folders is no image",
+            "oak/.hidden.jpg": b"",
+            "oak/Thumbs.db": b"",
+        },
+    )
+    assert source.classes == ["elm", "oak"]
+    assert source.splits.tolist() == [UNASSIGNED] * 3
+    found = {
+        identity(source, index): (source.classes[label], np.asarray(source.read(index))[0, 0])
+        for index, label in enumerate(source.labels)
+    }
+    assert list(found) == [
+        "data/local/leaves/elm/c.jpg",
+        "data/local/leaves/oak/b.jpg",
+        "data/local/leaves/oak/deeper/a.JPG",
+    ]
+    assert [name for name, _ in found.values()] == ["elm", "oak", "oak"]
+    assert [int(pixel.argmax()) for _, pixel in found.values()] == [2, 0, 1]
+
+
+def test_classes_in_the_order_of_the_entry_and_no_others(tmp_path: Path) -> None:
+    files = {f"{name}/1.jpg": jpeg("red") for name in ("elm", "oak", "pine")}
+    source = open_files(tmp_path, files, classes=["pine", "elm"])
+    assert source.classes == ["pine", "elm"]
+    assert source.labels.tolist() == [1, 0]  # elm comes first in the archive
+
+
+def test_an_archive_in_any_order_with_what_systems_leave_in_it(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "leaves.zip", "w") as archive:
+        for name in (
+            "oak/1.jpg", "__MACOSX/oak/._1.jpg", "elm/1.jpg", "elm/.DS_Store", "elm/Thumbs.db"
+        ):  # fmt: skip
+            archive.writestr(name, jpeg("red"))
+    source = open_dataset(entry_of(), tmp_path, tmp_path)
+    assert source.classes == ["elm", "oak"]
+    assert source.labels.tolist() == [1, 0]
+
+
+def test_split_folders(tmp_path: Path) -> None:
+    files = {
+        f"set/{split}/{name}/1.jpg": jpeg("red")
+        for split in ("fit", "val", "other")
+        for name in ("elm", "oak")
+    }
+    splits = {"train": "fit", "validation": "val", "test": "other"}
+    source = open_files(tmp_path, files, root="set", splits=splits)
+    folders = [identity(source, index).split("/")[-3] for index in range(6)]
+    assert [splits[SPLITS[code]] for code in source.splits] == folders
+    assert source.labels.tolist() == [0, 1] * 3
+    part = open_files(tmp_path, files, root="set", splits={"train": "fit", "test": "val"})
+    assert {SPLITS[code] for code in part.splits} == {"train", "test"}
+
+
+def test_a_source_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    source = open_files(tmp_path, {"elm/1.jpg": jpeg("red"), "oak/1.jpg": jpeg("blue")})
+    again = pickle.loads(pickle.dumps(source))
+    assert identity(again, 1) == identity(source, 1)
+    assert np.asarray(again.read(1)).tolist() == np.asarray(source.read(1)).tolist()
+
+
+def test_a_file_that_is_no_image_says_so_when_it_is_read(tmp_path: Path) -> None:
+    source = open_files(tmp_path, {"elm/1.jpg": b"", "elm/2.txt": b"x", "oak/1.jpg": jpeg("red")})
+    with pytest.raises(UnreadableImageError, match="empty file"):
+        source.read(0)
+    with pytest.raises(UnreadableImageError, match=r"\.txt: expected"):
+        source.read(1)
+
+
+@pytest.mark.parametrize("dataset", ["cats_and_dogs_small"])
+def test_the_real_photographs(dataset: str, mirror: Path, tmp_path: Path) -> None:
+    source = open_dataset(load_entry(dataset, CATALOG), mirror / dataset, tmp_path)
+    assert source.classes == ["cats", "dogs"]
+    counts = {
+        (split, name): int(
+            ((source.splits == SPLITS.index(split)) & (source.labels == label)).sum()
+        )
+        for split in ("train", "test")
+        for label, name in enumerate(source.classes)
+    }
+    assert counts == {
+        ("train", "cats"): 1000, ("train", "dogs"): 1000,
+        ("test", "cats"): 500, ("test", "dogs"): 500,
+    }  # fmt: skip
+    assert source.read(0).format == "JPEG"
+    assert identity(source, 0).startswith("cats_and_dogs_small.zip#cats_and_dogs_small/")
+    assert list(tmp_path.iterdir()) == []  # read in place
+
+
+# What may be wrong with the folders.
+
+
+def test_no_folder_of_a_class(tmp_path: Path) -> None:
+    assert error_of(tmp_path, ["a.jpg", "b.jpg"]) == (
+        "data/local/leaves: its top: no folder of a class there; found at the top: ;"
+        " say in the catalog where they are: format.root, format.splits"
+    )
+
+
+def test_a_root_that_is_not_there(tmp_path: Path) -> None:
+    assert error_of(tmp_path, ["photos/elm/1.jpg", "photos/oak/1.jpg"], root="foto") == (
+        "data/local/leaves: foto: no folder of a class there; found at the top: photos;"
+        " say in the catalog where they are: format.root, format.splits"
+    )
+
+
+def test_a_single_class(tmp_path: Path) -> None:
+    assert error_of(tmp_path, ["photos/elm/1.jpg", "photos/oak/1.jpg"]) == (
+        "data/local/leaves: a single class, 'photos'; at least two are needed, a folder for each;"
+        " if they are inside 'photos', say so in the catalog's format.root"
+    )
+
+
+def test_folders_that_look_like_splits(tmp_path: Path) -> None:
+    message = error_of(tmp_path, ["train/elm/1.jpg", "test/oak/1.jpg"])
+    assert message == (
+        "data/local/leaves: the folders test, train look like splits, not classes;"
+        " say so in the catalog: format.splits: {test: test, train: train}"
+    )
+
+
+def test_an_empty_class(tmp_path: Path) -> None:
+    assert error_of(tmp_path, ["elm/1.jpg", "oak/", "pine/1.jpg"]) == (
+        "class 'oak' has no images; add some, or remove the class from the catalog or its folder"
+    )
+    assert "class 'oak' has no images" in error_of(
+        tmp_path, ["elm/1.jpg", "oak/.DS_Store", "pine/1.jpg"]
+    )
+
+
+def test_classes_that_differ_between_splits(tmp_path: Path) -> None:
+    names = ["train/elm/1.jpg", "train/oak/1.jpg", "test/elm/1.jpg", "test/Oak/1.jpg"]
+    splits = {"train": "train", "test": "test"}
+    assert error_of(tmp_path, names, splits=splits) == (
+        "data/local/leaves: train: no folder for the class 'Oak'; found there: elm, oak;"
+        " the classes must be the same everywhere: rename folders, or list them in the catalog's"
+        " format.classes"
+    )
+
+
+def test_a_listed_class_without_a_folder(tmp_path: Path) -> None:
+    message = error_of(tmp_path, ["elm/1.jpg", "oak/1.jpg"], classes=["elm", "oka"])
+    assert message.startswith(
+        "data/local/leaves: its top: no folder for the class 'oka'; found there: elm, oak"
+    )
+
+
+def test_a_hostile_archive_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "leaves.zip", "w") as archive:
+        archive.writestr("elm/1.jpg", jpeg("red"))
+        archive.writestr("../oak/1.jpg", jpeg("red"))
+    with pytest.raises(PipelineError, match=r"zip: refused: the member '../oak/1.jpg' leads out"):
+        open_dataset(entry_of(), tmp_path, tmp_path)

@@ -1,0 +1,178 @@
+import gzip
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from support import CATALOG, identity, load_download
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.datasets.catalog import Entry, load_entry
+from imgpipe.datasets.download import fetch_file
+from imgpipe.preprocessing.raw_datasets import RawDataset, open_dataset
+from imgpipe.preprocessing.splits import SPLITS, UNASSIGNED
+
+WriteIdx = Callable[[Path, NDArray[np.uint8]], None]
+MNIST = load_entry("mnist", CATALOG)
+DIGITS = load_entry("digits", CATALOG)
+TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
+
+
+@pytest.fixture
+def raw(tmp_path: Path, write_idx: WriteIdx) -> Path:
+    """Small archives in the form of MNIST's: 20 training and 10 test images."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for prefix, count in (("train", 20), ("t10k", 10)):
+        images = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images)
+        labels = np.arange(count, dtype=np.uint8) % 10
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", labels)
+    return folder
+
+
+def open_small(raw: Path, entry: Entry = MNIST) -> RawDataset:
+    scratch = raw.parent / "scratch"
+    scratch.mkdir(exist_ok=True)
+    return open_dataset(entry, raw, scratch)
+
+
+def error_of(raw: Path, entry: Entry = MNIST) -> str:
+    with pytest.raises(PipelineError) as caught:
+        open_small(raw, entry)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(raw.as_posix() + "/", "")
+
+
+def test_digits_are_scikit_learns(tmp_path: Path) -> None:
+    download = load_download("digits")
+    fetch_file(download.files[0], download.urls, tmp_path)
+    source = open_dataset(DIGITS, tmp_path, tmp_path)
+    expected = load_digits()
+    assert (source.labels == expected.target).all()
+    images = np.stack([np.asarray(source.read(index)) for index in range(len(source.labels))])
+    assert images.shape == (1797, 8, 8)
+    assert images.dtype == np.uint8
+    assert (images == np.rint(expected.images * 255 / 16)).all()
+    assert identity(source, 17) == "digits.csv.gz#17"
+    assert set(source.splits) == {UNASSIGNED}
+    assert source.classes == [str(digit) for digit in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"1,2,3\n", "not a gzipped table"),
+        (gzip.compress(b"1,2,x\n"), "not a gzipped table"),
+        (gzip.compress(b"1,2,3\n"), "expected 64 pixels and a label in a line; found 3 values"),
+        (gzip.compress(b"0," * 64 + b"0\n")[:-9], "not a gzipped table"),
+    ],
+)
+def test_damaged_digits(tmp_path: Path, content: bytes, expected: str) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "digits.csv.gz").write_bytes(content)
+    assert error_of(raw, DIGITS).startswith(f"digits.csv.gz: {expected}")
+
+
+def test_idx_gives_images_labels_splits_and_identities(raw: Path) -> None:
+    source = open_small(raw)
+    assert source.labels.tolist() == [*range(10), *range(10), *range(10)]
+    assert [SPLITS[code] for code in source.splits] == ["train"] * 20 + ["test"] * 10
+    for index, prefix, number in (
+        (0, "train", 0),
+        (19, "train", 19),
+        (20, "t10k", 0),
+        (29, "t10k", 9),
+    ):
+        stored = gzip.decompress((raw / f"{prefix}-images-idx3-ubyte.gz").read_bytes())[16:]
+        expected = np.frombuffer(stored, np.uint8).reshape(-1, 28, 28)[number]
+        assert (np.asarray(source.read(index)) == expected).all()
+        assert identity(source, index) == f"{prefix}-images-idx3-ubyte.gz#{number}"
+
+
+def test_the_official_mnist(mirror: Path, tmp_path: Path) -> None:
+    source = open_dataset(MNIST, mirror / "mnist", tmp_path)
+    assert len(source.labels) == 70_000
+    # The first training digit is the well-known five; its sum of pixels is a fact about the file.
+    assert source.labels[0] == 5
+    assert np.asarray(source.read(0)).sum() == 27_525
+    assert source.labels[60_000] == 7
+
+
+def rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(gzip.compress(change(gzip.decompress(path.read_bytes()))))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda content: b"",
+            "expected an IDX file of unsigned bytes (magic 00 00 08 0n); found nothing",
+        ),
+        (lambda content: b"<htm" + content[4:], "expected an IDX file of unsigned bytes"),
+        (lambda content: b"\0\0\x0d\3" + content[4:], "expected an IDX file of unsigned bytes"),
+        (lambda content: content[:10], "the IDX header is cut short"),
+        (lambda content: content[:-1], "its header (20, 28, 28) promises 15696 bytes; found 15695"),
+        (lambda content: content + b"x", "promises 15696 bytes; found 15697"),
+        (
+            lambda content: content[:4] + struct.pack(">3I", 40, 14, 28) + content[16:],
+            "expected images of (28, 28, 1) (image_shape in the catalog); found (14, 28, 1)",
+        ),
+    ],
+)
+def test_damaged_images(raw: Path, change: Any, expected: str) -> None:
+    rewrite(raw / TRAIN_IMAGES, change)
+    message = error_of(raw)
+    assert message.startswith(f"{TRAIN_IMAGES}: ")
+    assert expected in message
+
+
+def test_a_cut_archive(raw: Path) -> None:
+    path = raw / TRAIN_IMAGES
+    path.write_bytes(path.read_bytes()[:-20])
+    assert error_of(raw).startswith(f"{TRAIN_IMAGES}: damaged gzip archive")
+
+
+def test_an_archive_with_a_flipped_bit(raw: Path) -> None:
+    path = raw / TRAIN_IMAGES
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert error_of(raw).startswith(f"{TRAIN_IMAGES}: damaged gzip archive")
+
+
+def test_a_missing_archive(raw: Path) -> None:
+    (raw / TRAIN_LABELS).unlink()
+    assert error_of(raw) == f"{TRAIN_LABELS}: not found; `dvc repro fetch` brings it"
+
+
+def test_labels_that_do_not_fit_the_images(raw: Path, write_idx: WriteIdx) -> None:
+    write_idx(raw / TRAIN_LABELS, np.zeros(19, np.uint8))
+    assert error_of(raw) == (
+        f"{TRAIN_LABELS}: expected 20 labels, one for each image in {TRAIN_IMAGES}; found 19"
+    )
+    write_idx(raw / TRAIN_LABELS, np.zeros((20, 1), np.uint8))
+    assert error_of(raw) == f"{TRAIN_LABELS}: expected one dimension, of labels; found 2"
+
+
+def test_labels_that_do_not_fit_the_classes(raw: Path, write_idx: WriteIdx) -> None:
+    labels = np.arange(20, dtype=np.uint8) % 10
+    labels[4] = 12
+    write_idx(raw / TRAIN_LABELS, labels)
+    assert error_of(raw) == (f"label 12 found in {TRAIN_IMAGES}#4; the catalog names 10 classes")
+
+
+def test_a_class_without_images(raw: Path, write_idx: WriteIdx) -> None:
+    for name, count in ((TRAIN_LABELS, 20), ("t10k-labels-idx1-ubyte.gz", 10)):
+        write_idx(raw / name, np.arange(count, dtype=np.uint8) % 9)
+    assert error_of(raw) == (
+        "class '9' has no images; add some, or remove the class from the catalog or its folder"
+    )

@@ -1,0 +1,205 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.preprocessing.splits import (
+    LEFT_OUT,
+    SPLITS,
+    UNASSIGNED,
+    assign_splits,
+    cap_per_class,
+    shuffle_split,
+)
+from imgpipe.settings.preprocess import Preprocess
+
+SETTINGS = Preprocess(
+    height_px=8,
+    width_px=8,
+    channels=1,
+    fit="stretch",
+    interpolation="bilinear",
+    normalization="rescale",
+    validation_frac=0.1,
+    test_frac=0.2,
+    folds=5,
+    test_fold=0,
+    max_per_class=0,
+    max_bad_frac=0.0,
+    record_encoding="raw",
+    shard_size_mib=1,
+    seed=7,
+)
+
+
+def change(**changes: Any) -> Preprocess:
+    return SETTINGS.model_copy(update=changes)
+
+
+TRAIN, VALIDATION, TEST = range(3)
+
+
+def codes(*counts: tuple[int, int]) -> np.ndarray:
+    return np.concatenate([np.full(count, code, dtype=np.int8) for code, count in counts])
+
+
+def test_the_codes_are_places_in_the_list_of_splits() -> None:
+    assert (SPLITS[TRAIN], SPLITS[VALIDATION], SPLITS[TEST]) == ("train", "validation", "test")
+    assert UNASSIGNED not in range(3)
+
+
+def test_without_official_splits_the_shares_hold_in_every_class() -> None:
+    labels = np.array([0] * 100 + [1] * 50)
+    splits = assign_splits(labels, codes((UNASSIGNED, 150)), ["a", "b"], SETTINGS)
+    for label, expected in ((0, (72, 8, 20)), (1, (36, 4, 10))):
+        of_class = splits[labels == label]
+        assert tuple((of_class == split).sum() for split in range(3)) == expected
+
+
+def test_an_official_test_split_stays_as_it_is() -> None:
+    labels = np.tile([0, 1], 60)
+    official = codes((TRAIN, 100), (TEST, 20))
+    splits = assign_splits(labels, official, ["a", "b"], SETTINGS)
+    assert ((splits == TEST) == (official == TEST)).all()
+    assert (splits == VALIDATION).sum() == 10
+
+
+def test_a_missing_test_split_comes_from_the_official_training_split() -> None:
+    labels = np.tile([0, 1], 60)
+    official = codes((TRAIN, 100), (VALIDATION, 20))
+    splits = assign_splits(labels, official, ["a", "b"], SETTINGS)
+    assert ((splits == VALIDATION) == (official == VALIDATION)).all()
+    assert (splits == TEST).sum() == 20
+
+
+def test_another_class_leaves_the_first_ones_as_they_were() -> None:
+    labels = np.array([0] * 40 + [1] * 40)
+    both = assign_splits(labels, codes((UNASSIGNED, 80)), ["a", "b"], SETTINGS)
+    alone = assign_splits(labels[:40], codes((UNASSIGNED, 40)), ["a"], SETTINGS)
+    assert (both[:40] == alone).all()
+
+
+def test_the_seed_decides() -> None:
+    labels = np.zeros(100, dtype=np.int64)
+    official = codes((UNASSIGNED, 100))
+    first, again, other = (
+        assign_splits(labels, official, ["a"], change(seed=seed)) for seed in (1, 1, 2)
+    )
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_too_few_images_say_what_to_do() -> None:
+    labels = np.array([0] * 10 + [1] * 2)
+    with pytest.raises(PipelineError) as caught:
+        assign_splits(labels, codes((UNASSIGNED, 12)), ["cat", "dog"], SETTINGS)
+    assert str(caught.value).startswith(
+        "class 'dog' has no image for the train split, of 2 that can be read; add images, or"
+    )
+
+
+def test_three_images_are_enough() -> None:
+    splits = assign_splits(np.zeros(3, dtype=np.int64), codes((UNASSIGNED, 3)), ["a"], SETTINGS)
+    assert sorted(splits) == [TRAIN, VALIDATION, TEST]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    counts=st.lists(st.integers(3, 60), min_size=1, max_size=6),
+    validation_frac=st.floats(0.01, 0.4),
+    test_frac=st.floats(0.01, 0.4),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_every_image_is_in_exactly_one_split_and_every_class_in_every_split(
+    counts: list[int], validation_frac: float, test_frac: float, seed: int
+) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    classes = [str(label) for label in range(len(counts))]
+    chosen = change(validation_frac=validation_frac, test_frac=test_frac, seed=seed)
+    splits = assign_splits(labels, codes((UNASSIGNED, len(labels))), classes, chosen)
+    assert set(splits) == {TRAIN, VALIDATION, TEST}
+    for label, count in enumerate(counts):
+        of_class = splits[labels == label]
+        test = (of_class == TEST).sum()
+        assert abs(test - test_frac * count) <= 1
+        assert abs((of_class == VALIDATION).sum() - validation_frac * (count - test)) <= 1
+        assert (of_class == TRAIN).sum() >= 1
+
+
+def test_the_cap_holds_for_each_class_and_split() -> None:
+    labels = np.tile([0, 1, 2], 40)
+    splits = codes((TRAIN, 90), (TEST, 30))
+    kept = cap_per_class(labels, splits, 5, seed=1)
+    assert (np.diff(kept) > 0).all()
+    for label in range(3):
+        for split in (TRAIN, TEST):
+            assert ((labels[kept] == label) & (splits[kept] == split)).sum() == 5
+
+
+def test_no_cap_keeps_everything() -> None:
+    assert (
+        cap_per_class(np.zeros(9, dtype=np.int64), codes((UNASSIGNED, 9)), 0, 1) == np.arange(9)
+    ).all()
+
+
+def test_a_smaller_cap_keeps_a_part_of_what_a_larger_one_keeps() -> None:
+    labels, splits = np.tile([0, 1], 50), codes((UNASSIGNED, 100))
+    small, large = (set(cap_per_class(labels, splits, cap, seed=3)) for cap in (5, 20))
+    assert small < large
+
+
+def test_shuffling_keeps_the_images_and_mixes_the_classes() -> None:
+    indices = np.arange(200)
+    shuffled = shuffle_split(indices, "train", seed=1)
+    assert sorted(shuffled) == list(indices)
+    assert set(np.sort(shuffled[:50] // 100)) == {0, 1}
+    assert (shuffled != shuffle_split(indices, "test", seed=1)).any()
+
+
+def folds_of(labels: np.ndarray, official: np.ndarray, folds: int) -> list[np.ndarray]:
+    """The splits of the images, for each fold in turn."""
+    return [
+        assign_splits(labels, official, ["a", "b"], change(folds=folds, test_fold=fold))
+        for fold in range(1, folds + 1)
+    ]
+
+
+def test_every_image_is_tested_on_in_exactly_one_fold() -> None:
+    labels = np.array([0] * 103 + [1] * 51)
+    splits = folds_of(labels, codes((UNASSIGNED, 154)), 5)
+    assert (np.sum([part == TEST for part in splits], axis=0) == 1).all()
+    for part in splits:
+        for label, images in ((0, 103), (1, 51)):
+            test, validation = (
+                int(((labels == label) & (part == split)).sum()) for split in (TEST, VALIDATION)
+            )
+            assert abs(test - images / 5) < 1  # stratified
+            assert validation == round(0.1 * (images - test))
+    sizes = [int((part == TEST).sum()) for part in splits]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_folds_are_dealt_without_the_official_test_split() -> None:
+    labels = np.array([0, 1] * 60)
+    official = codes((TRAIN, 80), (VALIDATION, 20), (TEST, 20))
+    for part in folds_of(labels, official, 4):
+        assert ((part == LEFT_OUT) == (official == TEST)).all()
+        assert (part == TEST).sum() == 25
+        assert (part == VALIDATION).sum() == 8  # 0.1 of the 38 or 37 images left of each class
+
+
+def test_a_fold_depends_on_the_seed_alone() -> None:
+    labels, official = np.array([0, 1] * 50), codes((UNASSIGNED, 100))
+    first, again = folds_of(labels, official, 3), folds_of(labels, official, 3)
+    assert all((one == other).all() for one, other in zip(first, again, strict=True))
+    other = assign_splits(labels, official, ["a", "b"], change(folds=3, test_fold=1, seed=8))
+    assert (other != first[0]).any()
+
+
+def test_a_class_too_small_for_the_folds_is_named() -> None:
+    labels = np.array([0] * 30 + [1] * 4)
+    with pytest.raises(PipelineError, match="class 'b' has 4 images for 5 folds"):
+        assign_splits(labels, codes((UNASSIGNED, 34)), ["a", "b"], change(test_fold=2))
