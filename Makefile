@@ -50,7 +50,7 @@ bench: setup ## measure speed and memory; needs DATASET_MIRROR, writes benchmark
 	PYTHONPATH=$(abspath src) python benchmarks/bench.py
 
 reruns: setup ## measure what each change reruns, writes docs/reruns.md
-	PYTHONPATH=$(abspath src) python tests/reruns.py
+	PYTHONPATH=$(abspath src):$(abspath tests) python tests/reruns.py
 
 check: setup ## lint, check format and types
 	ruff check .

@@ -163,3 +163,14 @@ def wait_until(what: Callable[[], Any], seconds: float = 200) -> Any:
         assert time.monotonic() < deadline_s, "waited in vain"
         time.sleep(0.3)
     return found
+
+
+def tool(folder: Path, script: str, *arguments: str) -> str:
+    """Run a script of a copy of the project, as a person does; return what it prints."""
+    result = subprocess.run(
+        [sys.executable, f"src/{script}.py", *arguments],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout

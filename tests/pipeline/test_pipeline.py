@@ -8,8 +8,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
-from collections.abc import Callable
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,19 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from reruns import TABLE, leaves, measure_table, set_leaf
-from support import ROOT, hash_file
+from support import (
+    ROOT,
+    STAGES,
+    dvc,
+    git,
+    hash_file,
+    make_copy,
+    run_small,
+    set_leaf,
+    stages_run,
+    tool,
+    wait_until,
+)
 
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.records.info import read_info
@@ -28,72 +37,10 @@ from imgpipe.records.shards import read_split
 
 pytestmark = pytest.mark.e2e
 
-STAGES = ["fetch", "preprocess", "augment", "train", "evaluate", "plot"]
 PICTURES = {
     "activation_maps", "augmentation", "class_scores", "confusion", "feature_maps", "kernels",
     "learning_curves", "mistakes", "pixel_numbers", "reliability", "roc", "samples",
 }  # fmt: skip
-
-
-def git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(
-        ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True
-    ).stdout
-
-
-def make_copy(folder: Path) -> Path:
-    """Copy the files that git tracks, or would, into a repository of their own."""
-    listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    git(folder, "init", "--quiet")
-    git(folder, "config", "user.name", "test")  # `dvc exp run` asks for them
-    git(folder, "config", "user.email", "test@localhost")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "copy")
-    return folder
-
-
-def dvc(folder: Path, *arguments: str, **environment: str) -> str:
-    result = subprocess.run(
-        ["dvc", *arguments],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout + result.stderr
-
-
-def stages_run(output: str) -> list[str]:
-    return [
-        line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")
-    ]
-
-
-def run_small(folder: Path, *, per_class: int, epochs: int) -> Path:
-    """Copy the project, run the pipeline quickly on some of the digits, and commit it."""
-    make_copy(folder)
-    set_leaf(folder, "preprocess.max_per_class", per_class)
-    set_leaf(folder, "augment.copies", 1)
-    set_leaf(folder, "train.epochs", epochs)
-    assert stages_run(dvc(folder, "repro")) == STAGES
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "small run")
-    return folder
-
-
-def wait_until(what: Callable[[], Any], seconds: float = 200) -> Any:
-    """Return what a function returns as soon as that is something."""
-    deadline_s = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline_s, "waited in vain"
-        time.sleep(0.3)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +145,7 @@ def test_a_remote_brings_everything_to_another_machine(project: Path, tmp_path: 
         dvc(folder, "remote", "add", "--local", "--default", "--force", "store", remote)
     dvc(project, "push")
     dvc(clone, "pull")
-    assert dvc(clone, "status", "dvc.yaml").startswith("Data and pipelines are up to date.")
+    assert dvc(clone, "status").startswith("Data and pipelines are up to date.")
     assert stages_run(dvc(clone, "repro")) == []
     assert hash_file(clone / "models" / "model.keras") == hash_file(
         project / "models" / "model.keras"
@@ -321,17 +268,6 @@ def test_a_folder_of_ones_own_as_readme_says(tmp_path: Path) -> None:
     assert stages_run(output) == ["preprocess"]
 
 
-def tool(folder: Path, script: str, *arguments: str) -> str:
-    """Run a tool as a person does; return what it prints."""
-    result = subprocess.run(
-        [sys.executable, f"src/{script}.py", *arguments],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    return result.stdout
-
-
 @pytest.fixture(scope="module")
 def tried(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A third copy of that project, with an experiment that must be worse."""
@@ -437,113 +373,8 @@ def test_images_are_predicted_as_in_the_evaluation(project: Path, tmp_path: Path
     assert second == "error: 1 of 121 files could not be read"
 
 
-def stages_of(study: str, output: str) -> list[str]:
-    """The stages of a study that ran; no stage of the pipeline did."""
-    names = stages_run(output)
-    assert all(name.startswith(f"studies/{study}/dvc.yaml:") for name in names)
-    return [name.partition(":")[2] for name in names]
-
-
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
-
-
-@pytest.fixture(scope="module")
-def studied(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second copy of that project, in which studies may leave their results."""
-    folder = tmp_path_factory.mktemp("studied") / "project"
-    shutil.copytree(project, folder, symlinks=True)
-    set_leaf(folder, "train.epochs", 2)
-    dvc(folder, "repro")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "two epochs")
-    return folder
-
-
-def test_bagging_trains_only_the_members_that_are_new(studied: Path) -> None:
-    study = studied / "studies" / "bagging"
-    set_leaf(study, "members", [1, 2])
-    # As after an interruption: one member is there.
-    assert stages_of("bagging", dvc(studied, "repro", "studies/bagging/dvc.yaml:train@2")) == [
-        "train@2"
-    ]
-    output = dvc(studied, "repro", "studies/bagging/dvc.yaml")
-    assert sorted(stages_of("bagging", output)) == [
-        "ensemble", "evaluate@1", "evaluate@2", "train@1"
-    ]  # fmt: skip
-    set_leaf(study, "members", [1, 2, 3])
-    output = dvc(studied, "repro", "studies/bagging/dvc.yaml")
-    assert stages_of("bagging", output) == ["train@3", "evaluate@3", "ensemble"]
-    assert stages_run(dvc(studied, "repro", "studies/bagging/dvc.yaml")) == []
-
-    tables = [
-        pd.read_csv(study / "work" / "scores" / str(member) / "predictions.csv")
-        for member in (1, 2, 3)
-    ]
-    columns = [f"p({digit})" for digit in range(10)]
-    mean = np.mean([table[columns].to_numpy() for table in tables], axis=0)
-    assert (tables[0][columns].to_numpy() != tables[1][columns].to_numpy()).any()
-    expected = (mean.argmax(axis=1) == tables[0]["actual"]).mean()
-    metrics = read_json(study / "metrics.json")
-    assert metrics["ensemble_accuracy"] == pytest.approx(expected)
-    shown = dvc(studied, "metrics", "show", "studies/bagging/metrics.json")
-    assert "ensemble_accuracy" in shown
-    assert "members_accuracy_sd" in shown
-    # Each member saw its own bootstrap sample from its own start.
-    histories = {(study / "work" / "trained" / str(n) / "history.csv").read_text() for n in (1, 2)}
-    assert len(histories) == 2
-    assert dvc(studied, "status", "dvc.yaml").startswith("Data and pipelines are up to date.")
-
-
-def test_cross_validation_runs_only_the_folds_that_are_new(studied: Path) -> None:
-    study = studied / "studies" / "cross_validation"
-    set_leaf(study, "folds", 3)
-    set_leaf(study, "run_folds", [1, 3])
-    steps = ("preprocess", "augment", "train", "evaluate")
-    output = dvc(studied, "repro", "studies/cross_validation/dvc.yaml")
-    ran = stages_of("cross_validation", output)
-    assert sorted(ran) == sorted(
-        [f"{step}@{fold}" for step in steps for fold in (1, 3)] + [ran[-1]]
-    )
-    assert ran[-1] == "summary"
-    assert pd.read_csv(study / "folds.csv")["fold"].tolist() == [1, 3]
-    set_leaf(study, "run_folds", [1, 2, 3])
-    output = dvc(studied, "repro", "studies/cross_validation/dvc.yaml")
-    assert stages_of("cross_validation", output) == [f"{step}@2" for step in steps] + ["summary"]
-
-    tested = [
-        pd.read_csv(study / "work" / "scores" / str(fold) / "predictions.csv")["identity"]
-        for fold in (1, 2, 3)
-    ]
-    identities = pd.concat(tested)
-    assert identities.is_unique
-    assert len(identities) == 600  # every image is tested on once
-    accuracies = pd.read_csv(study / "folds.csv")["accuracy"]
-    metrics = read_json(study / "metrics.json")
-    assert metrics["folds_accuracy"] == pytest.approx(accuracies.mean())
-    assert metrics["folds_accuracy_sd"] == pytest.approx(accuracies.std())
-    shown = dvc(studied, "metrics", "show", "studies/cross_validation/metrics.json")
-    assert "folds_accuracy_sd" in shown
-    assert dvc(studied, "status", "dvc.yaml").startswith("Data and pipelines are up to date.")
-
-
-def test_what_regularisation_does_is_drawn(studied: Path) -> None:
-    study = studied / "studies" / "regularization"
-    variants = read_yaml(study / "params.yaml")["variants"]
-    set_leaf(study, "variants", [variants[0], variants[-1]])
-    set_leaf(study, "seeds", [1, 2])
-    output = dvc(studied, "repro", "studies/regularization/dvc.yaml")
-    assert len(stages_of("regularization", output)) == 1 + 2 + 4 + 1
-    table = pd.read_csv(study / "errors.csv")
-    assert table["variant"].tolist() == ["none", "all"]
-    assert table["runs"].tolist() == [2, 2]
-    originals, augmented = (
-        read_json(study / "work" / "images" / images / "info.json")["copies"]
-        for images in ("originals", "augmented")
-    )
-    assert (originals, augmented) == (0, 1)
-    with Image.open(study / "errors.png") as picture:
-        assert np.asarray(picture.convert("L")).std() > 10
 
 
 def test_the_flowers_recipe_on_a_small_folder(tmp_path: Path) -> None:
@@ -585,85 +416,3 @@ def test_dvc_draws_the_declared_plots(project: Path, tmp_path: Path) -> None:
     page = (tmp_path / "page" / "index.html").read_text()
     for title in ("Loss", "Accuracy", "Confusion", "Reliability"):
         assert title in page
-
-
-def expected_stages(leaf: str) -> set[str]:
-    """Which stages a parameter concerns directly; those after them follow from changed outputs.
-
-    `plot`, because its model card lists all that have made the network.
-    """
-    section = leaf.split(".")[0]
-    match section:
-        case "dataset":
-            return {"fetch", "preprocess", "plot"}
-        case "allow_unpinned":
-            return {"fetch", "plot"}
-        case "threads":
-            return {"train", "evaluate", "plot"}
-        case "architectures":
-            return {"train", "plot"} if leaf.startswith("architectures.cnn.") else set()
-        case _:
-            return {section, "plot"}
-
-
-@pytest.fixture(scope="module")
-def reruns(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The page of docs, measured anew."""
-    return measure_table(make_copy(tmp_path_factory.mktemp("reruns")))
-
-
-def test_the_table_of_reruns_is_what_dvc_does(reruns: str) -> None:
-    assert TABLE.read_text() == reruns, "out of date: make reruns"
-
-
-def test_each_item_concerns_exactly_its_stages(reruns: str) -> None:
-    rows = {
-        item: {stage for stage, mark in zip(STAGES, marks.split("|"), strict=True) if mark.strip()}
-        for item, marks in re.findall(r"^\| `(.*?)` \|(.*)\|$", reruns, re.MULTILINE)
-    }
-    parameters = [key for key, _ in leaves(read_yaml(ROOT / "params.yaml"))]
-    assert {key: rows[key] for key in parameters} == {
-        key: expected_stages(key) for key in parameters
-    }
-    fields: dict[str, set[str]] = {
-        "title": {"plot"},
-        "licence": {"plot"},
-        "citation": {"plot"},
-        "urls": {"plot"},
-        "files": {"fetch", "plot"},
-        "format": {"preprocess", "plot"},
-    }
-    assert {field: rows[field] for field in fields} == fields
-    pins = {
-        "tensorflow": {"train", "evaluate", "plot"},
-        "keras": {"train", "evaluate", "plot"},
-        "pillow": {"preprocess", "plot"},
-        "matplotlib": {"plot"},
-        "pandas": {"plot"},
-        "scikit-learn": set(),
-        "numpy": {"preprocess", "augment", "train", "evaluate", "plot"},
-        "pydantic": set(STAGES),
-        "pytest": set(),
-        "ruff": set(),
-        "dvc": set(),
-        "flask": set(),
-    }
-    assert {pin: rows[pin] for pin in pins} == pins
-    sources = {
-        "src/imgpipe/files.py": set(STAGES),
-        "src/imgpipe/images.py": {"preprocess"},
-        "src/imgpipe/augmentation.py": {"augment"},
-        "src/imgpipe/nn/training.py": {"train"},
-        "src/imgpipe/scores.py": {"evaluate", "plot"},
-        "src/imgpipe/charts.py": {"plot"},
-        "src/imgpipe/model_card.py": {"plot"},
-        "src/imgpipe/revisions.py": set(),
-        "src/predict.py": set(),
-        "src/app.py": set(),
-        "src/summary.py": set(),
-        "src/bagging.py": set(),
-    }
-    assert {file: rows[file] for file in sources} == sources
-    assert {file for file in rows if file.startswith("src/")} == {
-        path.relative_to(ROOT).as_posix() for path in (ROOT / "src").rglob("*.py")
-    }

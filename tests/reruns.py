@@ -1,33 +1,31 @@
-"""Measure which stages DVC would run again after each possible change; write docs/reruns.md.
+"""Measure which stages DVC runs again after each possible change; write docs/reruns.md.
 
     make reruns
 
-In a copy of the project every value, source file and pin is changed in turn, and DVC is asked.
+In a copy of the project, each value, source file and pin is changed in turn.
 """
 
+import ast
 import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dvc.repo import Repo
+from support import ROOT, STAGES, leaves, make_copy, set_leaf
 
 from imgpipe.core.yaml_file import read_yaml
 
-ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "docs" / "reruns.md"
-STAGES = ("fetch", "preprocess", "augment", "train", "evaluate", "plot")
 
 HEADER = """\
-# What a change reruns
+# What a change re-runs
 
-Measured by `make reruns`, and by a test: in a copy of the project each item was changed alone, and
-DVC was asked which stages depend on it (x). Stages after them run again as far as the outputs
-before them change. `plot` is always among them, because its model card lists all values and
-versions. With the committed values; of the catalog the chosen dataset, of the architectures the
-chosen one.
+Measured by `make reruns`, and by a test: in a copy of the project, each item was changed by itself,
+and DVC reported which stages depend on it (x). A later stage runs again too if an output that it
+reads changes. Every value and version re-runs `plot`, because its model card lists all of them. The
+table holds for the committed values: the chosen dataset of the catalog, the chosen architecture.
 """
 
 
@@ -46,36 +44,17 @@ def change(leaf: Any) -> Any:
             return {**leaf, "other": 1}
 
 
-def leaves(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every leaf of a mapping with its dotted key."""
-    for key, item in value.items():
-        if isinstance(item, dict) and item:
-            yield from leaves(item, f"{prefix}{key}.")
-        else:
-            yield prefix + key, item
-
-
-def set_leaf(folder: Path, dotted: str, leaf: Any, file: str = "params.yaml") -> None:
-    """Change one value of a YAML file."""
-    value = read_yaml(folder / file)
-    section = value
-    *path, last = dotted.split(".")
-    for key in path:
-        section = section[key]
-    section[last] = leaf
-    (folder / file).write_text(yaml.safe_dump(value, sort_keys=False))
-
-
 def find_reruns(folder: Path, file: str) -> set[str]:
-    """Return the stages of dvc.yaml for which DVC finds that a file, or a value in it, changed."""
+    """Return the stages for which DVC reports that a file, a value in it, or its folder changed."""
     with Repo(folder.as_posix()) as repo:
-        status = repo.status((folder / "dvc.yaml").as_posix())
+        status = repo.status()
     return {
         stage.rpartition(":")[2]  # a path stands before it when the current folder is another
         for stage, changes in status.items()
         for change in changes
         if isinstance(change, dict)
-        and change.get("changed deps", {}).get(file, "deleted") != "deleted"
+        for dependency, what in change.get("changed deps", {}).items()
+        if what != "deleted" and (file == dependency or file.startswith(f"{dependency}/"))
     }
 
 
@@ -84,7 +63,7 @@ def measure_table(folder: Path) -> str:
     sections = {
         "Values of params.yaml": measure_params(folder),
         "Fields of the chosen dataset in data/catalog.yaml": measure_catalog(folder),
-        "Source files": measure_sources(folder),
+        "Source code": measure_sources(folder),
         "Pins of pyproject.toml": measure_pins(folder),
     }
     page = HEADER
@@ -120,13 +99,32 @@ def measure_catalog(folder: Path) -> Iterator[tuple[str, set[str]]]:
 
 
 def measure_sources(folder: Path) -> Iterator[tuple[str, set[str]]]:
-    """Yield each source file, and the stages that depend on it."""
+    """Yield each script, package and module of `settings`, and the stages that depend on it.
+
+    Raises:
+        ValueError: two files of a package re-run different stages.
+    """
+    measured: dict[str, set[str]] = {}
     for path in sorted((folder / "src").rglob("*.py")):
         text = path.read_text()
-        path.write_text(text + "# changed\n")
         file = path.relative_to(folder).as_posix()
-        yield file, find_reruns(folder, file)
+        if path.name == "__init__.py" and len(ast.parse(text).body) <= 1:
+            continue  # a docstring; some stages depend on the folder, some not
+        path.write_text(text + "# changed\n")
+        stages = find_reruns(folder, file)
         path.write_text(text)
+        part = name_part(file)
+        if measured.setdefault(part, stages) != stages:
+            raise ValueError(f"{file} re-runs {stages}, other files of {part} {measured[part]}")
+    yield from sorted(measured.items())
+
+
+def name_part(file: str) -> str:
+    """Return what docs/reruns.md calls a source file: its package, or the file itself."""
+    _, *parts = Path(file).parts
+    if parts[0] != "imgpipe" or len(parts) == 2 or parts[1] == "settings":
+        return file
+    return "/".join(["src", *parts[: 3 if parts[1] == "nn" else 2]])
 
 
 def measure_pins(folder: Path) -> Iterator[tuple[str, set[str]]]:
@@ -141,7 +139,6 @@ def measure_pins(folder: Path) -> Iterator[tuple[str, set[str]]]:
 
 def main() -> None:
     """Write the page."""
-    from support import make_copy
 
     with tempfile.TemporaryDirectory() as scratch:
         page = measure_table(make_copy(Path(scratch)))

@@ -1,0 +1,97 @@
+"""Which stages each change re-runs: docs/reruns.md, and DVC's own answer."""
+
+import re
+
+import pytest
+from reruns import TABLE, measure_table
+from support import ROOT, STAGES, leaves, make_copy
+
+from imgpipe.core.yaml_file import read_yaml
+
+pytestmark = pytest.mark.e2e
+
+
+def expected_stages(leaf: str) -> set[str]:
+    """Which stages a parameter concerns directly; those after them follow from changed outputs.
+
+    `plot`, because its model card lists all that have made the network.
+    """
+    section = leaf.split(".")[0]
+    match section:
+        case "dataset":
+            return {"fetch", "preprocess", "plot"}
+        case "allow_unpinned":
+            return {"fetch", "plot"}
+        case "threads":
+            return {"train", "evaluate", "plot"}
+        case "architectures":
+            return {"train", "plot"} if leaf.startswith("architectures.cnn.") else set()
+        case _:
+            return {section, "plot"}
+
+
+@pytest.fixture(scope="module")
+def reruns(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of docs, measured anew."""
+    return measure_table(make_copy(tmp_path_factory.mktemp("reruns")))
+
+
+def test_the_table_of_reruns_is_what_dvc_does(reruns: str) -> None:
+    assert TABLE.read_text() == reruns, "out of date: make reruns"
+
+
+def test_each_item_concerns_exactly_its_stages(reruns: str) -> None:
+    rows = {
+        item: {stage for stage, mark in zip(STAGES, marks.split("|"), strict=True) if mark.strip()}
+        for item, marks in re.findall(r"^\| `(.*?)` \|(.*)\|$", reruns, re.MULTILINE)
+    }
+    parameters = [key for key, _ in leaves(read_yaml(ROOT / "params.yaml"))]
+    assert {key: rows[key] for key in parameters} == {
+        key: expected_stages(key) for key in parameters
+    }
+    fields: dict[str, set[str]] = {
+        "title": {"plot"},
+        "licence": {"plot"},
+        "citation": {"plot"},
+        "urls": {"plot"},
+        "files": {"fetch", "plot"},
+        "format": {"preprocess", "plot"},
+    }
+    assert {field: rows[field] for field in fields} == fields
+    pins = {
+        "tensorflow": {"train", "evaluate", "plot"},
+        "keras": {"train", "evaluate", "plot"},
+        "pillow": {"preprocess", "plot"},
+        "matplotlib": {"plot"},
+        "pandas": {"plot"},
+        "scikit-learn": set(),
+        "numpy": {"preprocess", "augment", "train", "evaluate", "plot"},
+        "pydantic": set(STAGES),
+        "pytest": set(),
+        "ruff": set(),
+        "dvc": set(),
+        "flask": set(),
+    }
+    assert {pin: rows[pin] for pin in pins} == pins
+    code = {
+        "src/imgpipe/core": set(STAGES),
+        "src/imgpipe/datasets": {"fetch", "preprocess", "plot"},
+        "src/imgpipe/records": {"preprocess", "augment", "train", "evaluate", "plot"},
+        "src/imgpipe/parallel.py": {"preprocess", "augment"},
+        "src/imgpipe/preprocessing": {"preprocess"},
+        "src/imgpipe/augmentation": {"augment"},
+        "src/imgpipe/nn/common": {"train", "evaluate"},
+        "src/imgpipe/nn/training": {"train"},
+        "src/imgpipe/nn/inference": {"evaluate"},
+        "src/imgpipe/evaluation": {"evaluate", "plot"},
+        "src/imgpipe/reporting": {"plot"},
+        "src/imgpipe/experiments": set(),
+        "src/imgpipe/settings/params.py": set(STAGES),
+        "src/imgpipe/settings/train.py": {"train", "plot"},
+        "src/imgpipe/settings/plot.py": {"plot"},
+        "src/train.py": {"train"},
+        "src/predict.py": set(),
+        "src/app.py": set(),
+        "src/compare.py": set(),
+    }
+    assert {item: rows[item] for item in code} == code

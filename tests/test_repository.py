@@ -1,0 +1,60 @@
+"""The repository as a whole: file names, line ends, the lock, the commands."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+from support import ROOT
+
+
+def tracked_files() -> list[str]:
+    """The files that git tracks, or would."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_names_are_good_on_every_system() -> None:
+    """Also where case makes no difference, and where Windows has its devices."""
+    names = tracked_files()
+    assert len({name.lower() for name in names}) == len(names) > 100
+    for name in names:
+        assert re.fullmatch(r"[A-Za-z0-9_./-]+", name), name
+        for part in Path(name).parts:
+            assert not re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", part), name
+            assert not part.endswith("."), name
+
+
+def test_text_has_unix_line_ends() -> None:
+    """Hashes would differ otherwise; .gitattributes keeps git from changing them."""
+    assert "* text=auto eol=lf\n" in (ROOT / ".gitattributes").read_text()
+    for name in tracked_files():
+        content = (ROOT / name).read_bytes()
+        assert b"\0" in content or b"\r\n" not in content, name
+
+
+def test_every_make_target_is_in_its_help() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert set(phony.split()) == set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+
+
+def test_the_lock_holds_every_pin_with_hashes_and_no_address() -> None:
+    lock = (ROOT / "requirements.txt").read_text()
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for pin in (pin for pins in groups.values() for pin in pins):
+        assert re.search(rf"^{re.escape(pin)} ", lock, re.MULTILINE), pin
+    assert not re.search(r"https?:|file:|--(index|extra-index|find-links)", lock)
+    entries = re.split(r"\n(?=\S)", lock.strip())
+    assert len(entries) > 100
+    for entry in entries:
+        assert re.match(r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==\S+ ", entry), entry
+        assert "--hash=sha256:" in entry, entry
