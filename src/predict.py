@@ -11,7 +11,6 @@ Costs   starting TensorFlow; memory for 512 images at once
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("models/model.keras"), metavar="FILE")
     options = parser.parse_args()
     if options.top < 1:
-        raise PipelineError(f"--top: expected a number of at least 1; found {options.top}")
+        raise PipelineError(f"--top: expected at least 1; found {options.top}")
     files = list_files(options.places)
     if not options.model.exists():  # before TensorFlow's seconds
         raise PipelineError(f"{options.model}: not found; `dvc repro train` writes it")
@@ -42,15 +41,16 @@ def main() -> None:
 
     classifier = Classifier(options.model, threads=count_workers())
     results = list(classifier.classify_files(files, read_image, top=options.top))
-    if predictions := [(result.path, result.classes) for result in results if not result.error]:
-        print(FORMATTERS[options.format](predictions), end="")
-    errors = [f"error: {result.path}: {result.error}" for result in results if result.error]
-    if errors:
-        print("\n".join(errors), file=sys.stderr)
-        raise PipelineError(f"{len(errors)} of {len(files)} files could not be read")
+    if readable := [(each.path, each.classes) for each in results if each.error is None]:
+        print(FORMATTERS[options.format](readable), end="")
+    for result in results:
+        if result.error is not None:
+            print(f"error: {result.path}: {result.error}", file=sys.stderr)
+    if len(readable) < len(files):
+        raise PipelineError(f"{len(files) - len(readable)} of {len(files)} files could not be read")
 
 
-def list_files(places: Sequence[Path]) -> list[Path]:
+def list_files(places: list[Path]) -> list[Path]:
     """Return the named files, and all images in the named folders and below, sorted.
 
     Raises:
@@ -62,7 +62,7 @@ def list_files(places: Sequence[Path]) -> list[Path]:
             below = sorted(path for path in place.rglob("*") if path.is_file())
             images = [path for path in below if path.suffix.lower() in FORMAT_OF_SUFFIX]
             if not images:
-                endings = ", ".join(sorted(FORMAT_OF_SUFFIX))
+                endings = ", ".join(FORMAT_OF_SUFFIX)
                 raise PipelineError(f"{place}: no images in this folder (endings: {endings})")
             files += images
         elif place.exists():
@@ -73,7 +73,6 @@ def list_files(places: Sequence[Path]) -> list[Path]:
 
 
 def read_image(path: Path, image_spec: ImageSpec) -> NDArray[np.uint8]:
-    """Return the image in a file as the network takes it, (H, W, C) uint8."""
     return decode_and_resize(open_image(path.read_bytes(), path.suffix.lower()), image_spec)
 
 
