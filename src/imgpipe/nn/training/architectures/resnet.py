@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from imgpipe.nn.training.architectures.dropout import add_dropout
+from imgpipe.nn.training.dropout import add_dropout
 from imgpipe.settings.architectures import Resnet
 
 
