@@ -12,7 +12,7 @@ import logging
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flask import Flask, Response, jsonify, render_template, request
@@ -25,13 +25,16 @@ from imgpipe.core.errors import PipelineError, UnreadableImageError, run_script
 from imgpipe.parallel import count_workers
 from imgpipe.preprocessing.decoding import decode_and_resize, open_image
 
+if TYPE_CHECKING:  # at run time it would import TensorFlow
+    from imgpipe.nn.inference.classifier import Classifier
+
 MAX_BYTES = 64 << 20
 SHOWN_CLASSES = 10
 LOCAL_NAMES = ["127.0.0.1", "localhost"]
 
 
-def make_app(classifier: Any) -> Flask:
-    """Return the application for a `Classifier`, of which it uses `signature` and `explain`."""
+def make_app(classifier: "Classifier") -> Flask:
+    """Return the application for a classifier, of which it uses `signature` and `explain`."""
     signature = classifier.signature
     app = Flask("imgpipe", template_folder=str(Path(__file__).resolve().parent))
     app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
