@@ -288,7 +288,7 @@ def train_easily(
 
     With `misleading` validation labels, validation gets worse as training gets better.
     """
-    from imgpipe.nn.common.runtime import keras
+    import keras
 
     keras.utils.set_random_seed(params.train.seed)
     images, labels = make_easy_images(200, classes)

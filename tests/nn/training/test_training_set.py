@@ -120,7 +120,12 @@ def test_all_images_are_counted_before_they_are_read_into_memory(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    monkeypatch.setattr(module, "fits_in_memory", lambda size: sizes.append(size) or True)
+
+    def record(size_bytes: int) -> bool:
+        sizes.append(size_bytes)
+        return True
+
+    monkeypatch.setattr(module, "fits_in_memory", record)
     open_training_set(*folders, bootstrap_seed=None)
     assert sizes == [(3 * 25 + 7) * 12 * 12]
 
