@@ -232,6 +232,17 @@ def test_a_damaged_shard_is_named(
         open_training_set(*folders, bootstrap_seed=None)
 
 
+@pytest.mark.parametrize("part", [slice(0, 10), slice(5, 15)], ids=["fewer", "others"])
+def test_copies_of_other_images_are_an_error(folders: Folders, part: slice) -> None:
+    """As after a run of `preprocess` that `augment` did not follow."""
+    records, info, augmented, augmented_info = folders
+    shard = write_part(augmented / copy_folder(2), "train-0.tfrecord", part, 2)
+    first, second = augmented_info.shards_of_copies
+    changed = augmented_info.model_copy(update={"shards_of_copies": [first, [shard, second[1]]]})
+    with pytest.raises(PipelineError, match=r"expected 2 copies of the 25 .* `dvc repro augment`$"):
+        open_training_set(records, info, augmented, changed, bootstrap_seed=None)
+
+
 def flip_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[300] ^= 1

@@ -65,11 +65,7 @@ class Classifier:
         return probabilities[0], activation_maps(self._model, images)[0]
 
     def classify_files(
-        self,
-        files: Sequence[Path],
-        read_image: ReadImage,
-        *,
-        top: int,
+        self, files: Sequence[Path], read_image: ReadImage, *, top: int
     ) -> Iterator[FilePrediction]:
         """Yield the likeliest classes of each file, in the order of the files.
 

@@ -73,12 +73,7 @@ class Trainer:
         history: the metrics of the finished epochs.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        training_set: TrainingSet,
-        settings: Train,
-    ) -> None:
+    def __init__(self, model: keras.Model, training_set: TrainingSet, settings: Train) -> None:
         """Compile the model and prepare the batches.
 
         Args:

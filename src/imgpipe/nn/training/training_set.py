@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.core.errors import PipelineError
 from imgpipe.nn.training.memory import fits_in_memory
 from imgpipe.records.info import AugmentedInfo, RecordsInfo, Shard, copy_folder
 from imgpipe.records.shards import index_shard
@@ -109,7 +110,8 @@ def open_training_set(
         bootstrap_seed: if given, train on a bootstrap sample, drawn with this seed.
 
     Raises:
-        PipelineError: a shard is damaged, or is not the one that `info.json` describes.
+        PipelineError: a shard is damaged, or is not the one that `info.json` describes; the copies
+            are not copies of the training split.
     """
     originals = [(records, shard) for shard in info.splits["train"].shards]
     copies = [
@@ -124,9 +126,16 @@ def open_training_set(
         print("train: the images stay in their files: they would take too much memory")
         in_memory = False
     images, labels = _read([*originals, *copies], info, in_memory=in_memory)
+    examples = sum(shard.examples for _, shard in originals)
+    expected = np.tile(labels[:examples], 1 + augmented_info.copies)
+    if not np.array_equal(labels, expected):
+        raise PipelineError(
+            f"{augmented.as_posix()}: expected {augmented_info.copies} copies of the {examples}"
+            f" training examples in {records.as_posix()}; found others; run `dvc repro augment`"
+        )
     return TrainingSet(
         images,
-        labels[: sum(shard.examples for _, shard in originals)],
+        labels[:examples],
         _read(validation, info, in_memory=in_memory),
         bootstrap_seed=bootstrap_seed,
         digest=_digest(info, [originals, copies, validation]),
