@@ -1,19 +1,18 @@
-"""A page on this machine: drop an image or draw one, see its classes and what speaks for them.
+"""A web page on this machine: drop or draw an image, see its classes and the evidence for them.
 
     python src/app.py [--port 8000] [--host 127.0.0.1] [--model FILE]
 
-Reads   models/model.keras, which says itself how images become its input; no params.yaml
+Reads   models/model.keras, whose signature says how images become its input; no params.yaml
 Costs   starting TensorFlow, once; an answer takes a fraction of a second
 """
 
 import argparse
 import base64
 import logging
-from collections.abc import Callable
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flask import Flask, Response, jsonify, render_template, request
@@ -26,18 +25,19 @@ from imgpipe.core.errors import PipelineError, UnreadableImageError, run_script
 from imgpipe.parallel import count_workers
 from imgpipe.preprocessing.decoding import decode_and_resize, open_image
 
-MOST_BYTES = 64 << 20
+if TYPE_CHECKING:  # at run time it would import TensorFlow
+    from imgpipe.nn.inference.classifier import Classifier
+
+MAX_BYTES = 64 << 20
 SHOWN_CLASSES = 10
 LOCAL_NAMES = ["127.0.0.1", "localhost"]
 
-# Of one image (H, W, C): probabilities (K,), and where the evidence lies, (h, w) in [0, 1].
-Explain = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
-
-def make_app(signature: Any, explain: Explain) -> Flask:
-    """Return the application for a model's `ModelSignature`."""
+def make_app(classifier: "Classifier") -> Flask:
+    """Return the application for a classifier, of which it uses `signature` and `explain`."""
+    signature = classifier.signature
     app = Flask("imgpipe", template_folder=str(Path(__file__).resolve().parent))
-    app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
 
     @app.get("/")
     def page() -> str:
@@ -48,71 +48,57 @@ def make_app(signature: Any, explain: Explain) -> Flask:
             classes=signature.classes,
             width_px=image_spec.width_px,
             height_px=image_spec.height_px,
-            grey=image_spec.channels == 1,
+            gray=image_spec.channels == 1,
         )
 
     @app.post("/predict")
     def predict() -> Response:
         suffix = Path(request.args.get("name", "")).suffix.lower()
         image = decode_and_resize(open_image(request.get_data(), suffix), signature.image_spec)
-        probabilities, evidence = explain(image)
+        probabilities, evidence = classifier.explain(image)
         order = np.argsort(-probabilities, kind="stable")[:SHOWN_CLASSES]
         return jsonify(
             classes=[
                 {"name": signature.classes[label], "probability": float(probabilities[label])}
                 for label in order
             ],
-            seen=to_address(image),
-            evidence=to_address(lay_over(image, evidence)),
+            seen=make_data_url(image),
+            evidence=make_data_url(overlay_evidence(image, evidence)),
         )
 
     @app.errorhandler(UnreadableImageError)
-    def refuse(error: UnreadableImageError) -> tuple[Response, HTTPStatus]:
+    def report_unreadable(error: UnreadableImageError) -> tuple[Response, HTTPStatus]:
         return jsonify(error=f"This image cannot be read: {error}"), HTTPStatus.BAD_REQUEST
 
     @app.errorhandler(HTTPException)
-    def explain_refusal(error: HTTPException) -> tuple[Response, int]:
+    def report_refused(error: HTTPException) -> tuple[Response, int]:
         return jsonify(error=error.description), error.code or HTTPStatus.INTERNAL_SERVER_ERROR
 
     return app
 
 
-def lay_over(image: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return an image (H, W, 3) in grey, with red where the evidence (h, w) in [0, 1] lies."""
+def overlay_evidence(image: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return an image (H, W, C) in gray, colored red by its evidence (h, w) in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8.
+    """
     height_px, width_px, _ = image.shape
-    grey = image.mean(axis=2, dtype=np.float32)
+    gray = image.mean(axis=2, dtype=np.float32)
     weight = np.asarray(
         Image.fromarray(evidence).resize((width_px, height_px), Image.Resampling.BILINEAR)
     )
     red = np.array([220.0, 30.0, 30.0], dtype=np.float32)
     weight = 0.7 * weight[..., None]
-    mixed: NDArray[np.uint8] = (grey[..., None] * (1 - weight) + red * weight).astype(np.uint8)
+    mixed: NDArray[np.uint8] = (gray[..., None] * (1 - weight) + red * weight).astype(np.uint8)
     return mixed
 
 
-def to_address(image: NDArray[np.uint8]) -> str:
-    """Return an image as an address that a page can show."""
+def make_data_url(image: NDArray[np.uint8]) -> str:
+    """Return an image (H, W, C) as a `data:` URL, a PNG that a page can show."""
     content = BytesIO()
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(content, "PNG")
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
-
-
-def load(model_path: Path) -> tuple[Any, Explain]:
-    """Load a model; return its `ModelSignature`, and what explains an image by it."""
-    from imgpipe.nn.common.runtime import configure_runtime  # first: it quietens TensorFlow's start
-
-    configure_runtime(threads=count_workers(), seed=0, precision="float32")
-    from imgpipe.nn.inference.explanation import activation_maps
-    from imgpipe.nn.inference.loading import load_model, read_signature
-    from imgpipe.nn.inference.prediction import predict_probabilities
-
-    signature, model = read_signature(model_path), load_model(model_path)
-
-    def explain(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        images = image[None]
-        return predict_probabilities(model, images)[0], activation_maps(model, images)[0]
-
-    return signature, explain
 
 
 def main() -> None:
@@ -120,21 +106,26 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--port", type=int, default=8000, metavar="N")
-    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="who may ask")
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on"
+    )
     parser.add_argument("--model", type=Path, default=Path("models/model.keras"), metavar="FILE")
     options = parser.parse_args()
     if not options.model.exists():  # before TensorFlow's seconds
         raise PipelineError(f"{options.model}: not found; `dvc repro train` writes it")
-    app = make_app(*load(options.model))
+    from imgpipe.nn.inference.classifier import Classifier
+
+    app = make_app(Classifier(options.model, threads=count_workers()))
     if options.host in LOCAL_NAMES:
-        app.config["TRUSTED_HOSTS"] = LOCAL_NAMES  # a page elsewhere cannot pretend to be this one
+        app.config["TRUSTED_HOSTS"] = LOCAL_NAMES  # other sites cannot pretend to be this one
     try:
-        server = make_server(options.host, options.port, app)  # one question at a time
+        server = make_server(options.host, options.port, app)  # one request at a time
     except (OSError, SystemExit):
         raise PipelineError(
-            f"{options.host}:{options.port}: cannot listen there; another port: --port 8001"
+            f"{options.host}:{options.port}: cannot listen on this address; choose another port,"
+            " such as --port 8001"
         ) from None
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line for each question
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line for each request
     print(f"app: http://{options.host}:{server.port}/ (stop with Ctrl-C)", flush=True)
     server.serve_forever()
 

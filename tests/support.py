@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.datasets.catalog import DownloadEntry, load_entry
 from imgpipe.preprocessing.raw_datasets import RawDataset
+from imgpipe.records.normalization import Normalization
+from imgpipe.settings.image_spec import ImageSpec
+from imgpipe.settings.params import Params, load_params
 
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src"
@@ -174,3 +178,120 @@ def tool(folder: Path, script: str, *arguments: str) -> str:
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     return result.stdout
+
+
+PARAMS = load_params(ROOT / "params.yaml")
+RESCALE = Normalization(method="rescale", scale=[1 / 255], offset=[0.0])
+SMALL_SPEC = ImageSpec(height_px=12, width_px=12, channels=1, fit="crop", interpolation="lanczos")
+
+
+def change_params(params: Params = PARAMS, **changes: Any) -> Params:
+    """Return parameters with some dotted keys (`train__epochs=2`) changed, and checked again."""
+    value = params.model_dump()
+    for dotted, leaf in changes.items():
+        section = value
+        *path, last = dotted.split("__")
+        for key in path:
+            section = section[key]
+        section[last] = leaf
+    return Params.model_validate(value)
+
+
+# Learns `make_easy_images` in a few short epochs.
+EASY_PARAMS = change_params(
+    architectures__cnn__filters=[8],
+    architectures__cnn__pool_px=[2],
+    architectures__cnn__conv_dropout_frac=0.0,
+    architectures__cnn__dense_dropout_frac=0.0,
+    train__epochs=4,
+    train__batch_size=16,
+    train__learning_rate=0.01,
+)
+
+
+def make_easy_images(count: int, classes: int = 10) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return noise with a bright block whose place shows the class; equal at every call.
+
+    Images (N, 12, 12, 1) and labels (N,).
+    """
+    labels = np.arange(count) % classes
+    images = np.random.default_rng(1).integers(0, 100, (count, 12, 12, 1), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        row, column = 1 + 6 * (label // 5), 2 * (label % 5)
+        image[row : row + 4, column : column + 2] = 255
+    return images, labels.astype(np.int64)
+
+
+def make_random_images(count: int, *shape: int) -> NDArray[np.uint8]:
+    """Return random pixels, (N, H, W, C); equal at every call."""
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def build_network(
+    name: str,
+    params: Params = PARAMS,
+    *,
+    shape: tuple[int, int, int] = (28, 28, 1),
+    classes: int = 10,
+    normalization: Normalization = RESCALE,
+) -> Any:
+    """Return an untrained network with its settings in `params`."""
+    from imgpipe.nn.training.architectures import build_model
+
+    settings = getattr(params.architectures, name)
+    return build_model(
+        name, settings, image_shape=shape, classes=classes, normalization=normalization
+    )
+
+
+def save_network(model: Any, path: Path) -> None:
+    """Save a network with some signature."""
+    from imgpipe.nn.common.model_signature import ModelSignature
+    from imgpipe.nn.training.saved_model import save_model
+
+    signature = ModelSignature(
+        format_version=1, dataset="easy", classes=["a", "b"], image_spec=SMALL_SPEC
+    )
+    save_model(model, signature, path)
+
+
+def train_network(
+    model: Any,
+    params: Params,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    validation_labels: NDArray[np.int64] | None = None,
+) -> list[Any]:
+    """Train a network without copies, validate it on the same images; return its epochs.
+
+    As `train_model` does, but without files and a checkpoint.
+    """
+    from imgpipe.nn.training.augmentation_layers import add_random_layers
+    from imgpipe.nn.training.loop import Trainer
+    from imgpipe.nn.training.progress import TrainingProgress
+    from imgpipe.nn.training.training_set import LabeledImages, TrainingSet
+
+    validation = LabeledImages(images, labels if validation_labels is None else validation_labels)
+    training_set = TrainingSet(images, labels, validation)
+    trainer = Trainer(add_random_layers(model, params.train), training_set, params.train)
+    with TrainingProgress(params.train, len(labels), finished_epochs=0) as progress:
+        while not trainer.is_finished:
+            trainer.run_epoch(progress)
+    trainer.restore_best_weights()
+    return trainer.history
+
+
+def train_easily(
+    params: Params = EASY_PARAMS, *, classes: int = 10, misleading: bool = False
+) -> tuple[Any, list[Any]]:
+    """Train `cnn` on easy images from a fixed seed; return the model and its epochs.
+
+    With `misleading` validation labels, validation gets worse as training gets better.
+    """
+    import keras
+
+    keras.utils.set_random_seed(params.train.seed)
+    images, labels = make_easy_images(200, classes)
+    model = build_network("cnn", params, shape=(12, 12, 1), classes=classes)
+    wrong_labels = (labels + 1) % classes
+    return model, train_network(model, params, images, labels, wrong_labels if misleading else None)

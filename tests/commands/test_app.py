@@ -1,4 +1,4 @@
-"""The page: its answers, and in a real browser what a person does with it."""
+"""The web page: its answers, and in a real browser what a person does with it."""
 
 import base64
 import html
@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from werkzeug.serving import make_server
 
-from app import lay_over, make_app
+from app import make_app, overlay_evidence
 from imgpipe.settings.image_spec import ImageSpec
 
-GREY = ImageSpec(height_px=28, width_px=28, channels=1, fit="stretch", interpolation="bilinear")
-COLOUR = GREY.model_copy(update={"channels": 3})
+GRAY = ImageSpec(height_px=28, width_px=28, channels=1, fit="stretch", interpolation="bilinear")
+COLOR = GRAY.model_copy(update={"channels": 3})
 
 
-def application(image_spec: ImageSpec = GREY, seen: list[NDArray[np.uint8]] | None = None) -> Flask:
-    """The page before a network that takes what is brighter on the left for the first class."""
+def application(image_spec: ImageSpec = GRAY, seen: list[NDArray[np.uint8]] | None = None) -> Flask:
+    """The page of a network whose first class is "brighter on the left"."""
 
     def explain(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if seen is not None:
@@ -36,10 +36,11 @@ def application(image_spec: ImageSpec = GREY, seen: list[NDArray[np.uint8]] | No
         left = np.float32(image[:, :14].mean() / max(1e-6, image.sum(axis=1).mean() / 14))
         return np.array([left, 1 - left], np.float32), np.eye(3, dtype=np.float32)
 
-    signature: Any = SimpleNamespace(
+    signature = SimpleNamespace(
         dataset="sides <of> things", classes=["left & up", "right"], image_spec=image_spec
     )
-    return make_app(signature, explain)
+    classifier: Any = SimpleNamespace(signature=signature, explain=explain)
+    return make_app(classifier)
 
 
 def encode(pixels: NDArray[np.uint8], kind: str = "PNG") -> bytes:
@@ -56,10 +57,10 @@ def decode(address: str) -> NDArray[np.uint8]:
 
 HALF_WHITE = np.zeros((56, 56), np.uint8)
 HALF_WHITE[:, :28] = 255
-HALF_WHITE[:8] //= 2  # so that it tells top from bottom, too
+HALF_WHITE[:8] //= 2  # so that top and bottom differ, too
 
 
-def test_an_image_is_answered_with_its_classes_and_what_was_seen() -> None:
+def test_the_answer_has_the_classes_and_the_image_as_the_network_sees_it() -> None:
     seen: list[NDArray[np.uint8]] = []
     client = application(seen=seen).test_client()
     response = client.post("/predict?name=a.png", data=encode(HALF_WHITE))
@@ -87,7 +88,7 @@ def test_an_image_is_answered_with_its_classes_and_what_was_seen() -> None:
         ("", encode(HALF_WHITE), "no ending: expected .bmp"),
     ],
 )
-def test_what_is_no_image_is_refused_with_the_reason(
+def test_a_file_that_is_not_an_image_is_refused_with_the_reason(
     name: str, content: bytes, message: str
 ) -> None:
     response = application().test_client().post(f"/predict?name={name}", data=content)
@@ -97,7 +98,7 @@ def test_what_is_no_image_is_refused_with_the_reason(
     assert message in response.json["error"]
 
 
-def test_too_much_is_refused() -> None:
+def test_a_file_that_is_too_large_is_refused() -> None:
     app = application()
     app.config["MAX_CONTENT_LENGTH"] = 100
     response = app.test_client().post("/predict?name=a.png", data=bytes(101))
@@ -106,22 +107,22 @@ def test_too_much_is_refused() -> None:
     assert response.json["error"]
 
 
-def test_evidence_is_laid_over_in_red() -> None:
+def test_evidence_is_overlaid_in_red() -> None:
     image = np.full((8, 8, 1), 100, np.uint8)
     evidence = np.zeros((2, 2), np.float32)
     evidence[0, 0] = 1
-    mixed = lay_over(image, evidence)
+    mixed = overlay_evidence(image, evidence)
     red, green, _ = mixed[0, 0]
     assert red > 150 > 60 > green
     assert mixed[7, 7].tolist() == [100, 100, 100]
 
 
-def test_the_page_escapes_names_and_offers_drawing_for_grey_images_alone() -> None:
+def test_the_page_escapes_names_and_offers_drawing_only_for_gray_images() -> None:
     page = application().test_client().get("/").text
     assert "sides &lt;of&gt; things" in page
     assert "left &amp; up" in page
     assert "<canvas" in page
-    assert "<canvas" not in application(COLOUR).test_client().get("/").text
+    assert "<canvas" not in application(COLOR).test_client().get("/").text
 
 
 HARNESS = """
@@ -140,7 +141,7 @@ const wait = (what) => new Promise((done, failed) => {
 async function act() {
   const frame = document.getElementById("page");
   await new Promise((loaded) => { frame.onload = loaded; });
-  const page = frame.contentDocument, view = frame.contentWindow, told = {};
+  const page = frame.contentDocument, view = frame.contentWindow, observed = {};
   const classes = () => page.getElementById("classes").innerText.trim();
   const error = () => page.getElementById("error").innerText.trim();
   const drop = (file) => {
@@ -157,21 +158,21 @@ async function act() {
   const touch = (kind, x, y) => canvas.dispatchEvent(new view.PointerEvent(
     kind, {clientX: box.left + x, clientY: box.top + y, pointerId: 1, bubbles: true}));
   touch("pointerdown", 60, 40); touch("pointermove", 60, 240); touch("pointerup", 60, 240);
-  told.drawn = await wait(classes);
-  told.seen = page.getElementById("seen").src;
+  observed.drawn = await wait(classes);
+  observed.seen = page.getElementById("seen").src;
   page.getElementById("clear").click();
-  told.cleared = classes();
+  observed.cleared = classes();
 
   const pixels = Uint8Array.from(atob("IMAGE"), (letter) => letter.charCodeAt(0));
   drop(new view.File([pixels], "photo.png"));
-  told.dropped = await wait(classes);
-  told.shown = !page.getElementById("images").hidden;
+  observed.dropped = await wait(classes);
+  observed.shown = !page.getElementById("images").hidden;
   drop(new view.File([new Uint8Array([1, 2])], "rotten.png"));
-  told.refused = await wait(error);
-  told.hidden = page.getElementById("images").hidden;
-  return told;
+  observed.refused = await wait(error);
+  observed.hidden = page.getElementById("images").hidden;
+  return observed;
 }
-act().then((told) => JSON.stringify(told), (failure) => "failed: " + failure)
+act().then((observed) => JSON.stringify(observed), (failure) => "failed: " + failure)
      .then((text) => { document.getElementById("result").textContent = text; });
 </script>
 """
@@ -200,7 +201,9 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
     server.server_close()
 
 
-def test_in_a_browser_one_draws_and_drops(browser: str, address: str, tmp_path: Path) -> None:
+def test_a_person_draws_and_drops_images_in_a_browser(
+    browser: str, address: str, tmp_path: Path
+) -> None:
     result = subprocess.run(
         [
             browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
@@ -211,12 +214,12 @@ def test_in_a_browser_one_draws_and_drops(browser: str, address: str, tmp_path: 
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     (text,) = re.findall(r'<pre id="result">(.*?)</pre>', result.stdout, re.DOTALL)
-    told = json.loads(html.unescape(text))
-    assert told["drawn"].startswith("left & up")
-    assert told["cleared"] == ""
-    assert told["dropped"].startswith("right")
-    assert told["shown"]
-    assert told["refused"].startswith("This image cannot be read: not an image")
-    assert told["hidden"]
-    stroke = decode(told["seen"]).astype(float)
+    observed = json.loads(html.unescape(text))
+    assert observed["drawn"].startswith("left & up")
+    assert observed["cleared"] == ""
+    assert observed["dropped"].startswith("right")
+    assert observed["shown"]
+    assert observed["refused"].startswith("This image cannot be read: not an image")
+    assert observed["hidden"]
+    stroke = decode(observed["seen"]).astype(float)
     assert stroke[5:23, 5:7].min() > 200 > 20 > stroke[:, 10:].max()  # where the pen was

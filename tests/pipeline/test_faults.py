@@ -1,4 +1,4 @@
-"""Killed in the middle, edited in the middle: what is there afterwards is right all the same."""
+"""Stages that are killed, or whose files are edited, while they run: the outputs are right."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def results(folder: Path) -> dict[str, str]:
-    """The lock, which holds the hashes of all outputs, and what git tracks of them."""
+    """Hash the lock, which holds the hashes of all outputs, and the outputs that git tracks."""
     files = [folder / "dvc.lock", *sorted((folder / "metrics").rglob("*.*"))]
     return {path.relative_to(folder).as_posix(): hash_file(path) for path in files}
 
@@ -74,12 +74,12 @@ def kill(process: "subprocess.Popen[str]") -> None:
     process.communicate()
 
 
-def test_the_kills_are_twenty_or_more() -> None:
+def test_there_are_at_least_twenty_kills() -> None:
     assert sum(kills for kills, _ in KILLS.values()) >= 20
 
 
 @pytest.mark.parametrize("stage", KILLS)
-def test_killed_at_any_moment_it_completes_with_the_same_bytes(project: Path, stage: str) -> None:
+def test_a_stage_that_was_killed_completes_with_the_same_bytes(project: Path, stage: str) -> None:
     expected = results(project)
     kills, longest_s = KILLS[stage]
     moments = random.Random(f"{KILL_SEED} {stage}")
@@ -90,7 +90,7 @@ def test_killed_at_any_moment_it_completes_with_the_same_bytes(project: Path, st
         moment_s = moments.uniform(0, longest_s)
         time.sleep(moment_s)
         processes = psutil.Process(process.pid).children(recursive=True)
-        for child in processes:  # the stage and its workers; DVC's own files are DVC's concern
+        for child in processes:  # the stage and its workers, not DVC
             with suppress(psutil.NoSuchProcess):
                 child.kill()
         output, _ = process.communicate()
@@ -104,8 +104,8 @@ def test_killed_at_any_moment_it_completes_with_the_same_bytes(project: Path, st
         assert results(project) == expected
         assert git(project, "status", "--porcelain") == ""
         assert not list((project / ".dvc" / "tmp").glob("imgpipe/*"))
-    litter = [path for path in project.rglob("*.partial") if ".dvc" not in path.parts]
-    assert litter == []
+    leftovers = [path for path in project.rglob("*.partial") if ".dvc" not in path.parts]
+    assert leftovers == []
 
 
 def kill_after_epochs(folder: Path, epoch: int, *arguments: str) -> None:
@@ -114,45 +114,45 @@ def kill_after_epochs(folder: Path, epoch: int, *arguments: str) -> None:
     kill(process)
 
 
-def test_training_goes_on_from_the_last_finished_epoch(project: Path) -> None:
+def test_a_killed_training_resumes_after_the_last_finished_epoch(project: Path) -> None:
     expected = results(project)
     for epoch in (4, 8):
         kill_after_epochs(project, epoch, "repro", *REALLY, "train")
-        # Meanwhile a person could see how far it was.
+        # The metrics of the finished epochs are there.
         history = pd.read_csv(project / "metrics" / "history.csv")
         assert history["epoch"].tolist() == list(range(1, len(history) + 1))
         assert epoch <= len(history) < 12
-        told = json.loads((project / "metrics" / "train.json").read_text())
-        assert told["epochs"] in (len(history) - 1, len(history))
-        assert told["validation_loss"] in history["validation_loss"].to_list()
+        trained = json.loads((project / "metrics" / "train.json").read_text())
+        assert trained["epochs"] in (len(history) - 1, len(history))
+        assert trained["validation_loss"] in history["validation_loss"].to_list()
     output = dvc(project, "repro", *REALLY, "train")
-    assert re.search("train: ([89]|1[012]) epochs were finished before", output)
+    assert re.search("train: resuming after ([89]|1[012]) of 12 epochs", output)
     assert "epoch   8/12" not in output
     assert results(project) == expected
 
 
-def test_with_other_values_training_starts_anew(project: Path) -> None:
+def test_with_other_parameters_training_starts_again(project: Path) -> None:
     expected = results(project)
     kill_after_epochs(project, 4, "repro", *REALLY, "train")
     set_leaf(project, "train.seed", 2)
-    assert "finished before" not in dvc(project, "repro", *REALLY, "train")
+    assert "train: resuming" not in dvc(project, "repro", *REALLY, "train")
     git(project, "checkout", "--", ".")
-    assert "epochs were finished before" in dvc(project, "repro", *REALLY, "train")
+    assert "train: resuming after" in dvc(project, "repro", *REALLY, "train")
     dvc(project, "repro")
     assert results(project) == expected
 
 
 @pytest.mark.parametrize("place", ["in-place", "temporary"])
-def test_a_killed_experiment_goes_on(project: Path, place: str) -> None:
+def test_a_killed_experiment_resumes(project: Path, place: str) -> None:
     expected = results(project)
     seed = {"in-place": 3, "temporary": 4}[place]
     arguments = ["exp", "run", "--set-param", f"train.seed={seed}", "train"]
-    if place == "temporary":  # in a copy that is deleted with the run
+    if place == "temporary":  # in a copy that DVC deletes with the run
         arguments.insert(2, "--temp")
     kill_after_epochs(project, 5, *arguments)
     git(project, "checkout", "--", ".")
     output = dvc(project, *arguments)
-    assert "epochs were finished before" in output
+    assert "train: resuming after" in output
     assert "epoch   5/12" not in output
     git(project, "checkout", "--", ".")
     dvc(project, "checkout", "dvc.yaml")
@@ -170,10 +170,10 @@ def find_training(folder: Path) -> psutil.Process | None:
     return None
 
 
-def test_a_killed_experiment_of_a_queue_goes_on(project: Path, tmp_path: Path) -> None:
+def test_a_killed_experiment_of_a_queue_resumes(project: Path, tmp_path: Path) -> None:
     def queue_and_start() -> None:
         dvc(project, "exp", "run", "--queue", "--set-param", "train.seed=5", "train")
-        with (tmp_path / "queue.log").open("w") as stream:  # its workers hold on to it
+        with (tmp_path / "queue.log").open("w") as stream:  # its workers keep it open
             subprocess.run(
                 ["dvc", "queue", "start"], cwd=project, stdout=stream, stderr=stream, check=True
             )
@@ -189,7 +189,7 @@ def test_a_killed_experiment_of_a_queue_goes_on(project: Path, tmp_path: Path) -
     queue_and_start()
     wait_until(ended("Success"))
     logs = "".join(path.read_text() for path in (project / ".dvc" / "tmp").rglob("*.out"))
-    assert "epochs were finished before" in logs
+    assert "train: resuming after" in logs
 
 
 def test_code_edited_while_it_runs_is_not_recorded(project: Path, tmp_path: Path) -> None:
@@ -198,11 +198,11 @@ def test_code_edited_while_it_runs_is_not_recorded(project: Path, tmp_path: Path
     before = (folder / "dvc.lock").read_text()
     process = start(folder, "repro", *REALLY, "train")
     wait_for(process, "epoch   2/")
-    source = folder / "src" / "imgpipe" / "nn" / "training.py"
+    source = folder / "src" / "imgpipe" / "nn" / "training" / "loop.py"
     source.write_text(source.read_text() + "\n# edited\n")
     output, _ = process.communicate()
     assert process.returncode != 0
-    assert "error: imgpipe/nn/training.py changed while the stage was running" in output
+    assert "error: imgpipe/nn/training/loop.py changed while the stage was running" in output
     assert (folder / "dvc.lock").read_text() == before
     assert stages_run(dvc(folder, "repro", "train")) == ["train"]
 
@@ -213,14 +213,14 @@ def test_a_parameter_changed_while_it_runs_is_not_recorded(project: Path, tmp_pa
     process = start(folder, "repro", *REALLY, "train")
     wait_for(process, "epoch   2/")
     set_leaf(folder, "train.learning_rate", 0.1)
-    set_leaf(folder, "plot.mistakes", 3)  # no concern of this stage
+    set_leaf(folder, "plot.mistakes", 3)  # which this stage does not use
     output, _ = process.communicate()
     assert process.returncode != 0
     assert "error: train.learning_rate changed while the stage was running" in output
-    # Set back, nothing of the work is lost.
+    # With the old value, no epoch has to be repeated.
     set_leaf(folder, "train.learning_rate", 0.002)
     output = dvc(folder, "repro", *REALLY, "train")
-    assert "train: 12 epochs were finished before" in output
+    assert "train: resuming after 12 of 12 epochs" in output
     assert (folder / "metrics" / "history.csv").read_bytes() == (
         project / "metrics" / "history.csv"
     ).read_bytes()

@@ -1,9 +1,4 @@
-"""Records → `tf.data`, in batches of which each takes the images that it needs.
-
-Small images, and those stored as PNG, are decoded once into an array, where memory has room for it.
-Others stay in their files, which are mapped into memory, so that the system keeps what it has room
-for. The batches are the same.
-"""
+"""Feed records to Keras in order, one batch at a time, for validation and prediction."""
 
 import math
 from collections.abc import Sequence
@@ -15,11 +10,9 @@ from numpy.typing import NDArray
 
 from imgpipe.records.stored_images import Images
 
-# Of the values of an image that a network is shown; in its layers there are many times as many.
-_VALUES_AT_ONCE = 1 << 22
-
-
-_MOST_EVALUATED_AT_ONCE = 512
+# Of the input values of one batch; the layers of a network hold many times as many.
+_MAX_VALUES = 1 << 22
+_MAX_IMAGES = 512
 
 
 def count_steps(examples: int, batch_size: int) -> int:
@@ -28,28 +21,33 @@ def count_steps(examples: int, batch_size: int) -> int:
 
 
 def evaluation_batch_size(image_shape: Sequence[int]) -> int:
-    """Return how many images (H, W, C) a network is shown at once when it only answers."""
-    return max(1, min(_MOST_EVALUATED_AT_ONCE, _VALUES_AT_ONCE // math.prod(image_shape)))
+    """Return the number of images (H, W, C) in a batch if the network is not being trained."""
+    return max(1, min(_MAX_IMAGES, _MAX_VALUES // math.prod(image_shape)))
 
 
 def ordered_batches(images: Images, *columns: NDArray[Any]) -> tf.data.Dataset:
-    """Return every image once, in order, each batch with what the columns (N, ...) have for it."""
+    """Return every image once, in order, in batches together with its values of the columns.
 
-    def with_images(numbers: tf.Tensor, *others: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    Args:
+        images: (N, H, W, C) uint8.
+        columns: arrays (N, ...), such as labels and weights.
+    """
+
+    def add_images(numbers: tf.Tensor, *values: tf.Tensor) -> tuple[tf.Tensor, ...]:
         taken = tf.numpy_function(lambda numbers: images[numbers], [numbers], tf.uint8)
-        return tf.ensure_shape(taken, [None, *images.shape[1:]]), *others
+        return tf.ensure_shape(taken, [None, *images.shape[1:]]), *values
 
     numbered = tf.data.Dataset.from_tensor_slices((np.arange(images.shape[0]), *columns))
     batches = numbered.batch(evaluation_batch_size(images.shape[1:]))
-    return _ahead(batches.map(with_images, num_parallel_calls=1, deterministic=True))
+    return prefetch(batches.map(add_images, num_parallel_calls=1, deterministic=True))
 
 
-def _ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Return the same batches, made while those before them are used.
+def prefetch(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Return the same batches, prepared while the batches before them are used.
 
-    Nothing is left for tf.data to tune, and its tuner would cost much: it looks at every iterator
-    after 10 ms, 20 ms, 40 ms and so on, and an iterator that is over waits for its next look. An
-    epoch whose last batch is taken after 1.3 s would end after 2.55 s.
+    The tuner of tf.data is off: it has nothing to tune here, and it is slow. It looks at every
+    iterator after 10 ms, 20 ms, 40 ms and so on, and an exhausted iterator is released only at the
+    next look: an epoch whose last batch is taken after 1.3 s would end after 2.55 s.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -1,14 +1,18 @@
-"""The model as a file: a `.keras` archive with stable bytes that says what it takes; its layers."""
+"""What a model file says about its input and output: the member `imgpipe.json`."""
+
+from typing import Literal
 
 from imgpipe.core.schema import Section
 from imgpipe.settings.image_spec import ImageSpec
 
 SIGNATURE_FILE = "imgpipe.json"
+FORMAT_VERSION: Literal[1] = 1
 
 
 class ModelSignature(Section):
-    """What a model takes, and what its answers mean: all that prediction needs beside it."""
+    """The images that a model takes and the classes that it returns: all that prediction needs."""
 
+    format_version: Literal[1]
     dataset: str
     classes: list[str]
     """In the order of the probabilities."""

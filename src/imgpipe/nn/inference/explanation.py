@@ -1,4 +1,4 @@
-"""A trained network at work: probabilities, and what it sees."""
+"""What a trained model sees: its first kernels, its feature maps, the evidence for a class."""
 
 import keras
 import numpy as np
@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 
 def first_kernels(model: keras.Model) -> NDArray[np.float32]:
-    """Return what the first trained layer looks for, as F little images (F, h, w, C) float32.
+    """Return the weights of the first trained layer as F small images, (F, h, w, C) float32.
 
-    For a convolution its kernels; for a dense layer each unit's weights, laid out as the image or,
-    where it sees one row of pixels at a time, as a row.
+    For a convolution these are its kernels; for a dense layer the weights of each unit, arranged as
+    the image, or as a row if the layer sees one row of pixels at a time.
     """
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D):
@@ -18,7 +18,7 @@ def first_kernels(model: keras.Model) -> NDArray[np.float32]:
             return kernel.transpose(3, 0, 1, 2)
         if isinstance(layer, keras.layers.Dense):
             weights = np.asarray(layer.kernel).T
-            # As many rows as the layer sees at once: all of the image's, or one.
+            # As many rows as the layer sees at once: all rows of the image, or one.
             return weights.reshape(len(weights), -1, *model.input_shape[2:])
     raise ValueError("the model has no layer with weights")
 
@@ -26,9 +26,9 @@ def first_kernels(model: keras.Model) -> NDArray[np.float32]:
 def feature_maps(
     model: keras.Model, images: NDArray[np.uint8]
 ) -> list[tuple[str, NDArray[np.float32]]]:
-    """Return the output of each rectified layer with maps: (layer name, (N, h, w, F) float32).
+    """Return the output of each ReLU layer that has maps: (layer name, (N, h, w, F) float32).
 
-    Empty for a network without maps.
+    The list is empty for a network without maps.
     """
     chosen = [layer for layer in model.layers if _is_rectified_map(layer)]
     if not chosen:
@@ -42,18 +42,18 @@ def feature_maps(
 
 
 def activation_maps(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return for each image where the evidence for the predicted class lies, (N, h, w) in [0, 1].
+    """Return the places of the evidence for the predicted class, (N, h, w) float32 in [0, 1].
 
-    For a network with maps, HiResCAM on the last of them (Draelos and Carin 2020,
-    arXiv:2011.08891: Grad-CAM that is faithful also before dense layers); for one without, the
-    absolute gradient of the class's logit by the pixels, the largest over the channels (Simonyan
-    et al. 2014, arXiv:1312.6034). Each map is scaled to a maximum of 1; where nothing speaks for
-    the class, it is 0.
+    For a network with maps this is HiResCAM on the last maps (Draelos and Carin 2020,
+    arXiv:2011.08891: Grad-CAM that is faithful also before dense layers). For a network without
+    maps it is the absolute gradient of the logit of the class with respect to the pixels, its
+    maximum over the channels (Simonyan et al. 2014, arXiv:1312.6034). Each map is scaled to a
+    maximum of 1; a map without evidence for the class is 0 everywhere.
     """
     mapped = [layer for layer in model.layers if _is_rectified_map(layer)]
-    # With no maps, the normalised image itself is what gradients are taken by.
+    # Without maps, the gradient is taken with respect to the normalized image.
     watched_layer = mapped[-1] if mapped else model.layers[1]
-    logits = model.layers[-1].input  # what the closing softmax or sigmoid is given
+    logits = model.layers[-1].input  # the input of the final softmax or sigmoid
     watched = keras.Model(model.input, watched_layer.output)(images, training=False)
     rest = keras.Model(watched_layer.output, logits)
     with tf.GradientTape(watch_accessed_variables=False) as tape:

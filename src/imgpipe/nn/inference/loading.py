@@ -1,24 +1,24 @@
-"""The model as a file: a `.keras` archive with stable bytes that says what it takes; its layers."""
+"""Read a model file: the model, and its signature."""
 
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import check
-from imgpipe.nn.common.model_signature import SIGNATURE_FILE, ModelSignature
+from imgpipe.nn.common.model_signature import FORMAT_VERSION, SIGNATURE_FILE, ModelSignature
 
 
 def load_model(path: Path) -> keras.Model:
-    """Load a model for inference; code inside the file is never run.
+    """Load a model for inference; code in the file is never run.
 
     Raises:
-        PipelineError: the file is missing or is no Keras model.
+        PipelineError: the file is missing or is not a Keras model.
     """
-    if not path.exists():
-        raise PipelineError(f"{path.as_posix()}: not found; `dvc repro train` writes it")
+    _check_exists(path)
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
@@ -27,19 +27,42 @@ def load_model(path: Path) -> keras.Model:
 
 
 def read_signature(path: Path) -> ModelSignature:
-    """Read what a model file says of itself.
+    """Read the signature in a model file, of this format version or an older one.
 
     Raises:
-        PipelineError: the file is missing, or is no model that `save_model` has written.
+        PipelineError: the file is missing, was not written by `save_model`, or has a newer format
+            version.
     """
-    if not path.exists():
-        raise PipelineError(f"{path.as_posix()}: not found; `dvc repro train` writes it")
+    _check_exists(path)
     try:
         with zipfile.ZipFile(path) as archive:
             content = json.loads(archive.read(SIGNATURE_FILE))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         raise PipelineError(
-            f"{path.as_posix()}: not a model of this pipeline: it does not say which images it"
-            " takes; `dvc repro train` writes one"
+            f"{path.as_posix()}: not a model of this pipeline: expected the member"
+            f" {SIGNATURE_FILE}; `dvc repro train` writes a model"
         ) from None
-    return check(ModelSignature, content, f"{path.as_posix()}: {SIGNATURE_FILE}")
+    where = f"{path.as_posix()}: {SIGNATURE_FILE}"
+    return check(ModelSignature, _upgrade(content, where), where)
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        raise PipelineError(f"{path.as_posix()}: not found; `dvc repro train` writes it")
+
+
+def _upgrade(content: Any, where: str) -> Any:
+    """Turn a signature of an older format version into one of this version."""
+    if not isinstance(content, dict):
+        return content  # the schema reports it
+    version = content.get("format_version", 0)
+    if version not in range(FORMAT_VERSION + 1):
+        raise PipelineError(
+            f"{where}: format_version: expected at most {FORMAT_VERSION}; found {version!r}, which"
+            " a newer imgpipe wrote"
+        )
+    if version == 0:
+        renamed = {"framing": "image_spec"}
+        content = {renamed.get(key, key): value for key, value in content.items()}
+        content["format_version"] = FORMAT_VERSION
+    return content

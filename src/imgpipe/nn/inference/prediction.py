@@ -1,4 +1,4 @@
-"""A trained network at work: probabilities, and what it sees."""
+"""Class probabilities from a trained model."""
 
 from collections.abc import Callable
 
@@ -15,21 +15,23 @@ def predict_probabilities(
     images: Images,
     on_images: Callable[[int], object] = lambda images: None,
 ) -> NDArray[np.float32]:
-    """Return class probabilities, (N, K) float32, for images (N, H, W, C) uint8, in their order.
+    """Return class probabilities, (N, K) float32, in the order of the images.
 
-    `on_images` is called with the number of images that have been added to those that are done.
+    Args:
+        model: a trained model.
+        images: (N, H, W, C) uint8.
+        on_images: called after each batch with its number of images, such as `update` of a progress
+            bar.
     """
-    count, at_once = images.shape[0], evaluation_batch_size(images.shape[1:])
-    done = 0
+    count, batch_size = images.shape[0], evaluation_batch_size(images.shape[1:])
 
-    def tell(batch: int, logs: object) -> None:
-        nonlocal done
-        done_before, done = done, min((batch + 1) * at_once, count)
-        on_images(done - done_before)
+    def report(batch: int, logs: object) -> None:
+        on_images(min(batch_size, count - batch * batch_size))
 
-    told = keras.callbacks.LambdaCallback(on_predict_batch_end=tell)
     probabilities: NDArray[np.float32] = model.predict(
-        ordered_batches(images), verbose=0, callbacks=[told]
+        ordered_batches(images),
+        verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_predict_batch_end=report)],
     )
     if probabilities.shape[1] == 1:  # of the second of two classes
         probabilities = np.concatenate([1 - probabilities, probabilities], axis=1)

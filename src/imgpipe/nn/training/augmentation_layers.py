@@ -1,4 +1,4 @@
-"""Random transformations by Keras's layers, drawn anew in every step of training."""
+"""Random transformations by layers of Keras, drawn again in every step of training."""
 
 from typing import Any
 
@@ -8,17 +8,18 @@ from keras import layers, ops
 from imgpipe.settings.train import Train
 
 
-def transform_while_training(model: keras.Model, settings: Train) -> keras.Model:
-    """Return the model behind the random transformations that `settings` asks for.
+def add_random_layers(model: keras.Model, settings: Train) -> keras.Model:
+    """Return a model that transforms images at random, then applies `model`.
 
-    They work in training alone, share the model's weights, and are no part of the model's file.
-    The model is given uint8 images, as from the records. Without any, the model itself.
+    The transformations are active only in training. The returned model takes uint8 images, as from
+    the records, and shares the weights of `model`; the model file holds `model` only. Without any
+    transformation in `settings`, return `model`.
     """
-    random_layers = _random_layers(settings)
+    random_layers = _make_random_layers(settings)
     if not random_layers:
         return model
     image = keras.Input(model.input_shape[1:], dtype="uint8", name="untransformed")
-    # In float32 whatever the precision of the model: half precision cannot hold 0 to 255.
+    # In float32, whatever the precision of the model: half precision cannot hold 0 to 255.
     x = layers.Rescaling(1.0, dtype="float32", name="pixels")(image)
     for layer in random_layers:
         x = layer(x)
@@ -26,13 +27,13 @@ def transform_while_training(model: keras.Model, settings: Train) -> keras.Model
     return keras.Model(image, model(x), name="training")
 
 
-def _random_layers(settings: Train) -> list[keras.layers.Layer]:
+def _make_random_layers(settings: Train) -> list[keras.layers.Layer]:
     turn, shift = settings.random_rotation_deg / 360, settings.random_translation_frac
     zoom, contrast = settings.random_zoom_frac, settings.random_contrast_frac
     chosen: list[tuple[type[keras.layers.Layer], dict[str, Any]]] = []
-    # Outside the image its nearest pixel; Keras's default, a reflection, would show parts twice.
+    # Outside the image, its nearest pixel; Keras's default, a reflection, would show parts twice.
     edge = {"fill_mode": "nearest", "interpolation": "bilinear"}
-    # Keras's mode "horizontal_and_vertical" always does both at once, or neither.
+    # Keras's mode "horizontal_and_vertical" always does both, or neither.
     chosen += [
         (layers.RandomFlip, {"mode": mode})
         for mode in ("horizontal", "vertical")
@@ -45,13 +46,19 @@ def _random_layers(settings: Train) -> list[keras.layers.Layer]:
             (layers.RandomTranslation, {"height_factor": shift, "width_factor": shift, **edge})
         )
     if zoom:
-        both = (-zoom, zoom)
-        chosen.append((layers.RandomZoom, {"height_factor": both, "width_factor": both, **edge}))
+        factor = (-zoom, zoom)
+        chosen.append(
+            (layers.RandomZoom, {"height_factor": factor, "width_factor": factor, **edge})
+        )
     if contrast:
         # A single number would mean from 1 to 1 + contrast.
-        factor = (contrast, contrast)
-        chosen.append((layers.RandomContrast, {"factor": factor, "value_range": (0, 255)}))
-    # A seed of its own for each layer: with a common one, all would draw the same numbers.
+        chosen.append(
+            (
+                layers.RandomContrast,
+                {"factor": (contrast, contrast), "value_range": (0, 255)},
+            )
+        )
+    # Each layer has its own seed: with one seed, all layers would draw the same numbers.
     return [
         kind(**arguments, dtype="float32", seed=10 * settings.seed + number)
         for number, (kind, arguments) in enumerate(chosen)

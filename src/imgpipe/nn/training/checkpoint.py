@@ -1,8 +1,8 @@
-"""What a training that was stopped has reached, so that a later run of the same one goes on.
+"""The state of a training after each epoch, so that a later run can resume a stopped training.
 
-It is kept outside the outputs of the stage, because DVC removes those before it runs a stage, and
-in the repository itself also where DVC runs in a temporary copy of it, because that copy is deleted
-with the run.
+A checkpoint is outside the outputs of the stage, because DVC deletes those before it runs a stage.
+It is in the repository itself, also if DVC runs the stage in a temporary copy of the repository,
+because DVC deletes that copy with the run.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 import zipfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,59 +22,58 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from imgpipe.core.files import PARTIAL_SUFFIX
+from imgpipe.core.files import PARTIAL_SUFFIX, replace_file
 
 _FOLDER = Path(".dvc/tmp/imgpipe")
-_KEPT_DAYS = 30
 _STATE_FILE = "state.npz"
+_MAX_AGE_DAYS = 30
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that the epochs still to come depend on.
+    """Everything that the remaining epochs depend on.
 
-    The order of the images is a function of seed and epoch alone, and the learning rate one of the
-    optimiser's steps, so neither is part of it.
+    The order of the images is a function of seed and epoch, and the learning rate is a function of
+    the optimizer's steps, so neither is part of the state.
     """
 
     history: list[list[float]]
-    """A row for each epoch that was finished."""
+    """A row for each finished epoch."""
     variables: list[NDArray[Any]]
-    """Of the model (weights, moving means, states of random generators) and of its optimiser."""
+    """Of the model (weights, moving means, states of random generators) and of its optimizer."""
     best_weights: list[NDArray[Any]]
-
-
-def collect_variables(model: keras.Model) -> list[Any]:
-    """Return every variable of a compiled model that an epoch leaves changed.
-
-    Builds its optimiser, as the first step would.
-    """
-    model.optimizer.build(model.trainable_variables)
-    return [*model.variables, *model.optimizer.variables]
+    """Of the model, after its best epoch."""
 
 
 class Checkpoint:
-    """The place of one training, which is known by everything that its result depends on.
+    """The file with the state of one training, named by everything that its result depends on.
 
-    Two runs of the same training may use it at once: they write the same, and whole files.
+    Two runs of the same training may use it at once: both write the same states, and whole files.
     """
 
-    def __init__(self, description: Any) -> None:
-        """Find the place.
+    def __init__(
+        self, *, sources: Mapping[str, str | None], parameters: Mapping[str, Any], data: str
+    ) -> None:
+        """Name the file.
 
         Args:
-            description: parameters, code and data, in a form that JSON can express; versions of
-                the libraries are added.
+            sources: hashes of the source files that the training uses, by name.
+            parameters: the parameters that the training uses, by dotted key.
+            data: a hash of the training set.
         """
-        versions = [keras.__version__, tf.__version__, np.__version__]
-        known_by = json.dumps([description, versions], sort_keys=True)
-        digest = hashlib.sha256(known_by.encode())
-        top = Path(os.environ.get("DVC_ROOT", "."))
-        self._kept = (top / ".dvc").is_dir()  # outside a repository nothing is left behind
-        self._folder = top / _FOLDER / digest.hexdigest()[:32]
+        description = [
+            dict(sources),
+            {key: repr(value) for key, value in parameters.items()},
+            data,
+            [keras.__version__, tf.__version__, np.__version__],
+        ]
+        digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+        repository = Path(os.environ.get("DVC_ROOT", "."))
+        self._in_repository = (repository / ".dvc").is_dir()
+        self._folder = repository / _FOLDER / digest[:32]
 
     def load(self) -> TrainingState | None:
-        """Return what was reached, or None where there is nothing, or nothing whole."""
+        """Return the saved state; None if there is none, or if the file is damaged."""
         try:
             with (self._folder / _STATE_FILE).open("rb") as stream, np.load(stream) as arrays:
                 columns: dict[str, list[NDArray[Any]]] = {"variables": [], "best_weights": []}
@@ -83,33 +83,34 @@ class Checkpoint:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
-    def keep(self, reached: TrainingState) -> None:
-        """Keep what was reached, in the place of what was kept before."""
-        if not self._kept:
+    def save(self, state: TrainingState) -> None:
+        """Replace the saved state; outside a repository of DVC, save nothing."""
+        if not self._in_repository:
             return
-        arrays: dict[str, NDArray[Any]] = {"history": np.array(json.dumps(reached.history))}
+        arrays: dict[str, NDArray[Any]] = {"history": np.array(json.dumps(state.history))}
         for name in ("variables", "best_weights"):
-            values = getattr(reached, name)
+            values = getattr(state, name)
             arrays |= {f"{name}-{number}": value for number, value in enumerate(values)}
         try:
             self._write(arrays)
         except FileNotFoundError:
-            # Another run of the same training has ended at this moment and removed the folder.
+            # At this moment another run of the same training has ended and deleted the folder.
             self._write(arrays)
 
     def _write(self, arrays: dict[str, NDArray[Any]]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # The number of the process keeps two runs from writing the same file.
-        partial = self._folder / f"{os.getpid()}{PARTIAL_SUFFIX}"
-        with partial.open("wb") as stream:
+        # With the process id, two runs write two temporary files.
+        partial_name = f"{os.getpid()}{PARTIAL_SUFFIX}"
+        with (
+            replace_file(self._folder / _STATE_FILE, partial_name=partial_name) as partial,
+            partial.open("wb") as stream,
+        ):
             np.savez(stream, allow_pickle=False, **arrays)
-        os.replace(partial, self._folder / _STATE_FILE)
 
-    def forget(self) -> None:
-        """Remove what was kept, and what trainings have left that nobody has gone on with."""
+    def delete(self) -> None:
+        """Delete this checkpoint, and all checkpoints older than 30 days."""
         shutil.rmtree(self._folder, ignore_errors=True)
-        oldest_s = time.time() - _KEPT_DAYS * 24 * 3600
-        for state in self._folder.parent.glob(f"*/{_STATE_FILE}"):
-            with suppress(FileNotFoundError):
-                if state.stat().st_mtime < oldest_s:
-                    shutil.rmtree(state.parent, ignore_errors=True)
+        oldest_s = time.time() - _MAX_AGE_DAYS * 24 * 3600
+        for folder in self._folder.parent.glob("*"):
+            with suppress(FileNotFoundError):  # another run may delete it, too
+                if folder.stat().st_mtime < oldest_s:
+                    shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The model as a file: a `.keras` archive with stable bytes that says what it takes; its layers."""
+"""Write a model file: a `.keras` archive with stable bytes and the signature of the model."""
 
 import json
 import zipfile
@@ -14,21 +14,21 @@ _FIRST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def save_model(model: keras.Model, signature: ModelSignature, path: Path) -> None:
-    """Save a model and its signature so that equal ones give equal bytes.
+    """Save a model and its signature; equal models and signatures give equal bytes.
 
-    Keras writes the date, memory addresses as `shared_object_id`, and zip entries with times. Here
-    the date is left out, the ids are renumbered in their order, and times are fixed; Keras loads
-    the result as ever. The optimiser, two thirds of the size, is left out: the file is for
-    inference. The signature is one more member of the archive, which Keras passes over.
+    Keras writes the date, memory addresses as `shared_object_id`, and zip entries with times. This
+    function leaves the date out, renumbers the ids in order, and fixes the times; Keras can load
+    the result. The optimizer, two thirds of the size, is left out: the file is for inference. The
+    signature is one more member of the archive, which Keras ignores.
     """
-    bare = keras.Model.from_config(model.get_config())  # which is not compiled
-    bare.set_weights(model.get_weights())
+    uncompiled = keras.Model.from_config(model.get_config())
+    uncompiled.set_weights(model.get_weights())
     with (
         scratch_directory(path.with_name("save.partial")) as scratch,
         replace_file(path) as partial,
     ):
         saved = scratch / "model.keras"
-        bare.save(saved)
+        uncompiled.save(saved)
         with zipfile.ZipFile(saved) as source:
             members = {name: source.read(name) for name in source.namelist()}
         metadata = json.loads(members["metadata.json"])
@@ -43,6 +43,7 @@ def save_model(model: keras.Model, signature: ModelSignature, path: Path) -> Non
 
 
 def _renumber(value: Any, numbers: dict[int, int]) -> Any:
+    """Return a configuration whose shared object ids are 0, 1, 2, ... in their order."""
     if isinstance(value, list):
         return [_renumber(item, numbers) for item in value]
     if not isinstance(value, dict):
@@ -53,27 +54,3 @@ def _renumber(value: Any, numbers: dict[int, int]) -> Any:
         else _renumber(item, numbers)
         for key, item in value.items()
     }
-
-
-def describe_layers(model: keras.Model) -> str:
-    """Return the table of layers: name, kind, output shape, parameters, and their total."""
-    rows = [("layer", "kind", "output shape", "parameters")]
-    for layer in model.layers:
-        shape = " x ".join(str(size) for size in layer.output.shape[1:])
-        rows.append((layer.name, type(layer).__name__, shape, f"{layer.count_params():,}"))
-    trainable = sum(int(weight.size) for weight in map(_array, model.trainable_weights))
-    rows += [
-        ("total", "", "", f"{model.count_params():,}"),
-        ("trainable", "", "", f"{trainable:,}"),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {shape:<{widths[2]}}  {count:>{widths[3]}}"
-        for name, kind, shape, count in rows
-    ]
-    rule = "-" * len(lines[0])
-    return "\n".join([lines[0], rule, *lines[1:-2], rule, *lines[-2:]]) + "\n"
-
-
-def _array(weight: Any) -> Any:
-    return weight.numpy()

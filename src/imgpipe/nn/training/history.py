@@ -1,0 +1,76 @@
+"""The metrics of the finished epochs of a training, and their files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgpipe.core.files import write_csv, write_json
+
+HISTORY_COLUMNS = [
+    "epoch",
+    "learning_rate",
+    "loss",
+    "accuracy",
+    "validation_loss",
+    "validation_accuracy",
+]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Metrics of one epoch; the training metrics are means over its steps, with dropout active.
+
+    Losses are cross-entropies in nats, without label smoothing and penalties. With balanced class
+    weights, `loss` and `validation_loss` are means over the classes.
+    """
+
+    epoch: int
+    """Counted from 1."""
+    learning_rate: float
+    """At the first step of the epoch."""
+    loss: float
+    accuracy: float
+    validation_loss: float
+    """Chooses the best epoch, and stops a training early."""
+    validation_accuracy: float
+    validation_loss_unweighted: float
+    """Comparable between trainings with and without class weights."""
+
+
+def best_epoch(history: Sequence[Epoch]) -> Epoch:
+    """Return the epoch whose weights the model gets: the first of lowest validation loss."""
+    return min(history, key=lambda epoch: epoch.validation_loss)
+
+
+def is_patience_spent(history: Sequence[Epoch], patience_epochs: int) -> bool:
+    """Return whether the validation loss did not fall in the last `patience_epochs` epochs.
+
+    A patience of 0 is never spent.
+    """
+    if not patience_epochs or not history:
+        return False
+    return history[-1].epoch - best_epoch(history).epoch >= patience_epochs
+
+
+def write_metrics(folder: Path, history: Sequence[Epoch], parameters: int) -> None:
+    """Write `history.csv`, a line for each epoch, and `train.json`, the best epoch.
+
+    Args:
+        folder: where to write.
+        history: the finished epochs, at least one.
+        parameters: the number of parameters of the network.
+    """
+    rows = [[getattr(epoch, column) for column in HISTORY_COLUMNS] for epoch in history]
+    write_csv(folder / "history.csv", HISTORY_COLUMNS, rows)
+    best = best_epoch(history)
+    write_json(
+        folder / "train.json",
+        {
+            "validation_accuracy": best.validation_accuracy,
+            "validation_loss": best.validation_loss,
+            "validation_loss_unweighted": best.validation_loss_unweighted,
+            "best_epoch": best.epoch,
+            "epochs": len(history),
+            "parameters": parameters,
+        },
+    )

@@ -1,0 +1,107 @@
+"""What a network sees."""
+
+import numpy as np
+import pytest
+from support import (
+    build_network,
+    change_params,
+    make_easy_images,
+    make_random_images,
+    train_easily,
+)
+
+from imgpipe.settings.architectures import ARCHITECTURES
+
+pytestmark = pytest.mark.tf
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_network_can_be_explained(name: str) -> None:
+    from imgpipe.nn.inference.explanation import activation_maps, feature_maps, first_kernels
+
+    model = build_network(name)
+    images = make_random_images(4, 28, 28, 1)
+    assert first_kernels(model).ndim == 4
+    for layer, values in feature_maps(model, images):
+        assert model.get_layer(layer).output.shape[1:] == values.shape[1:]
+        assert values.shape[0] == 4
+        assert values.min() >= 0
+    activation = activation_maps(model, images)
+    assert activation.shape[0] == 4
+    assert activation.ndim == 3
+    assert activation.min() >= 0
+    assert activation.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "kernels", "layers"),
+    [("cnn", (32, 3, 3, 1), 3), ("mlp", (512, 28, 28, 1), 0), ("resnet", (16, 3, 3, 1), 7)],
+)
+def test_kernels_and_feature_maps_are_those_of_the_layers(
+    name: str, kernels: tuple[int, ...], layers: int
+) -> None:
+    from imgpipe.nn.inference.explanation import feature_maps, first_kernels
+
+    model = build_network(name)
+    assert first_kernels(model).shape == kernels
+    assert len(feature_maps(model, make_random_images(4, 28, 28, 1))) == layers
+
+
+def test_the_evidence_for_either_of_two_classes_is_shown() -> None:
+    from imgpipe.nn.inference.explanation import activation_maps
+    from imgpipe.nn.inference.prediction import predict_probabilities
+
+    model, _ = train_easily(classes=2)
+    images, labels = make_easy_images(40, 2)
+    assert set(predict_probabilities(model, images).argmax(axis=1)) == {0, 1}
+    maps = activation_maps(model, images)
+    for label in (0, 1):
+        assert (maps[labels == label].sum(axis=(1, 2)) > 0).mean() > 0.5
+    # With the classes exchanged, the evidence for the predicted class is at the same places.
+    logits = model.get_layer("logits")
+    logits.set_weights([-values for values in logits.get_weights()])
+    assert activation_maps(model, images) == pytest.approx(maps, abs=1e-5)
+
+
+def test_a_dense_kernel_is_arranged_as_the_image() -> None:
+    from imgpipe.nn.inference.explanation import first_kernels
+
+    model = build_network("mlp", shape=(4, 5, 3))
+    weights = np.asarray(model.get_layer("dense_1").kernel)
+    assert first_kernels(model)[7, 2, 3, 1] == weights[(2 * 5 + 3) * 3 + 1, 7]
+
+
+def test_a_dense_kernel_on_rows_is_a_row() -> None:
+    from imgpipe.nn.inference.explanation import activation_maps, first_kernels
+
+    model = build_network("mlp", change_params(architectures__mlp__sees="row"), shape=(4, 5, 3))
+    weights = np.asarray(model.get_layer("dense_1").kernel)
+    kernels = first_kernels(model)
+    assert kernels.shape == (512, 1, 5, 3)
+    assert kernels[7, 0, 3, 1] == weights[3 * 3 + 1, 7]
+    assert activation_maps(model, make_random_images(4, 4, 5, 3)).shape == (4, 4, 5)
+
+
+def test_activation_maps_show_the_places_of_the_evidence() -> None:
+    from imgpipe.nn.inference.explanation import activation_maps
+
+    model, history = train_easily()
+    assert history[-1].validation_accuracy > 0.95
+    images, labels = make_easy_images(50)
+    maps = activation_maps(model, images)
+    upper = labels < 5  # their block is in the upper half
+    middle = maps.shape[1] // 2
+    total = maps.sum(axis=(1, 2))
+    assert (total > 0).mean() > 0.5  # a map without evidence for the class is 0 everywhere
+    weight_above = maps[:, :middle].sum(axis=(1, 2)) / np.maximum(total, 1e-9)
+    assert weight_above[upper & (total > 0)].mean() > 0.7
+    assert weight_above[~upper & (total > 0)].mean() < 0.3
+
+
+def test_a_network_without_weights_has_no_kernels() -> None:
+    from imgpipe.nn.common.runtime import keras
+    from imgpipe.nn.inference.explanation import first_kernels
+
+    image = keras.Input((4, 4, 1))
+    with pytest.raises(ValueError, match="no layer with weights"):
+        first_kernels(keras.Model(image, keras.layers.Flatten()(image)))

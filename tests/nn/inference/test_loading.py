@@ -1,0 +1,113 @@
+"""Reading model files, of this format version and of others."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import SMALL_SPEC, build_network, make_easy_images, save_network
+
+from imgpipe.core.errors import PipelineError
+
+pytestmark = pytest.mark.tf
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.keras"
+
+
+def write_signature(path: Path, content: Any) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("imgpipe.json", json.dumps(content))
+
+
+def test_a_model_file_loads_as_it_was_saved(path: Path) -> None:
+    from imgpipe.nn.inference.loading import load_model
+    from imgpipe.nn.inference.prediction import predict_probabilities
+
+    model = build_network("resnet", shape=(12, 12, 1))
+    images, _ = make_easy_images(20)
+    save_network(model, path)
+    loaded = load_model(path)
+    assert (predict_probabilities(loaded, images) == predict_probabilities(model, images)).all()
+
+
+def test_a_file_that_is_not_a_model_is_refused(path: Path) -> None:
+    from imgpipe.nn.inference.loading import load_model
+
+    with pytest.raises(PipelineError, match=r"model\.keras: not found; `dvc repro train` writes"):
+        load_model(path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(PipelineError, match=r"model\.keras: not a Keras model"):
+        load_model(path)
+
+
+def test_the_signature_says_which_images_the_model_takes(path: Path) -> None:
+    from imgpipe.nn.inference.loading import read_signature
+
+    save_network(build_network("mlp", shape=(12, 12, 1)), path)
+    signature = read_signature(path)
+    assert (signature.dataset, signature.classes) == ("easy", ["a", "b"])
+    assert signature.image_spec == SMALL_SPEC
+    assert signature.format_version == 1
+
+
+def test_a_file_without_a_signature_is_refused(path: Path) -> None:
+    from imgpipe.nn.inference.loading import read_signature
+
+    with pytest.raises(PipelineError, match=r"model\.keras: not found; `dvc repro train` writes"):
+        read_signature(path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(PipelineError, match=r"model\.keras: not a model of this pipeline"):
+        read_signature(path)
+    build_network("mlp", shape=(12, 12, 1)).save(path)
+    with pytest.raises(PipelineError, match=r"expected the member imgpipe\.json"):
+        read_signature(path)
+
+
+def test_a_signature_of_format_version_0_is_read(path: Path) -> None:
+    from imgpipe.nn.inference.loading import read_signature
+
+    write_signature(path, {"dataset": "old", "classes": ["a"], "framing": SMALL_SPEC.model_dump()})
+    signature = read_signature(path)
+    assert signature.model_dump() == {
+        "format_version": 1,
+        "dataset": "old",
+        "classes": ["a"],
+        "image_spec": SMALL_SPEC.model_dump(),
+    }
+
+
+NEWER = "format_version: expected at most 1; found {}, which a newer imgpipe wrote"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content | {"format_version": 2}, NEWER.format(2)),
+        (lambda content: content | {"format_version": "1"}, NEWER.format("'1'")),
+        (lambda content: content | {"classes": 3}, "classes: expected a list; found 3"),
+        (lambda content: [content["dataset"]], "expected a mapping of keys to values; found ['d']"),
+    ],
+    ids=["newer", "text", "classes", "list"],
+)
+def test_a_wrong_or_newer_signature_is_refused_in_one_line(
+    path: Path, change: Callable[[Any], Any], message: str
+) -> None:
+    from imgpipe.nn.inference.loading import read_signature
+
+    content = {
+        "format_version": 1,
+        "dataset": "d",
+        "classes": ["a"],
+        "image_spec": SMALL_SPEC.model_dump(),
+    }
+    write_signature(path, content)
+    assert read_signature(path).dataset == "d"
+    write_signature(path, change(content))
+    with pytest.raises(PipelineError) as caught:
+        read_signature(path)
+    assert str(caught.value) == f"{path.as_posix()}: imgpipe.json: {message}"

@@ -1,0 +1,80 @@
+"""Epochs of training batches."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from imgpipe.nn.training.training_set import LabeledImages, TrainingSet
+
+pytestmark = pytest.mark.tf
+
+EXAMPLES, VARIANTS = 25, 2
+
+
+def make_batches(*, seed: int = 3, bootstrap_seed: int | None = None) -> Any:
+    """Batches of images whose only pixel is their number: variant times 25 plus example."""
+    from imgpipe.nn.training.batches import TrainingBatches
+
+    images = np.arange(VARIANTS * EXAMPLES, dtype=np.uint8)[:, None, None, None]
+    labels = np.arange(EXAMPLES)
+    training_set = TrainingSet(
+        images, labels, LabeledImages(images, labels), bootstrap_seed=bootstrap_seed
+    )
+    return TrainingBatches(training_set, training_set.labels, batch_size=8, seed=seed)
+
+
+def take_epoch(batches: Any, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the numbers of the images of an epoch, and their labels."""
+    taken = list(batches.of_epoch(epoch))
+    assert [len(labels) for _, labels in taken] == [8, 8, 8, 1]
+    images, labels = (np.concatenate(column) for column in zip(*taken, strict=True))
+    return images[:, 0, 0, 0].astype(int), labels
+
+
+def test_an_epoch_shows_every_example_once_and_v_epochs_every_variant() -> None:
+    batches = make_batches()
+    seen: list[int] = []
+    for epoch in range(VARIANTS):
+        numbers, labels = take_epoch(batches, epoch)
+        assert sorted(labels) == list(range(EXAMPLES))
+        assert (numbers % EXAMPLES == labels).all()
+        assert len(set(numbers // EXAMPLES)) == VARIANTS  # variants are mixed in every epoch
+        seen += numbers.tolist()
+    assert sorted(seen) == list(range(VARIANTS * EXAMPLES))
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    batches = make_batches()
+    first = take_epoch(batches, 4)[1]
+    assert (first != take_epoch(batches, 5)[1]).any()
+    assert (first == take_epoch(batches, 4)[1]).all()
+    assert (first == take_epoch(make_batches(), 4)[1]).all()
+    assert (first != take_epoch(make_batches(seed=9), 4)[1]).any()
+
+
+def test_images_and_labels_of_a_bootstrap_sample_belong_together() -> None:
+    batches = make_batches(bootstrap_seed=3)
+    for epoch in range(VARIANTS):
+        numbers, labels = take_epoch(batches, epoch)
+        assert (numbers % EXAMPLES == labels).all()
+        assert len(set(labels)) < EXAMPLES
+
+
+@pytest.mark.parametrize("bytes_at_once", [1, 16, 24])
+def test_batches_do_not_depend_on_how_many_are_taken_at_once(
+    bytes_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imgpipe.nn.training import batches
+
+    expected = take_epoch(make_batches(), 1)  # all batches at once
+    monkeypatch.setattr(batches, "_BYTES_AT_ONCE", bytes_at_once)
+    assert np.array_equal(take_epoch(make_batches(), 1), expected)
+
+
+def test_the_number_of_batches_is_known_and_the_tuner_is_off() -> None:
+    """With the tuner of tf.data, an epoch would end up to twice as late."""
+    batches = make_batches().of_epoch(0)
+    assert int(batches.cardinality()) == 4
+    assert batches.options().autotune.enabled is False

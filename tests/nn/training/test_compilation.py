@@ -1,0 +1,202 @@
+"""Loss, penalties, class weights, optimizer and learning rate."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support import (
+    EASY_PARAMS,
+    build_network,
+    change_params,
+    make_easy_images,
+    train_easily,
+    train_network,
+)
+
+from imgpipe.settings.architectures import ARCHITECTURES
+
+pytestmark = pytest.mark.tf
+
+
+@pytest.mark.parametrize(
+    ("schedule", "second"),
+    [("constant", 0.01), ("cosine", 0.01 * (1 + 0.01) / 2), ("exponential", 0.01 * 0.01**0.5)],
+)
+def test_learning_rate_schedules(schedule: str, second: float) -> None:
+    """Half way, with a final share of 0.01."""
+    params = change_params(EASY_PARAMS, train__learning_rate_schedule=schedule, train__epochs=2)
+    _, history = train_easily(params)
+    assert history[0].learning_rate == pytest.approx(0.01)
+    assert history[1].learning_rate == pytest.approx(second, rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop", "sgd"])
+def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
+    from imgpipe.nn.common.runtime import keras
+    from imgpipe.nn.training.compilation import compile_model
+
+    params = change_params(EASY_PARAMS, train__optimizer=optimizer, train__epochs=2)
+    model, history = train_easily(params)
+    assert history[1].loss < history[0].loss
+    compile_model(model, params.train, examples=200)
+    kinds = {name.lower(): getattr(keras.optimizers, name) for name in dir(keras.optimizers)}
+    assert type(model.optimizer) is kinds[optimizer]
+
+
+def test_two_classes_are_learned_by_binary_cross_entropy() -> None:
+    from imgpipe.nn.inference.prediction import predict_probabilities
+
+    model, history = train_easily(classes=2)
+    assert history[-1].validation_accuracy > 0.95
+    images, labels = make_easy_images(200, 2)
+    probabilities = predict_probabilities(model, images)
+    assert (probabilities.argmax(axis=1) == labels).mean() > 0.95
+    best = min(epoch.validation_loss for epoch in history)
+    expected = -np.log(probabilities[np.arange(200), labels]).mean()
+    assert best == pytest.approx(expected, rel=1e-3)
+
+
+def test_one_hot_labels_train_as_sparse_labels_do() -> None:
+    from imgpipe.nn.common.runtime import keras
+    from imgpipe.nn.training.compilation import compile_model, encode_labels
+
+    labels = np.array([2, 0, 1])
+    losses, encoded = {}, {}
+    for encoding, kind in (
+        ("sparse", keras.losses.SparseCategoricalCrossentropy),
+        ("one_hot", keras.losses.CategoricalCrossentropy),
+    ):
+        params = change_params(EASY_PARAMS, train__label_encoding=encoding, train__epochs=2)
+        model, history = train_easily(params)
+        losses[encoding] = [epoch.loss for epoch in history]
+        compile_model(model, params.train, examples=3)
+        encoded[encoding] = np.asarray(encode_labels(model, labels, params.train)).tolist()
+        assert isinstance(model.loss, kind)
+    assert encoded["sparse"] == labels.tolist()
+    assert encoded["one_hot"] == np.eye(10)[labels].tolist()
+    assert losses["one_hot"] == pytest.approx(losses["sparse"], rel=1e-3)
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_labels_of_any_number_of_classes_can_be_smoothed(classes: int) -> None:
+    _, history = train_easily(
+        change_params(EASY_PARAMS, train__label_smoothing=0.2), classes=classes
+    )
+    target = 0.8 + 0.2 / classes
+    assert history[-1].validation_loss == pytest.approx(-np.log(target), abs=0.1)
+
+
+def test_label_smoothing_changes_the_target_but_not_the_scale_of_the_metrics() -> None:
+    from imgpipe.nn.inference.prediction import predict_probabilities
+
+    images, _ = make_easy_images(50)
+    confidence = {}
+    for smoothing in (0.0, 0.5):
+        model, history = train_easily(change_params(EASY_PARAMS, train__label_smoothing=smoothing))
+        confidence[smoothing] = predict_probabilities(model, images).max(axis=1).mean()
+    assert confidence[0.5] < 0.65 < 0.9 < confidence[0.0]
+    # At best, a target of 0.55 for the true class gives -ln(0.55) in plain cross-entropy.
+    assert history[-1].validation_loss == pytest.approx(-np.log(0.55), abs=0.1)
+
+
+@pytest.mark.parametrize(("l1", "l2"), [(0.01, 0.0), (0.0, 0.02), (0.01, 0.02)])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_penalties_are_those_of_the_kernels(name: str, l1: float, l2: float) -> None:
+    from imgpipe.nn.training.compilation import compile_model
+
+    params = change_params(train__l1_penalty=l1, train__l2_penalty=l2)
+    model = build_network(name, params)
+    compile_model(model, params.train, examples=100)
+    kernels = [
+        np.asarray(weights)
+        for weights in model.trainable_variables
+        if weights.name not in ("bias", "gamma", "beta")
+    ]
+    assert len(kernels) > 2
+    expected = sum(l1 * np.abs(kernel).sum() + l2 * (kernel**2).sum() for kernel in kernels)
+    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("penalty", ["l1", "l2"])
+def test_penalties_shrink_the_kernels_but_are_not_in_the_metrics(penalty: str) -> None:
+    size, histories = {}, {}
+    for weight in (0.0, 0.01):
+        model, histories[weight] = train_easily(
+            change_params(EASY_PARAMS, **{f"train__{penalty}_penalty": weight})
+        )
+        kernel = np.asarray(model.get_layer("dense_1").kernel)
+        size[weight] = {"l1": np.abs(kernel).sum(), "l2": (kernel**2).sum()}[penalty]
+        if penalty == "l1" and weight:
+            assert (np.abs(kernel) < 1e-3).mean() > 0.5  # l1 makes kernels sparse
+    assert size[0.01] < 0.5 * size[0.0]
+    # Before the first step the penalty is above 3; the cross-entropy is about ln(10).
+    assert histories[0.01][0].loss < 2.5
+
+
+def test_balanced_classes_have_the_same_total_weight() -> None:
+    from imgpipe.nn.training.compilation import balance_classes
+
+    labels = np.array([0] * 90 + [2] * 10)
+    weights = balance_classes(labels)
+    assert weights == {0: pytest.approx(100 / 180), 2: pytest.approx(5.0)}
+    assert np.mean([weights[label] for label in labels]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("encoding", ["sparse", "one_hot"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_class_weights_help_the_rare_class(classes: int, encoding: str) -> None:
+    """All images are equal, so only the frequency of each class can be learned."""
+    from imgpipe.nn.common.runtime import keras
+    from imgpipe.nn.inference.prediction import predict_probabilities
+
+    labels = np.where(np.arange(300) % 10 == 0, classes - 1, np.arange(300) % (classes - 1))
+    images = np.full((300, 12, 12, 1), 255, dtype=np.uint8)
+    rare = {}
+    for weights in ("none", "balanced"):
+        params = change_params(
+            EASY_PARAMS,
+            architectures__mlp__units=[16],
+            architectures__mlp__dropout_frac=0.0,
+            train__class_weights=weights,
+            train__label_encoding=encoding,
+            train__epochs=30,
+            train__learning_rate=0.05,
+            train__batch_size=100,
+            train__learning_rate_schedule="constant",
+        )
+        keras.utils.set_random_seed(1)
+        model = build_network("mlp", params, shape=(12, 12, 1), classes=classes)
+        train_network(model, params, images, labels)
+        rare[weights] = predict_probabilities(model, images[:1])[0, classes - 1]
+    assert rare["none"] == pytest.approx(0.1, abs=0.03)
+    assert rare["balanced"] == pytest.approx(1 / classes, abs=0.05)
+
+
+def train_constant(**changes: Any) -> Any:
+    """Return the epoch of a network that gives every image 0.7, 0.2 and 0.1; classes 9 to 1."""
+    params = change_params(EASY_PARAMS, train__epochs=1, train__learning_rate=1e-9, **changes)
+    labels = np.where(np.arange(200) < 180, 0, 1)
+    images, _ = make_easy_images(200)
+    model = build_network("cnn", params, shape=(12, 12, 1), classes=3)
+    logits = model.get_layer("logits")
+    logits.set_weights([np.zeros_like(logits.get_weights()[0]), np.log([0.7, 0.2, 0.1])])
+    (epoch,) = train_network(model, params, images, labels)
+    return epoch
+
+
+def test_with_balanced_classes_losses_are_means_over_classes() -> None:
+    epoch = train_constant(train__class_weights="balanced")
+    balanced = -(np.log(0.7) + np.log(0.2)) / 2
+    assert epoch.loss == pytest.approx(balanced, rel=1e-3)
+    assert epoch.validation_loss == pytest.approx(balanced, rel=1e-3)
+    assert epoch.validation_accuracy == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("encoding", ["sparse", "one_hot"])
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_the_unweighted_loss_is_a_mean_over_images(class_weights: str, encoding: str) -> None:
+    epoch = train_constant(train__class_weights=class_weights, train__label_encoding=encoding)
+    expected = -(0.9 * np.log(0.7) + 0.1 * np.log(0.2))
+    assert epoch.validation_loss_unweighted == pytest.approx(expected, rel=1e-3)
+    equal = epoch.validation_loss_unweighted == epoch.validation_loss
+    assert equal == (class_weights == "none")

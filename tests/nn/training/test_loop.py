@@ -1,0 +1,197 @@
+"""Training: metrics, the best epoch, early stopping, precision, resuming."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from support import (
+    EASY_PARAMS,
+    build_network,
+    change_params,
+    make_easy_images,
+    train_easily,
+)
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.nn.training.history import best_epoch
+from imgpipe.nn.training.training_set import LabeledImages, TrainingSet
+from imgpipe.settings.params import Params
+
+pytestmark = pytest.mark.tf
+
+
+def test_training_learns_and_records_metrics() -> None:
+    _, history = train_easily()
+    assert [epoch.epoch for epoch in history] == [1, 2, 3, 4]
+    assert history[-1].validation_accuracy > 0.95
+    assert history[-1].loss < history[0].loss
+    rates = [epoch.learning_rate for epoch in history]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates == sorted(rates, reverse=True)  # cosine
+
+
+def test_the_model_gets_the_weights_of_the_best_epoch() -> None:
+    from imgpipe.nn.inference.prediction import predict_probabilities
+
+    model, history = train_easily(misleading=True)
+    best = best_epoch(history)
+    assert best.validation_loss < history[-1].validation_loss
+    images, labels = make_easy_images(200)
+    probabilities = predict_probabilities(model, images)
+    loss = -np.log(np.maximum(probabilities[range(200), (labels + 1) % 10], 1e-7)).mean()
+    assert loss == pytest.approx(best.validation_loss, rel=1e-3)
+
+
+def test_early_stopping_waits_for_its_patience() -> None:
+    params = change_params(EASY_PARAMS, train__epochs=9, train__early_stopping_patience_epochs=2)
+    _, history = train_easily(params, misleading=True)
+    assert len(history) == best_epoch(history).epoch + 2 < 9
+    params = change_params(params, train__early_stopping_patience_epochs=0)
+    assert len(train_easily(params, misleading=True)[1]) == 9
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_learns_and_answers_in_float32(
+    precision: str, set_precision: Callable[[str], None]
+) -> None:
+    from imgpipe.nn.inference.prediction import predict_probabilities
+
+    set_precision(precision)
+    model, history = train_easily()
+    assert model.layers[2].compute_dtype == precision.removeprefix("mixed_")
+    assert history[-1].validation_accuracy > 0.9
+    probabilities = predict_probabilities(model, make_easy_images(5)[0])
+    assert probabilities.dtype == np.float32
+
+
+def test_a_diverging_loss_is_an_error() -> None:
+    params = change_params(EASY_PARAMS, train__optimizer="sgd", train__learning_rate=1e30)
+    with pytest.raises(
+        PipelineError,
+        match=r"^train: the loss is nan after epoch 1; lower train\.learning_rate in params\.yaml$",
+    ):
+        train_easily(params)
+
+
+def make_training_set(params: Params) -> TrainingSet:
+    """Easy images; with early stopping, the validation labels are wrong."""
+    images, labels = make_easy_images(200)
+    stops_early = params.train.early_stopping_patience_epochs < params.train.epochs
+    wrong_labels = (labels + 1) % 10
+    return TrainingSet(
+        images, labels, LabeledImages(images, wrong_labels if stops_early else labels)
+    )
+
+
+REGULARIZED = {
+    "architectures__cnn__conv_dropout_frac": 0.3,
+    "architectures__cnn__batch_norm": True,
+    "train__random_translation_frac": 0.1,
+    "train__class_weights": "balanced",
+    "train__l2_penalty": 0.001,
+    "train__epochs": 5,
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        REGULARIZED,
+        {**REGULARIZED, "train__optimizer": "sgd", "train__learning_rate_schedule": "exponential"},
+        {"train__precision": "mixed_float16", "train__epochs": 5},  # with a scaled loss
+        {"train__early_stopping_patience_epochs": 2, "train__epochs": 9},
+    ],
+    ids=["adam", "sgd", "float16", "early-stopping"],
+)
+def test_a_resumed_training_ends_as_if_it_had_not_been_stopped(
+    changes: dict[str, Any],
+    repository: Path,
+    set_precision: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With equal history and weights, to the last bit, after whichever epoch it was stopped."""
+    from imgpipe.nn.common.runtime import keras
+    from imgpipe.nn.training.batches import TrainingBatches
+    from imgpipe.nn.training.checkpoint import Checkpoint, TrainingState
+    from imgpipe.nn.training.loop import train_model
+
+    params = change_params(EASY_PARAMS, **changes)
+    set_precision(params.train.precision)
+    epochs_run: list[int] = []
+    of_epoch = TrainingBatches.of_epoch
+
+    def record_epoch(batches: Any, epoch: int) -> Any:
+        epochs_run.append(epoch)
+        return of_epoch(batches, epoch)
+
+    monkeypatch.setattr(TrainingBatches, "of_epoch", record_epoch)
+    states: list[TrainingState] = []
+    save = Checkpoint.save
+
+    def record_state(checkpoint: Checkpoint, state: TrainingState) -> None:
+        states.append(state)
+        save(checkpoint, state)
+
+    monkeypatch.setattr(Checkpoint, "save", record_state)
+
+    def run() -> tuple[list[Any], list[np.ndarray]]:
+        epochs_run.clear()
+        keras.utils.set_random_seed(1)
+        model = build_network("cnn", params, shape=(12, 12, 1))
+        checkpoint = Checkpoint(sources={}, parameters={}, data="")
+        history = train_model(
+            model, make_training_set(params), params.train, checkpoint, Path("metrics")
+        )
+        return history, model.get_weights()
+
+    history, weights = run()
+    assert "resuming" not in capsys.readouterr().out
+    assert [len(state.history) for state in states] == list(range(1, len(history) + 1))
+    metrics = {path.name: path.read_bytes() for path in Path("metrics").iterdir()}
+    first_states = list(states)
+    for stopped_after in (1, len(history) - 1, len(history)):
+        Checkpoint(sources={}, parameters={}, data="").delete()
+        save(Checkpoint(sources={}, parameters={}, data=""), first_states[stopped_after - 1])
+        for path in Path("metrics").iterdir():  # as DVC does before it runs a stage
+            path.unlink()
+        resumed_history, resumed_weights = run()
+        epochs = params.train.epochs
+        assert (
+            f"train: resuming after {stopped_after} of {epochs} epochs\n" in capsys.readouterr().out
+        )
+        assert epochs_run == list(range(stopped_after, len(history)))
+        assert resumed_history == history
+        assert all((a == b).all() for a, b in zip(weights, resumed_weights, strict=True))
+        assert {path.name: path.read_bytes() for path in Path("metrics").iterdir()} == metrics
+
+
+def test_metrics_are_written_and_printed_after_each_epoch(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from imgpipe.nn.training.checkpoint import Checkpoint
+    from imgpipe.nn.training.loop import train_model
+    from imgpipe.nn.training.progress import TrainingProgress
+
+    params = change_params(EASY_PARAMS, train__epochs=3)
+    written: list[tuple[int, int]] = []
+    print_epoch = TrainingProgress.print_epoch
+
+    def count_written(progress: TrainingProgress, epoch: Any) -> None:
+        rows = len(pd.read_csv("metrics/history.csv"))
+        written.append((rows, json.loads(Path("metrics/train.json").read_text())["epochs"]))
+        print_epoch(progress, epoch)
+
+    monkeypatch.setattr(TrainingProgress, "print_epoch", count_written)
+    model = build_network("cnn", params, shape=(12, 12, 1))
+    checkpoint = Checkpoint(sources={}, parameters={}, data="")
+    train_model(model, make_training_set(params), params.train, checkpoint, Path("metrics"))
+    assert written == [(1, 1), (2, 2), (3, 3)]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:11] for line in lines] == ["epoch   1/3", "epoch   2/3", "epoch   3/3"]
+    trained = json.loads(Path("metrics/train.json").read_text())
+    assert trained["parameters"] == model.count_params()

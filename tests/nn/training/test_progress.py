@@ -1,0 +1,94 @@
+"""What a training prints."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support import EASY_PARAMS, build_network, change_params, make_easy_images, train_network
+
+from imgpipe.nn.training.history import Epoch
+
+pytestmark = pytest.mark.tf
+
+
+class RecordingBar:
+    """A progress bar, as on a terminal, that records what is shown."""
+
+    disable = False
+
+    def __init__(self, label: str, total: int, unit: str, *, done: int = 0) -> None:
+        self.total, self.n = total, done
+        self.shown: list[tuple[int, str, str]] = []
+        self._description = self._postfix = ""
+
+    def set_description(self, text: str, *, refresh: bool) -> None:
+        self._description = text
+
+    def set_postfix_str(self, text: str, *, refresh: bool) -> None:
+        self._postfix = text
+
+    def update(self, images: int) -> None:
+        self.n += images
+        self.shown.append((self.n, self._description, self._postfix))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> list[RecordingBar]:
+    """The bars that a test shows."""
+    from imgpipe.nn.training import progress
+
+    made: list[RecordingBar] = []
+
+    def make(*arguments: Any, **options: Any) -> RecordingBar:
+        made.append(RecordingBar(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(progress, "progress_bar", make)
+    return made
+
+
+def test_the_bar_advances_within_an_epoch_and_shows_its_metrics(bars: list[RecordingBar]) -> None:
+    params = change_params(EASY_PARAMS, train__epochs=2, train__batch_size=16)
+    images, labels = make_easy_images(1000)
+    model = build_network("mlp", params, shape=(12, 12, 1))
+    history = train_network(model, params, images, labels)
+    (bar,) = bars
+    assert bar.total == 2000
+    assert bar.closed
+    # 63 steps in an epoch, 50 at once; the last batch has 8 images.
+    assert [images for images, _, _ in bar.shown] == [800, 1000, 1800, 2000]
+    assert [text for _, text, _ in bar.shown] == ["epoch 1/2"] * 2 + ["epoch 2/2"] * 2
+    for epoch, (_, _, text) in zip(history, bar.shown[1::2], strict=True):
+        assert text == f"loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}"
+
+
+def test_the_bar_of_a_resumed_training_starts_after_its_finished_epochs(
+    bars: list[RecordingBar],
+) -> None:
+    from imgpipe.nn.training.progress import TrainingProgress
+
+    params = change_params(train__epochs=4, train__batch_size=10)
+    with TrainingProgress(params.train, 95, finished_epochs=2) as progress:
+        (bar,) = bars
+        assert bar.n == 190
+        progress.show_steps(3, 4, 0.5, 0.25)
+        progress.show_steps(3, 10, 0.5, 0.25)
+    assert [images for images, _, _ in bar.shown] == [230, 285]
+
+
+def test_each_epoch_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal, there is no bar."""
+    from imgpipe.nn.training.progress import TrainingProgress
+
+    params = change_params(train__epochs=30)
+    with TrainingProgress(params.train, 95, finished_epochs=0) as progress:
+        assert progress.callbacks(1) == []
+        progress.print_epoch(Epoch(7, 0.1, 0.5, 0.25, 1.5, 0.125, float(np.pi)))
+    captured = capsys.readouterr()
+    assert captured.out == (
+        "epoch   7/30  loss 0.5000  accuracy 0.2500  validation  loss 1.5000  accuracy 0.1250\n"
+    )
+    assert captured.err == ""

@@ -1,0 +1,37 @@
+"""Model files."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from support import EASY_PARAMS, build_network, change_params, save_network, train_easily
+
+pytestmark = pytest.mark.tf
+
+
+def test_equal_seeds_give_equal_weights_and_files(tmp_path: Path) -> None:
+    params = change_params(EASY_PARAMS, architectures__cnn__conv_dropout_frac=0.3, train__epochs=2)
+    for name in ("first", "second"):
+        save_network(train_easily(params)[0], tmp_path / name / "model.keras")
+    first, second = ((tmp_path / name / "model.keras").read_bytes() for name in ("first", "second"))
+    assert first == second
+    assert [path.name for path in (tmp_path / "first").iterdir()] == ["model.keras"]
+
+
+def test_a_model_file_has_no_dates_and_says_its_format_version(tmp_path: Path) -> None:
+    save_network(build_network("mlp", shape=(12, 12, 1)), tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert b"date" not in archive.read("metadata.json")
+        signature = json.loads(archive.read("imgpipe.json"))
+    assert list(signature) == ["format_version", "dataset", "classes", "image_spec"]
+    assert signature["format_version"] == 1
+
+
+def test_the_optimizer_is_not_saved(tmp_path: Path) -> None:
+    """It would be two thirds of the file."""
+    model, _ = train_easily(change_params(EASY_PARAMS, train__epochs=1))
+    save_network(model, tmp_path / "model.keras")
+    weights_bytes = 4 * model.count_params()
+    assert (tmp_path / "model.keras").stat().st_size < 2 * weights_bytes
