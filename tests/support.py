@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.datasets.catalog import DownloadEntry, load_entry
 from imgpipe.preprocessing.raw_datasets import RawDataset
+from imgpipe.records.info import FIELDS, FORMAT_VERSION, RecordsInfo, SplitInfo, write_info
 from imgpipe.records.normalization import Normalization
+from imgpipe.records.shards import name_shard, write_shard
 from imgpipe.settings.image_spec import ImageSpec
 from imgpipe.settings.params import Params, load_params
 
@@ -295,3 +297,57 @@ def train_easily(
     model = build_network("cnn", params, shape=(12, 12, 1), classes=classes)
     wrong_labels = (labels + 1) % classes
     return model, train_network(model, params, images, labels, wrong_labels if misleading else None)
+
+
+def write_random_records(
+    folder: Path,
+    counts: dict[str, list[int]],
+    *,
+    image_shape: tuple[int, int, int] = (12, 17, 3),
+    classes: tuple[str, ...] = ("a", "b"),
+) -> RecordsInfo:
+    """Write records of random images, equal in each call, and their `info.json`.
+
+    Args:
+        folder: where the records go; it is made if it is missing.
+        counts: number of records in each shard of each split.
+        image_shape: (H, W, C).
+        classes: labels are dealt in turn.
+    """
+    generator = np.random.default_rng(0)
+    height_px, width_px, channels = image_shape
+    splits = {}
+    for split, of_shards in counts.items():
+        shards, labels = [], [0] * len(classes)
+        for number, count in enumerate(of_shards):
+            images = generator.integers(0, 256, (count, *image_shape), dtype=np.uint8)
+            triples = [
+                (image, n % len(classes), f"{split}/{number}#{n}") for n, image in enumerate(images)
+            ]
+            for _, label, _ in triples:
+                labels[label] += 1
+            shards.append(write_shard(folder / name_shard(split, number, len(of_shards)), triples))
+        splits[split] = SplitInfo(
+            examples=sum(of_shards),
+            per_class=dict(zip(classes, labels, strict=True)),
+            shards=shards,
+        )
+    info = RecordsInfo(
+        format_version=FORMAT_VERSION,
+        dataset="random",
+        classes=list(classes),
+        image_spec=ImageSpec(
+            height_px=height_px,
+            width_px=width_px,
+            channels=3 if channels == 3 else 1,
+            fit="stretch",
+            interpolation="bilinear",
+        ),
+        normalization=Normalization(
+            method="rescale", scale=[1 / 255] * channels, offset=[0.0] * channels
+        ),
+        record_fields=FIELDS,
+        splits=splits,
+    )
+    write_info(folder, info)
+    return info

@@ -1,194 +1,121 @@
+"""The registry: a transformation does not change the random numbers of the others."""
+
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
 
-from imgpipe.augmentation.transforms import draw_transforms, transform_images
+from imgpipe.augmentation.transforms import (
+    TRANSFORMATIONS,
+    Transformation,
+    seed_generators,
+    transform_batch,
+)
 from imgpipe.settings.augment import Augment
 
-NOTHING = Augment(
-    copies=1,
-    rotation_range=0.0,
-    width_shift_range=0.0,
-    height_shift_range=0.0,
-    zoom_range=0.0,
-    horizontal_flip=False,
-    vertical_flip=False,
-    brightness_range=[1.0, 1.0],
-    fill_mode="nearest",
-    cval=0,
-    seed=1,
-)
-EVERYTHING = NOTHING.model_copy(
-    update={
-        "rotation_range": 40.0,
-        "width_shift_range": 0.3,
-        "height_shift_range": 0.2,
-        "zoom_range": 0.3,
-        "horizontal_flip": True,
-        "vertical_flip": True,
-        "brightness_range": [0.5, 1.5],
-    }
-)
-IMAGES = np.random.default_rng(0).integers(0, 256, (64, 12, 17, 3), dtype=np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (20, 9, 7, 1), dtype=np.uint8)
 
 
-def augment(settings: Augment, images: NDArray[np.uint8] = IMAGES) -> NDArray[np.uint8]:
-    count, height_px, width_px, _ = images.shape
-    generator = np.random.default_rng(5)
-    transforms = draw_transforms(settings, count, height_px, width_px, generator)
-    return transform_images(images, transforms, settings.fill_mode, settings.cval)
+@pytest.fixture
+def settings(params_value: dict[str, Any]) -> Augment:
+    return Augment(**params_value["augment"])
 
 
-def change(**changes: Any) -> Augment:
-    return NOTHING.model_copy(update=changes)
-
-
-def test_nothing_changes_nothing() -> None:
-    assert (augment(NOTHING) == IMAGES).all()
-
-
-@pytest.mark.parametrize(("flip", "axis"), [("vertical_flip", 1), ("horizontal_flip", 2)])
-def test_flips_mirror_about_every_second_image(flip: str, axis: int) -> None:
-    result = augment(change(**{flip: True}))
-    mirrored = (result == np.flip(IMAGES, axis)).all(axis=(1, 2, 3))
-    unchanged = (result == IMAGES).all(axis=(1, 2, 3))
-    assert (mirrored ^ unchanged).all()
-    assert 20 <= mirrored.sum() <= 44
-
-
-def test_brightness_multiplies_and_saturates() -> None:
-    settings = change(brightness_range=[1.5, 1.5])
-    expected = np.rint(np.minimum(IMAGES * np.float32(1.5), 255))
-    assert (augment(settings) == expected).all()
-
-
-def test_whole_shifts_move_pixels_and_fill_with_cval() -> None:
-    settings = change(width_shift_range=0.5, fill_mode="constant", cval=7)
-    count, height_px, width_px, _ = IMAGES.shape
-    transforms = draw_transforms(settings, count, height_px, width_px, np.random.default_rng(5))
-    transforms.shift_px[:] = (2, -3)
-    result = transform_images(IMAGES, transforms, "constant", 7)
-    assert (result[:, :-2, 3:] == IMAGES[:, 2:, :-3]).all()
-    assert (result[:, -2:] == 7).all()
-    assert (result[:, :, :3] == 7).all()
-
-
-@pytest.mark.parametrize("fill_mode", ["constant", "nearest", "reflect"])
-def test_resampling_is_scipys(fill_mode: str) -> None:
-    """Keras's own transforms call scipy, image by image and channel by channel."""
-    settings = EVERYTHING.model_copy(
+@pytest.fixture
+def without_effect(settings: Augment) -> Augment:
+    return settings.model_copy(
         update={
-            "horizontal_flip": False,
-            "vertical_flip": False,
-            "brightness_range": [1.0, 1.0],
-            "fill_mode": fill_mode,
-            "cval": 100,
+            "rotation_range": 0.0,
+            "width_shift_range": 0.0,
+            "height_shift_range": 0.0,
+            "zoom_range": 0.0,
         }
     )
-    result = augment(settings)
-    count, height_px, width_px, channels = IMAGES.shape
-    transforms = draw_transforms(settings, count, height_px, width_px, np.random.default_rng(5))
-    centre = np.array([height_px, width_px]) / 2 - 0.5
-    for index in range(count):
-        matrix = transforms.matrix[index]
-        offset = centre + transforms.shift_px[index] - matrix @ centre
-        for channel in range(channels):
-            expected = affine_transform(
-                IMAGES[index, ..., channel].astype(np.float32),
-                matrix,
-                offset,
-                order=1,
-                mode=fill_mode,
-                cval=100,
-            )
-            difference = np.abs(result[index, ..., channel] - expected)
-            # Rounding to whole values, and float32 coordinates.
-            assert (difference <= 0.51).mean() > 0.99
-            if fill_mode != "constant":  # there, a hair's breadth decides what lies outside
-                assert difference.max() < 0.6
 
 
-def test_wrapping_repeats_the_image() -> None:
-    settings = change(width_shift_range=0.5, fill_mode="wrap")
-    count, height_px, width_px, _ = IMAGES.shape
-    transforms = draw_transforms(settings, count, height_px, width_px, np.random.default_rng(5))
-    transforms.shift_px[:] = (5, -4)
-    result = transform_images(IMAGES, transforms, "wrap", 0)
-    assert (result == np.roll(IMAGES, (-5, 4), axis=(1, 2))).all()
+class Noise:
+    """Adds a random value to each image, and records the values."""
+
+    def __init__(self) -> None:
+        self.drawn: list[int] = []
+
+    def __call__(
+        self, images: NDArray[np.uint8], _: Augment, generator: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        values = (1 + 255 * generator.random(len(images))).astype(np.uint8)
+        self.drawn += values.tolist()
+        return images + values[:, None, None, None]
 
 
-def test_draws_stay_within_their_ranges_and_reach_them() -> None:
-    transforms = draw_transforms(EVERYTHING, 20_000, 100, 200, np.random.default_rng(0))
-    zoom = np.linalg.norm(transforms.matrix, axis=1)  # the columns: rotation keeps their length
-    assert zoom.min() == pytest.approx(0.7, abs=0.01)
-    assert zoom.max() == pytest.approx(1.3, abs=0.01)
-    angle = np.rad2deg(np.arctan2(transforms.matrix[:, 1, 0], transforms.matrix[:, 0, 0]))
-    assert np.abs(angle).max() == pytest.approx(40, abs=0.1)
-    distance = np.linalg.norm(transforms.shift_px, axis=1)
-    assert distance.max() == pytest.approx(np.hypot(0.2 * 100, 0.3 * 200), abs=1.5)
-    assert transforms.brightness.min() == pytest.approx(0.5, abs=0.01)
-    assert transforms.brightness.max() == pytest.approx(1.5, abs=0.01)
-
-
-def test_switching_one_kind_off_leaves_the_others_as_they_were() -> None:
-    draws = [
-        draw_transforms(settings, 10, 12, 17, np.random.default_rng(1))
-        for settings in (EVERYTHING, EVERYTHING.model_copy(update={"vertical_flip": False}))
-    ]
-    assert (draws[0].matrix == draws[1].matrix).all()
-    assert (draws[0].flip_horizontal == draws[1].flip_horizontal).all()
-    assert (draws[0].brightness == draws[1].brightness).all()
-    assert not draws[1].flip_vertical.any()
-
-
-def test_images_do_not_depend_on_what_is_transformed_beside_them(
-    monkeypatch: pytest.MonkeyPatch,
+def register(
+    monkeypatch: pytest.MonkeyPatch, name: str, apply: Any, *, is_active: bool = True
 ) -> None:
-    together = augment(EVERYTHING)
-    monkeypatch.setattr("imgpipe.augmentation._PIXELS_AT_ONCE", 1)
-    assert (augment(EVERYTHING) == together).all()
-
-
-# Keras's legacy module takes the function from a namespace that SciPy is about to drop.
-@pytest.mark.filterwarnings("ignore:Please import `affine_transform`:DeprecationWarning")
-@pytest.mark.tf
-def test_the_matrix_is_keras_s() -> None:
-    """The same angle, shift and zoom, given to Keras's own function, make the same picture.
-
-    That function takes x before y, so rows are its y, and an angle turns the other way, which does
-    not matter, since both are drawn alike. The image is square: of others, it mistakes the centre.
-    """
-    from imgpipe.nn.common.runtime import keras
-
-    generator = keras.src.legacy.preprocessing.image
-    theta, shift_rows, shift_columns, zoom_rows, zoom_columns = 25.0, 2.0, -3.0, 0.9, 1.2
-    settings = change(
-        rotation_range=theta, height_shift_range=2 / 12, width_shift_range=3 / 12, zoom_range=0.2
+    monkeypatch.setitem(
+        TRANSFORMATIONS, name, Transformation("for a test", lambda _: is_active, apply)
     )
 
-    class Fixed(np.random.Generator):
-        """Draws what gives the transformation above."""
 
-        def random(self, *args: Any, **kwargs: Any) -> Any:
-            signed = [1.0, 1.0, -1.0, -0.5, 1.0]
-            return np.array([[*((np.array(signed) + 1) / 2), 1.0, 1.0, 0.0]])
+def transform(settings: Augment, shard: int = 0, copy: int = 1) -> NDArray[np.uint8]:
+    return transform_batch(IMAGES, settings, seed_generators(settings, shard, copy))
 
-    square = IMAGES[:1, :, :12]
-    transforms = draw_transforms(settings, 1, 12, 12, Fixed(np.random.PCG64(0)))
-    ours = transform_images(square, transforms, "nearest", 0)[0]
-    theirs = generator.apply_affine_transform(
-        square[0].astype(np.float32),
-        theta=-theta,
-        tx=shift_columns,
-        ty=shift_rows,
-        zx=zoom_columns,
-        zy=zoom_rows,
-        row_axis=0,
-        col_axis=1,
-        channel_axis=2,
-        fill_mode="nearest",
-    )
-    assert np.abs(ours - theirs).max() < 0.6
+
+def test_every_transformation_is_described() -> None:
+    assert all(transformation.description for transformation in TRANSFORMATIONS.values())
+
+
+def test_an_inactive_transformation_is_neither_seeded_nor_applied(
+    monkeypatch: pytest.MonkeyPatch, settings: Augment
+) -> None:
+    before = transform(settings)
+
+    def fail(*_: object) -> NDArray[np.uint8]:
+        raise AssertionError("applied")
+
+    register(monkeypatch, "new", fail, is_active=False)
+    assert list(seed_generators(settings, 0, 1)) == ["affine"]
+    assert (transform(settings) == before).all()
+
+
+def test_without_an_active_transformation_the_images_are_not_copied(
+    without_effect: Augment,
+) -> None:
+    assert transform(without_effect) is IMAGES
+
+
+def test_an_added_transformation_leaves_the_random_numbers_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, settings: Augment, without_effect: Augment
+) -> None:
+    before = transform(settings)
+    noise = Noise()
+    register(monkeypatch, "noise", noise)
+    changed = transform(settings)
+    # The affine transformation comes first, with the bytes that it had; then the noise.
+    assert (changed == before + np.array(noise.drawn, np.uint8)[:, None, None, None]).all()
+
+    first, second = Noise(), Noise()
+    register(monkeypatch, "noise", first)
+    register(monkeypatch, "more noise", second)
+    transform(without_effect)
+    assert first.drawn == noise.drawn  # the affine transformation is off, and one more is on
+    assert second.drawn != noise.drawn
+
+
+@pytest.mark.parametrize(("shard", "copy", "seed"), [(1, 1, 1), (0, 2, 1), (0, 1, 2)])
+def test_each_shard_copy_and_seed_has_random_numbers_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, settings: Augment, shard: int, copy: int, seed: int
+) -> None:
+    register(monkeypatch, "noise", Noise())
+    assert (transform(settings) == transform(settings)).all()
+    other = settings.model_copy(update={"seed": seed})
+    differs = (transform(other, shard, copy) != transform(settings)).any(axis=(1, 2, 3))
+    assert differs.all()
+
+
+def test_batches_of_a_shard_continue_the_random_numbers(
+    monkeypatch: pytest.MonkeyPatch, settings: Augment
+) -> None:
+    register(monkeypatch, "noise", Noise())
+    generators = seed_generators(settings, 0, 1)
+    parts = [transform_batch(part, settings, generators) for part in (IMAGES[:13], IMAGES[13:])]
+    assert (np.concatenate(parts) == transform(settings)).all()

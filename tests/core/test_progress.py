@@ -1,4 +1,4 @@
-"""What a person sees of a long step: on a terminal a bar, elsewhere nothing."""
+"""A long step shows a bar on a terminal, and nothing elsewhere."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ from support import ROOT
 
 SCRIPT = """
 import sys, time
-from imgpipe.progress import progress_bar
+from imgpipe.core.progress import progress_bar
 with progress_bar("train", 1000, "image", done=200) as bar:
     for _ in range(4):
         time.sleep(0.15)
@@ -36,7 +36,7 @@ def run_on_terminal(script: str) -> str:
     try:
         while part := os.read(ours, 4096):
             seen += part
-    except OSError:  # how Linux says that the other end is closed
+    except OSError:  # on Linux: the other end is closed
         pass
     os.close(ours)
     assert process.wait() == 0, seen
@@ -53,7 +53,7 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_time_left() -> None:
     assert seen.endswith("\r")  # the bar is gone
 
 
-def test_elsewhere_there_are_lines_alone() -> None:
+def test_elsewhere_only_lines_are_printed() -> None:
     result = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
@@ -63,9 +63,9 @@ def test_elsewhere_there_are_lines_alone() -> None:
     assert result.stderr == ""
 
 
-def test_bytes_are_shown_in_their_multiples() -> None:
+def test_bytes_are_shown_in_megabytes() -> None:
     seen = run_on_terminal(
-        "from imgpipe.progress import progress_bar\n"
+        "from imgpipe.core.progress import progress_bar\n"
         "with progress_bar('digits.csv.gz', 2_000_000, 'B', done=1_500_000) as bar: bar.refresh()"
     )
     assert "digits.csv.gz:  75%|" in seen

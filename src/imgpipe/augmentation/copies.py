@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipe.augmentation.transforms import draw_transforms, transform_images
+from imgpipe.augmentation.transforms import seed_generators, transform_batch
 from imgpipe.parallel import map_shards
 from imgpipe.records.info import (
     FIELDS,
@@ -21,8 +21,6 @@ from imgpipe.records.info import (
 from imgpipe.records.shards import read_shard, write_shard
 from imgpipe.settings.augment import Augment
 
-_STREAM = 3  # keeps these random numbers apart from those of `preprocess`
-
 
 def write_copies(records: Path, info: RecordsInfo, settings: Augment, folder: Path) -> None:
     """Write all copies of the training split, and their description, into an empty folder.
@@ -31,7 +29,7 @@ def write_copies(records: Path, info: RecordsInfo, settings: Augment, folder: Pa
         records: the folder of the original records.
         info: describes the original records.
         settings: the section `augment` of params.yaml.
-        folder: where the copies go.
+        folder: the folder for the copies.
     """
     shards = info.splits["train"].shards
     copies = range(1, settings.copies + 1)
@@ -44,7 +42,7 @@ def write_copies(records: Path, info: RecordsInfo, settings: Augment, folder: Pa
             tasks,
             label="augment",
             count_images=lambda task: task[2].examples,
-            in_process_up_to=settings.copies,  # with a single shard there is little work
+            in_process_up_to=settings.copies,  # a single shard is little work
         )
     )
     write_info(
@@ -62,15 +60,11 @@ def _write_copy_of_shard(
 ) -> Shard:
     """Write one transformed copy of one training shard; return its description."""
     copy, number, shard = task
-    height_px, width_px, _ = info.image_shape
-    generator = np.random.default_rng([settings.seed, _STREAM, number, copy])
+    generators = seed_generators(settings, number, copy)
 
     def examples() -> Iterator[tuple[NDArray[np.uint8], int, str]]:
         for batch in read_shard(records, shard, info):
-            transforms = draw_transforms(
-                settings, len(batch.labels), height_px, width_px, generator
-            )
-            images = transform_images(batch.images, transforms, settings.fill_mode, settings.cval)
+            images = transform_batch(batch.images, settings, generators)
             yield from zip(images, batch.labels.tolist(), batch.identities, strict=True)
 
     return write_shard(folder / copy_folder(copy) / shard.file, examples())

@@ -1,218 +1,78 @@
-"""Random transformations of uint8 images, with the names and meaning of Keras's ImageDataGenerator.
+"""The registry of random image transformations.
 
-Source: https://keras.io/2.18/api/data_loading/image/ and `apply_affine_transform` there: rotation,
-shift and zoom become one matrix about the image's centre, sampled with bilinear interpolation.
-Only elementwise IEEE arithmetic touches pixels, so the bytes are the same on every processor.
+To add a transformation: write its function, its settings in `imgpipe/settings/augment.py` and
+params.yaml, and an entry of `TRANSFORMATIONS` below. Each entry has random numbers of its own, so
+adding or switching off one does not change the random numbers of the others.
 """
 
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.augmentation import affine
 from imgpipe.settings.augment import Augment
 
-# The working arrays stay in the cache, and below the size (128 KiB) from which the C library gives
-# memory back to the system each time: asking for it anew takes longer than the arithmetic.
-_PIXELS_AT_ONCE = 1 << 14
+_STREAM = 3  # separates these random numbers from those of `preprocess`
+_FIRST = "affine"
 
 
 @dataclass(frozen=True)
-class Transforms:
-    """One transformation for each of N images."""
+class Transformation:
+    """A random transformation of images."""
 
-    matrix: NDArray[np.float64]
-    """(N, 2, 2) from (row, column) of the result to those of the original, both from the centre."""
-    shift_px: NDArray[np.float64]
-    """(N, 2) added after the matrix."""
-    flip_horizontal: NDArray[np.bool_]
-    flip_vertical: NDArray[np.bool_]
-    brightness: NDArray[np.float64]
-    """(N,) factor of the pixel values."""
+    description: str
+    """What it does, for the documentation."""
+    is_active: Callable[[Augment], bool]
+    """Whether it changes any image under these settings; if not, it is not applied."""
+    apply: Callable[[NDArray[np.uint8], Augment, np.random.Generator], NDArray[np.uint8]]
+    """Transforms (N, H, W, C) uint8 to the same shape; draws random numbers image by image."""
 
 
-def draw_transforms(
-    settings: Augment, count: int, height_px: int, width_px: int, generator: np.random.Generator
-) -> Transforms:
-    """Draw `count` random transformations.
+TRANSFORMATIONS: dict[str, Transformation] = {
+    _FIRST: Transformation(
+        "rotation, shift, zoom, flips and brightness, with a single interpolation",
+        affine.is_active,
+        affine.apply_randomly,
+    ),
+}
+"""All transformations by name, in the order in which they are applied."""
 
-    Every kind is drawn whether it is used or not, so that switching one off leaves the others as
-    they were.
+
+def seed_generators(settings: Augment, shard: int, copy: int) -> dict[str, np.random.Generator]:
+    """Return a generator of random numbers for each active transformation of a shard's copy.
+
+    Args:
+        settings: the section `augment` of params.yaml.
+        shard: number of the shard in its split, from 0.
+        copy: number of the augmented copy, from 1.
     """
-    draws = generator.random((count, 8))
-    signed = 2 * draws[:, :5] - 1  # [-1, 1)
-    angle = np.deg2rad(settings.rotation_range * signed[:, 0])
-    cosine, sine = np.cos(angle), np.sin(angle)
-    shift_rows = settings.height_shift_range * height_px * signed[:, 1]
-    shift_columns = settings.width_shift_range * width_px * signed[:, 2]
-    zoom_rows = 1 + settings.zoom_range * signed[:, 3]
-    zoom_columns = 1 + settings.zoom_range * signed[:, 4]
-    low, high = settings.brightness_range
-    return Transforms(
-        matrix=np.stack(
-            [cosine * zoom_rows, -sine * zoom_columns, sine * zoom_rows, cosine * zoom_columns],
-            axis=1,
-        ).reshape(count, 2, 2),
-        shift_px=np.stack(
-            [
-                cosine * shift_rows - sine * shift_columns,
-                sine * shift_rows + cosine * shift_columns,
-            ],
-            axis=1,
-        ),
-        flip_horizontal=(draws[:, 5] < 0.5) & settings.horizontal_flip,
-        flip_vertical=(draws[:, 6] < 0.5) & settings.vertical_flip,
-        brightness=low + (high - low) * draws[:, 7],
-    )
+    generators = {}
+    for name, transformation in TRANSFORMATIONS.items():
+        if transformation.is_active(settings):
+            # The first transformation is older than the registry: its seed has no name, so that
+            # the bytes of earlier runs stay what they are.
+            own = [] if name == _FIRST else [zlib.crc32(name.encode())]
+            seed = [settings.seed, _STREAM, shard, copy, *own]
+            generators[name] = np.random.default_rng(seed)
+    return generators
 
 
-def transform_images(
-    images: NDArray[np.uint8], transforms: Transforms, fill_mode: str, cval: int
+def transform_batch(
+    images: NDArray[np.uint8], settings: Augment, generators: Mapping[str, np.random.Generator]
 ) -> NDArray[np.uint8]:
-    """Apply one transformation to each image: (N, H, W, C) uint8 to the same shape.
+    """Apply the active transformations to the next images of a shard.
 
-    What lies outside the image is `cval` for `fill_mode` "constant", the nearest edge pixel for
-    "nearest", and the image mirrored or repeated for "reflect" (dcba|abcd|dcba) and "wrap"
-    (abcd|abcd|abcd).
-    """
-    count, height_px, width_px, _ = images.shape
-    result = np.empty_like(images)
-    step = max(1, _PIXELS_AT_ONCE // (height_px * width_px))
-    for start in range(0, count, step):
-        part = slice(start, min(start + step, count))
-        result[part] = _transform_part(images[part], transforms, part, fill_mode, cval)
-    return result
-
-
-def _transform_part(
-    images: NDArray[np.uint8], transforms: Transforms, part: slice, fill_mode: str, cval: int
-) -> NDArray[np.uint8]:
-    _, height_px, width_px, channels = images.shape
-    matrix, shift_px = transforms.matrix[part], transforms.shift_px[part]
-    brightness = transforms.brightness[part].astype(np.float32)
-    flips = ((transforms.flip_vertical[part], 1), (transforms.flip_horizontal[part], 2))
-    is_moved = bool((matrix != np.eye(2)).any() or shift_px.any())
-    if is_moved:
-        rows, columns = _coordinates(matrix, shift_px, height_px, width_px)
-        for flags, axis in flips:
-            for coordinates in (rows, columns):
-                coordinates[flags] = np.flip(coordinates[flags], axis)
-        if fill_mode == "constant":
-            outside = (rows < 0) | (rows > height_px - 1) | (columns < 0) | (columns > width_px - 1)
-        top, left = np.floor(rows), np.floor(columns)
-        corners = _look_up(images, top.astype(np.int32), left.astype(np.int32), fill_mode)
-        down, right = np.subtract(rows, top, out=rows), np.subtract(columns, left, out=columns)
-    result = np.empty_like(images)
-    for channel in range(channels):
-        if is_moved:
-            values = _interpolate(corners[..., channel], down, right)
-            if fill_mode == "constant":
-                np.copyto(values, cval, where=outside)
-        else:
-            values = images[..., channel].astype(np.float32)
-        if (brightness != 1).any():
-            values *= brightness[:, None, None]
-            np.minimum(values, 255, out=values)
-        np.copyto(result[..., channel], np.rint(values, out=values), casting="unsafe")
-    if not is_moved:
-        for flags, axis in flips:
-            result[flags] = np.flip(result[flags], axis)
-    return result
-
-
-def _coordinates(
-    matrix: NDArray[np.float64], shift_px: NDArray[np.float64], height_px: int, width_px: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the row and column in the original, (N, H, W) each, that each pixel comes from."""
-    m = matrix.astype(np.float32)[:, :, :, None, None]
-    t = shift_px.astype(np.float32)[:, :, None, None]
-    centre_row, centre_column = np.float32(height_px / 2 - 0.5), np.float32(width_px / 2 - 0.5)
-    i = np.arange(height_px, dtype=np.float32)[:, None] - centre_row
-    j = np.arange(width_px, dtype=np.float32)[None, :] - centre_column
-    rows = m[:, 0, 0] * i + (m[:, 0, 1] * j + (t[:, 0] + centre_row))
-    columns = m[:, 1, 0] * i + (m[:, 1, 1] * j + (t[:, 1] + centre_column))
-    return rows, columns
-
-
-def _look_up(
-    images: NDArray[np.uint8], top: NDArray[np.int32], left: NDArray[np.int32], fill_mode: str
-) -> NDArray[np.uint8]:
-    """Return the four pixels around each coordinate, whose floors `top` and `left`, are changed.
+    Args:
+        images: (N, H, W, C).
+        settings: the section `augment` of params.yaml.
+        generators: from `seed_generators`; the same ones for all batches of a shard, in order.
 
     Returns:
-        (2, 2, N, H, W, C or more): above and below, left and right.
+        (N, H, W, C), the input itself if no transformation is active.
     """
-    count, height_px, width_px, channels = images.shape
-    # A pixel becomes one number, and the four pixels of every place lie together, so that one
-    # look-up brings them all. Three channels take the room of four.
-    pixels: NDArray[Any]
-    if channels == 1:
-        pixels, place = images[..., 0], "uint32"
-    else:
-        padded = np.empty((count, height_px, width_px, 4), dtype=np.uint8)
-        for channel in range(channels):
-            padded[..., channel] = images[..., channel]
-        pixels, place = padded.view(np.uint32)[..., 0], "complex128"
-    first, rows = _lay_out(height_px, fill_mode)
-    _, columns = _lay_out(width_px, fill_mode)
-    pixels = pixels.take(rows, axis=1).take(columns, axis=2)
-    places_down, places_across = len(rows) - 1, len(columns) - 1
-    places = np.empty((count, places_down, places_across, 2, 2), dtype=pixels.dtype)
-    for below in (0, 1):
-        for beside in (0, 1):
-            places[..., below, beside] = pixels[
-                :, below : below + places_down, beside : beside + places_across
-            ]
-    index = _fold(top, height_px, fill_mode)
-    index *= places_across
-    index += _fold(left, width_px, fill_mode)
-    of_images = np.arange(count, dtype=np.int32) * (places_down * places_across)
-    index += (of_images - first * (places_across + 1))[:, None, None]
-    found = places.reshape(-1).view(place).take(index).view(np.uint8)
-    return found.reshape(*index.shape, 2, 2, -1).transpose(3, 4, 0, 1, 2, 5)
-
-
-def _lay_out(size: int, fill_mode: str) -> tuple[int, NDArray[np.intp]]:
-    """Lay out the pixels along an axis so that a folded coordinate lies between two neighbours.
-
-    Returns:
-        the coordinate of the first of them, and which pixels they are.
-    """
-    match fill_mode:
-        case "wrap":
-            return 0, np.arange(size + 1) % size
-        case "reflect":
-            return 0, np.concatenate([np.arange(size), np.arange(size)[::-1], [0]])
-        case _:  # "constant" overwrites afterwards what lies outside
-            return -1, np.clip(np.arange(-1, size + 1), 0, size - 1)
-
-
-def _fold(floor: NDArray[np.int32], size: int, fill_mode: str) -> NDArray[np.int32]:
-    """Bring coordinates, in place, to those for which the pixels are laid out."""
-    match fill_mode:
-        case "wrap":
-            return np.remainder(floor, size, out=floor)
-        case "reflect":
-            return np.remainder(floor, 2 * size, out=floor)
-        case _:
-            return np.clip(floor, -1, size - 1, out=floor)
-
-
-def _interpolate(
-    corners: NDArray[np.uint8], down: NDArray[np.float32], right: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Interpolate between corners (2, 2, N, H, W): along the rows, then between them."""
-
-    def along_row(left: NDArray[np.uint8], beside: NDArray[np.uint8]) -> NDArray[np.float32]:
-        values, values_right = left.astype(np.float32), beside.astype(np.float32)
-        values_right -= values
-        values_right *= right
-        values_right += values
-        return values_right
-
-    upper, lower = (along_row(*row) for row in corners)
-    lower -= upper
-    lower *= down
-    lower += upper
-    return lower
+    for name, generator in generators.items():
+        images = TRANSFORMATIONS[name].apply(images, settings, generator)
+    return images

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class PipelineError(Exception):
-    """Something that the person running the pipeline can mend.
+    """A problem that the person who runs the pipeline can solve.
 
     The message is one line: what is wrong, where (file, dotted key or archive member), what was
     expected, what was found, and what to do.

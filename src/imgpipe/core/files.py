@@ -16,7 +16,7 @@ from typing import Any
 
 from imgpipe.core.errors import PipelineError
 
-PARTIAL_SUFFIX = ".partial"
+PARTIAL_SUFFIX = ".partial"  # git and DVC ignore such names
 
 
 @contextmanager
@@ -45,29 +45,36 @@ def replace_file(path: Path, *, partial_name: str | None = None) -> Iterator[Pat
 def replace_directory(path: Path) -> Iterator[Path]:
     """Yield an empty temporary directory; rename it to `path` when the block ends without error.
 
-    On an error `path` stays as it was and the temporary directory is deleted. What a killed process
+    A reader sees the whole old directory, none, or the whole new one, also after a power cut. On an
+    error `path` is as it was before and the temporary directory is deleted. What a killed process
     leaves, the next one deletes.
     """
+    replaced = path.with_name(path.name + ".replaced" + PARTIAL_SUFFIX)
+    _remove(replaced)
     with scratch_directory(path.with_name(path.name + PARTIAL_SUFFIX)) as partial:
         yield partial
         for parent, _, files in os.walk(partial):
             for name in files:
                 _sync(Path(parent) / name)
             _sync(Path(parent))
-        _remove_tree(path)
+        # A directory cannot be renamed over another one, and deleting the old one in place would
+        # leave a part of it under its name if the process is killed meanwhile.
+        if os.path.lexists(path):
+            os.replace(path, replaced)
         os.replace(partial, path)
         _sync(path.parent)
+    _remove(replaced)
 
 
 @contextmanager
 def scratch_directory(path: Path) -> Iterator[Path]:
     """Yield an empty directory for intermediate files; delete it when the block ends."""
-    _remove_tree(path)
+    _remove(path)
     _make_directory(path)
     try:
         yield path
     finally:
-        _remove_tree(path)
+        _remove(path)
 
 
 def _make_directory(path: Path) -> None:
@@ -93,9 +100,12 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _remove_tree(path: Path) -> None:
-    if path.exists():
+def _remove(path: Path) -> None:
+    """Delete a directory with all that it holds, or a file or link; do nothing if there is none."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -11,10 +11,33 @@ PINS_FILE = Path("pyproject.toml")
 
 
 def read_pins(groups: Iterable[str]) -> dict[str, str]:
-    """Return the pinned version of each library in some groups of pyproject.toml."""
-    project = tomllib.loads(PINS_FILE.read_text(encoding="utf-8"))["project"]
-    pins = project["optional-dependencies"]
-    return dict(pin.split("==") for group in groups for pin in pins[group])
+    """Return the pinned version of each library in some groups of pyproject.toml.
+
+    Raises:
+        PipelineError: pyproject.toml is missing or not TOML, a group is missing, or a library has
+            no pinned version.
+    """
+    place = PINS_FILE.as_posix()
+    try:
+        value = tomllib.loads(PINS_FILE.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PipelineError(f"{place}: not found; run from the project's top folder") from None
+    except ValueError as error:
+        raise PipelineError(f"{place}: not valid TOML: {error}") from None
+    pins: dict[str, str] = {}
+    for group in groups:
+        key = f"project.optional-dependencies.{group}"
+        listed = value.get("project", {}).get("optional-dependencies", {}).get(group)
+        if listed is None:
+            raise PipelineError(f"{place}: {key}: this key is missing")
+        for requirement in listed:
+            name, separator, pinned = requirement.partition("==")
+            if not separator:
+                raise PipelineError(
+                    f"{place}: {key}: expected LIBRARY==VERSION; found {requirement!r}"
+                )
+            pins[name] = pinned
+    return pins
 
 
 def find_installed(names: Iterable[str]) -> dict[str, str | None]:

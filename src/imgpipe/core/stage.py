@@ -1,10 +1,11 @@
-"""Run a stage's script, and check that nothing that it used changed while it ran."""
+"""Run a stage's script; check that the code and parameters it used did not change meanwhile."""
 
 import argparse
 import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,9 +30,11 @@ def run_stage(
 ) -> None:
     """Run a stage: check params.yaml and the installed libraries, then do the work.
 
-    DVC records the hashes of code and parameters when a command ends (DVC issue 11058). If they
-    changed while the stage ran, DVC would take its outputs for those of the new code. The stage
-    fails instead.
+    DVC records the hashes of code and parameters when a command ends (DVC issue 11058). If a module
+    or a parameter changed while the stage ran, DVC would record the outputs as those of the new
+    code. The stage fails instead.
+
+    A `PipelineError` is printed as one line, and the process exits with status 1.
 
     Args:
         main: the work of the stage; may return a function to call after the last check.
@@ -66,9 +69,11 @@ def run_stage(
 
 def hash_sources() -> dict[str, str]:
     """Return the SHA-256 of every source file of the project, by its name under `src`."""
-    return {
-        name: hashlib.sha256((_SOURCES / name).read_bytes()).hexdigest() for name in _list_sources()
-    }
+    hashes = {}
+    for name in _list_sources():
+        with suppress(FileNotFoundError):  # an editor may replace the file at this moment
+            hashes[name] = hashlib.sha256((_SOURCES / name).read_bytes()).hexdigest()
+    return hashes
 
 
 def loaded_sources() -> list[str]:
@@ -94,7 +99,9 @@ def loaded_sources() -> list[str]:
 
 
 def _list_sources() -> list[str]:
-    # Hidden files, such as the lock files of editors, are no sources; they may be dangling links.
+    """Return the names under `src` of the project's modules and page templates."""
+    # Hidden files are not listed: editors write lock files such as `.#train.py`, which are links to
+    # files that do not exist. Other such links are not listed either.
     return sorted(
         file.relative_to(_SOURCES).as_posix()
         for file in _SOURCES.rglob("[!.]*")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import read_json, write_json
-from imgpipe.core.schema import Section, check
+from imgpipe.core.schema import CountOrZero, Section, check
 from imgpipe.records.normalization import Normalization
 from imgpipe.settings.image_spec import ImageSpec
 
@@ -31,7 +31,7 @@ class Shard(Section):
     """One TFRecord file."""
 
     file: str
-    examples: int
+    examples: CountOrZero
     sha256: str | None
     """Hash of the whole file; None in records of format version 0."""
 
@@ -39,7 +39,7 @@ class Shard(Section):
 class SplitInfo(Section):
     """The records of one split."""
 
-    examples: int
+    examples: CountOrZero
     per_class: dict[str, int]
     shards: list[Shard]
 
@@ -84,7 +84,7 @@ def read_info(folder: Path) -> RecordsInfo:
     path = folder / _INFO_FILE
     value, version = _read_versioned(path)
     if version == 0:
-        value = _upgrade(value, path)
+        return _upgrade(check(_RecordsInfo0, value, path.as_posix()), path)
     return check(RecordsInfo, value, path.as_posix())
 
 
@@ -97,7 +97,10 @@ def read_augmented_info(folder: Path) -> AugmentedInfo:
     path = folder / _INFO_FILE
     value, version = _read_versioned(path)
     if version == 0:
-        raise PipelineError(f"{path.as_posix()}: format version 0; run `dvc repro augment`")
+        raise PipelineError(
+            f"{path.as_posix()}: format_version: expected {FORMAT_VERSION}; found 0, of an older"
+            " imgpipe; run `dvc repro augment`"
+        )
     return check(AugmentedInfo, value, path.as_posix())
 
 
@@ -111,26 +114,69 @@ def copy_folder(copy: int) -> str:
     return f"copy-{copy:02d}"
 
 
-def _read_versioned(path: Path) -> tuple[dict[str, Any], int]:
+def _read_versioned(path: Path) -> tuple[Any, int]:
+    """Return the content of `info.json` and its format version; a missing version is 0."""
     value = read_json(path)
-    if not isinstance(value, dict):
-        raise PipelineError(f"{path.as_posix()}: expected a description of records")
-    version = value.get("format_version", 0)
-    if version not in range(FORMAT_VERSION + 1):
+    version = value.get("format_version", 0) if isinstance(value, dict) else FORMAT_VERSION
+    if type(version) is not int or version < 0:
+        raise PipelineError(
+            f"{path.as_posix()}: format_version: expected a whole number of at least 0; found"
+            f" {version!r}; run `dvc repro`"
+        )
+    if version > FORMAT_VERSION:
         raise PipelineError(
             f"{path.as_posix()}: format_version: expected at most {FORMAT_VERSION}; found"
-            f" {version!r}, which a newer imgpipe wrote"
+            f" {version}, which a newer imgpipe wrote; update imgpipe, or run `dvc repro`"
         )
     return value, version
 
 
-def _upgrade(value: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Turn a description of format version 0 into one of version 1."""
-    upgraded = dict(value)
-    if upgraded.pop("record_encoding", "raw") != "raw":
-        raise PipelineError(f"{path.as_posix()}: PNG records are no longer read; run `dvc repro`")
-    upgraded["format_version"] = 1
-    upgraded["image_spec"] = upgraded.pop("framing", None)
-    for split in upgraded.get("splits", {}).values():
-        split["shards"] = [{**shard, "sha256": None} for shard in split["shards"]]
-    return upgraded
+class _Shard0(Section):
+    file: str
+    examples: CountOrZero
+
+
+class _SplitInfo0(Section):
+    examples: CountOrZero
+    per_class: dict[str, int]
+    shards: list[_Shard0]
+
+
+class _RecordsInfo0(Section):
+    """`info.json` of format version 0, before `format_version` existed."""
+
+    dataset: str
+    classes: list[str]
+    framing: ImageSpec
+    normalization: Normalization
+    record_encoding: Literal["raw", "png"]
+    record_fields: dict[str, str]
+    splits: dict[str, _SplitInfo0]
+
+
+def _upgrade(info: _RecordsInfo0, path: Path) -> RecordsInfo:
+    """Turn a description of format version 0 into one of this version."""
+    if info.record_encoding != "raw":
+        raise PipelineError(
+            f"{path.as_posix()}: record_encoding: expected 'raw'; found {info.record_encoding!r},"
+            " which is no longer read; run `dvc repro`"
+        )
+    return RecordsInfo(
+        format_version=FORMAT_VERSION,
+        dataset=info.dataset,
+        classes=info.classes,
+        image_spec=info.framing,
+        normalization=info.normalization,
+        record_fields=info.record_fields,
+        splits={
+            name: SplitInfo(
+                examples=split.examples,
+                per_class=split.per_class,
+                shards=[
+                    Shard(file=shard.file, examples=shard.examples, sha256=None)
+                    for shard in split.shards
+                ],
+            )
+            for name, split in info.splits.items()
+        },
+    )

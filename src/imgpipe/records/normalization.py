@@ -1,4 +1,4 @@
-"""How uint8 pixels become a network's input: fitted on the training split, kept in `info.json`."""
+"""How uint8 pixels become a network's input: fitted on the training split, see `info.json`."""
 
 import math
 from typing import Literal
@@ -10,7 +10,7 @@ from imgpipe.core.schema import Section
 
 
 class Normalization(Section):
-    """normalised = pixel * scale + offset, channel by channel; pixel is in [0, 255]."""
+    """normalized = pixel * scale + offset, channel by channel; pixel is in [0, 255]."""
 
     method: Literal["rescale", "standardize"]
     scale: list[float]
@@ -18,9 +18,15 @@ class Normalization(Section):
 
 
 def count_pixels(image: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return how often each value is found in each channel of an image: (C, 256).
+    """Count each pixel value in each channel of an image.
 
-    Counts of several images are added up; being whole numbers, in any order with the same result.
+    Counts of several images can be added in any order with the same result: they are integers.
+
+    Args:
+        image: (H, W, C).
+
+    Returns:
+        (C, 256).
     """
     return np.stack(
         [np.bincount(channel.ravel(), minlength=256) for channel in np.moveaxis(image, 2, 0)]
@@ -30,14 +36,14 @@ def count_pixels(image: NDArray[np.uint8]) -> NDArray[np.int64]:
 def fit_normalization(
     method: Literal["rescale", "standardize"], counts: NDArray[np.int64]
 ) -> Normalization:
-    """Decide the normalisation from the pixels of the training split.
+    """Fit the normalization to the pixels of the training split.
 
     "rescale" maps [0, 255] to [0, 1]; "standardize" gives each channel mean 0 and standard
-    deviation 1 over the training pixels (a channel without any variation is only centred).
+    deviation 1 over the training pixels (a constant channel is only centered).
 
     Args:
         method: the value of `preprocess.normalization`.
-        counts: (C, 256) from `count_pixels`; "rescale" does not look at them.
+        counts: (C, 256), the sum of `count_pixels` over the images; "rescale" does not use them.
     """
     if method == "rescale":
         channels = len(counts)

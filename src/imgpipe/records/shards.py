@@ -16,7 +16,7 @@ from imgpipe.records import tfrecord
 from imgpipe.records.info import FIELDS, RecordsInfo, Shard
 
 _LARGEST_BATCH = 512
-_BATCH_BYTES = 4 << 20  # larger arrays would be new memory each time, which is slow to get
+_BATCH_BYTES = 4 << 20  # for larger arrays the system gives new memory each time, which is slow
 _RECORD_OVERHEAD_BYTES = 128  # label, framing, checksums and an identity of usual length
 
 
@@ -68,8 +68,8 @@ def read_shard(folder: Path, shard: Shard, info: RecordsInfo) -> Iterator[Exampl
         info: describes the records, or the records that the shard holds augmented copies of.
 
     Raises:
-        PipelineError: the file is damaged, cut, or not the one that `info.json` describes, or a
-            record is not as `FIELDS` says. Batches before the damage may have been yielded.
+        PipelineError: the file is missing, damaged, cut, or not the one that `info.json` describes,
+            or a record is not as `FIELDS` says. Batches before the damage may have been yielded.
     """
     batch_size = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // math.prod(info.image_shape)))
     images = np.empty((batch_size, *info.image_shape), dtype=np.uint8)
@@ -116,8 +116,8 @@ def index_shard(
         images: (N, H, W, C), filled with the images if given.
 
     Raises:
-        PipelineError: the file is damaged, cut, or not the one that `info.json` describes, or a
-            record is not as `FIELDS` says.
+        PipelineError: the file is missing, damaged, cut, or not the one that `info.json` describes,
+            or a record is not as `FIELDS` says.
     """
     labels, identities, image_ranges = [], [], []
     for number, record in enumerate(_read(folder, shard, info)):
@@ -143,6 +143,7 @@ class _Record(NamedTuple):
 
 
 def _read(folder: Path, shard: Shard, info: RecordsInfo) -> Iterator[_Record]:
+    """Yield the records of a shard; check its number of records and its hash at the end."""
     path = folder / shard.file
     decoder = tfrecord.ExampleDecoder()
     digest, count = hashlib.sha256(), 0
@@ -152,6 +153,8 @@ def _read(folder: Path, shard: Shard, info: RecordsInfo) -> Iterator[_Record]:
             content, label, identity = example["image"], example["label"], example["identity"]
             if isinstance(content, int) or not isinstance(label, int) or isinstance(identity, int):
                 raise ValueError("a field has the wrong type")
+            if label >= len(info.classes):  # a negative label is decoded as a large one
+                raise ValueError(f"label {label} of {len(info.classes)} classes")
             record = _Record(
                 np.frombuffer(content, dtype=np.uint8).reshape(info.image_shape),
                 label,

@@ -1,4 +1,4 @@
-"""Images that stay in their shards until they are used."""
+"""Images that stay in the shards until they are used."""
 
 import math
 import mmap
@@ -17,9 +17,9 @@ _MOST_OPEN_FILES = 128
 
 
 class Images(Protocol):
-    """N images, (N, H, W, C) uint8, of which some are taken by their numbers.
+    """N images, (N, H, W, C) uint8, that can be selected by an array of numbers.
 
-    An array is one; `StoredImages` is another.
+    A NumPy array has this interface; `StoredImages` has it too.
     """
 
     @property
@@ -31,14 +31,15 @@ class Images(Protocol):
 
 
 class StoredImages:
-    """The images of some shards, read from their memory-mapped files when they are used.
+    """The images of some shards, read from memory-mapped files when they are used.
 
-    Images are numbered through all shards. Each takes 16 bytes of memory. The system caches as much
-    of the files as fits.
+    Images are numbered through all shards, in their order. Each takes 16 bytes of memory. The
+    system caches as much of the files as fits. `index_shard` has validated the files; they must not
+    change afterwards.
     """
 
     def __init__(self, shards: Sequence[ShardIndex], info: RecordsInfo) -> None:
-        """Take the images from these shards, which `info` describes."""
+        """Use the images of these shards; `info` describes their shape."""
         self._paths = [shard.path for shard in shards]
         self._image_shape = info.image_shape
         self._map = lru_cache(maxsize=_MOST_OPEN_FILES)(_map_file)

@@ -1,10 +1,11 @@
 """The section `architectures` of params.yaml: the settings of each network.
 
-To add a network, write its settings here and its builder, under the same name, in
-`imgpipe/nn/training/architectures`.
+To add a network: write its settings here and in params.yaml, and its builder, under the same name,
+in `imgpipe/nn/training/architectures`.
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model, model_validator
 
@@ -52,14 +53,23 @@ class Resnet(Section):
 
 
 ARCHITECTURES: dict[str, type[Section]] = {"mlp": Mlp, "cnn": Cnn, "resnet": Resnet}
+"""The settings of each network, by its name in `train.architecture`."""
+
+
+def build_schemas(architectures: Mapping[str, type[Section]]) -> tuple[Any, type[Section]]:
+    """Build the schemas that follow from a registry of architectures.
+
+    Returns:
+        the type of an architecture's name, and the schema of the section with the settings of each.
+    """
+    fields: dict[str, Any] = {name: (schema, ...) for name, schema in architectures.items()}
+    section = create_model("Architectures", __base__=Section, **fields)
+    section.__doc__ = "The settings of each network, by its name in `train.architecture`."
+    return Literal[tuple(architectures)], section
+
 
 if TYPE_CHECKING:
     ArchitectureName = str
     Architectures = Section
 else:
-    ArchitectureName = Literal[tuple(ARCHITECTURES)]
-    Architectures = create_model(
-        "Architectures",
-        __base__=Section,
-        **{name: (schema, ...) for name, schema in ARCHITECTURES.items()},
-    )
+    ArchitectureName, Architectures = build_schemas(ARCHITECTURES)

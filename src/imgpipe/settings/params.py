@@ -1,8 +1,8 @@
 """The whole of params.yaml, checked before any stage begins.
 
-A stage checks all sections, so that a mistake in `train` is found before `fetch` does anything. It
-depends on the modules of its own sections only: the schema of another section can stop the stage,
-it cannot change an output.
+Each stage checks all sections, so that a mistake in `train` is found before `fetch` does anything.
+In dvc.yaml, a stage depends on the schemas of its own sections only: the schema of another section
+can stop the stage, it cannot change an output.
 """
 
 from pathlib import Path

@@ -1,21 +1,22 @@
 """The section `preprocess` of params.yaml."""
 
 import re
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import BeforeValidator, Field
 
 from imgpipe.core.schema import Count, CountOrZero, Fraction, Seed
 from imgpipe.settings.image_spec import ImageSpec
 
 
-def _check_test_fold(value: str) -> str:
-    matched = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", value)
-    if value != "none" and not (
-        matched and int(matched[1]) <= int(matched[2]) and int(matched[2]) >= 2
-    ):
+def _check_test_fold(value: Any) -> Any:
+    if value == "none":
+        return value
+    matched = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", str(value), re.ASCII)
+    if not matched or int(matched[2]) < max(2, int(matched[1])):
         raise ValueError(
-            f"expected none, or a fold and the number of folds such as 2/5; found {value!r}"
+            "expected none, or a fold and the number of folds, such as 2/5 for the second of five;"
+            f" found {value!r}"
         )
     return value
 
@@ -24,14 +25,15 @@ class Preprocess(ImageSpec):
     """How images become records, and which split each image belongs to."""
 
     removed_keys: ClassVar = {
-        "folds": "write preprocess.test_fold: 2/5 for the second of five folds, or none",
-        "record_encoding": "records are always raw; delete the line",
+        "folds": "write the number of folds in preprocess.test_fold: none, or 2/5 for the second of"
+        " five folds",
+        "record_encoding": "images in records are never compressed; delete the line",
     }
 
     normalization: Literal["rescale", "standardize"]
     validation_frac: Annotated[float, Field(gt=0, lt=1)]
     test_frac: Annotated[float, Field(gt=0, lt=1)]
-    test_fold: Annotated[str, AfterValidator(_check_test_fold)]
+    test_fold: Annotated[str, BeforeValidator(_check_test_fold)]
     max_per_class: CountOrZero
     max_bad_frac: Fraction
     shard_size_mib: Count

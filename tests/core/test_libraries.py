@@ -1,0 +1,64 @@
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.libraries import check_pins, find_installed, read_pins
+
+
+@pytest.fixture(autouse=True)
+def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write_pins(text: str) -> None:
+    Path("pyproject.toml").write_text(f"[project.optional-dependencies]\n{text}\n")
+
+
+def test_the_pins_of_some_groups_are_read() -> None:
+    write_pins('one = ["a==1.0", "b==2"]\ntwo = ["c==3"]\nthree = ["d==4"]')
+    assert read_pins(["one", "three"]) == {"a": "1.0", "b": "2", "d": "4"}
+
+
+def test_installed_versions_are_found() -> None:
+    found = find_installed(["numpy", "no-such-library"])
+    assert found == {"numpy": version("numpy"), "no-such-library": None}
+
+
+def test_equal_versions_pass() -> None:
+    write_pins(f'one = ["numpy=={version("numpy")}"]\ntwo = ["numpy==0.1"]')
+    check_pins(["one"])
+
+
+@pytest.mark.parametrize(
+    ("pins", "expected"),
+    [
+        (
+            'one = ["numpy==0.1"]',
+            f"numpy is pinned to 0.1, but {version('numpy')} is installed; run `make setup`",
+        ),
+        (
+            'one = ["no-such-library==1"]',
+            "no-such-library is pinned to 1, but no version is installed; run `make setup`",
+        ),
+        ("", "project.optional-dependencies.one: this key is missing"),
+        (
+            'one = ["numpy>=2"]',
+            "project.optional-dependencies.one: expected LIBRARY==VERSION; found 'numpy>=2'",
+        ),
+    ],
+)
+def test_other_versions_and_unclear_pins_are_reported(pins: str, expected: str) -> None:
+    write_pins(pins)
+    with pytest.raises(PipelineError) as caught:
+        check_pins(["one"])
+    assert str(caught.value) == f"pyproject.toml: {expected}"
+
+
+def test_a_missing_or_damaged_file_is_reported() -> None:
+    with pytest.raises(PipelineError, match=r"pyproject\.toml: not found; run from the project's"):
+        check_pins(["one"])
+    write_pins("one = [")
+    with pytest.raises(PipelineError, match=r"pyproject\.toml: not valid TOML: "):
+        check_pins(["one"])
