@@ -24,9 +24,8 @@ run: setup ## run the pipeline: only what changed runs again
 	dvc repro
 	@python src/summary.py
 
-recipe: ## put recipes/NAME.yaml in place as params.yaml: make recipe run NAME=mnist_mlp
-	@test -f 'recipes/$(NAME).yaml' || { echo "error: no recipe '$(NAME)'; there are: $(basename $(notdir $(wildcard recipes/*.yaml)))" >&2; exit 1; }
-	cp 'recipes/$(NAME).yaml' params.yaml
+recipe: setup ## write the values of recipes/NAME.yaml into params.yaml: make recipe run NAME=mnist_mlp
+	@python src/recipe.py '$(NAME)'
 
 A ?= HEAD
 B ?= workspace

@@ -1,14 +1,13 @@
-"""How much arithmetic a training step takes, and how much this machine can do; for TensorFlow.
+"""The arithmetic of a training step in the current project, and of this machine, with TensorFlow.
 
-python arithmetic.py RECIPE PRECISION
+    python arithmetic.py PRECISION
 
-Prints floating-point operations for one image, and a second of a large matrix product.
+Prints the floating-point operations for one image, and those per second of a large matrix product.
 """
 
 import math
 import sys
 import time
-from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -24,9 +23,9 @@ REPETITIONS = 5
 def count_operations(model: keras.Model) -> int:
     """Return the floating-point operations of one image in a training step.
 
-    Of convolutions and dense layers, where almost all of them are: two for each multiplication and
-    addition. A step goes forward, and backward to the weights and to what each layer was given,
-    but for the first, whose image has no gradient.
+    It counts the convolutions and dense layers, which do almost all of them: two operations for
+    each multiplication and addition. A step computes the outputs, the gradients of the weights and
+    the gradients of each layer's input, except those of the first layer, whose input is the image.
     """
     forward: list[int] = []
     for layer in model.layers:
@@ -37,7 +36,7 @@ def count_operations(model: keras.Model) -> int:
 
 
 def peak_operations_s(dtype: str) -> float:
-    """Return floating-point operations a second of the best of some large matrix products."""
+    """Return floating-point operations per second, the best of some large matrix products."""
     generator = tf.random.Generator.from_seed(1)
     first, second = (tf.cast(generator.normal([SIDE, SIDE]), dtype) for _ in range(2))
     best_s = math.inf
@@ -49,15 +48,15 @@ def peak_operations_s(dtype: str) -> float:
 
 
 def main() -> None:
-    recipe, precision = sys.argv[1:]
-    params = load_params(Path(recipe))
+    (precision,) = sys.argv[1:]
+    params = load_params()
     configure_runtime(threads=params.threads, seed=1, precision="float32")
     from imgpipe.nn.training.architectures import build_model
 
     channels = params.preprocess.channels
     model = build_model(
         params.train.architecture,
-        params.architectures,
+        params.chosen_architecture,
         image_shape=params.preprocess.image_shape,
         classes=10,
         normalization=Normalization(

@@ -1,9 +1,9 @@
-"""Measure this project beside what a person would otherwise write, and write the results.
+"""Measure this project beside the usual scripts for the same work, and write the results.
 
 Needs DATASET_MIRROR, a folder that holds the archives of mnist, fashion_mnist and
 cats_and_dogs_small, each in a folder of its name. Writes benchmarks/results.md and
 benchmarks/profiles.md. Every number is the median of interleaved repetitions, each in a process of
-its own; ratios within one run mean more than the numbers themselves.
+its own. Ratios within one run mean more than the numbers themselves.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from imgpipe.core.files import replace_file
 from measuring import HERE, REPETITIONS, environment, table
 from memory import compare_sizes
-from overhead import compare_overhead
+from overhead import REPRO_REPETITIONS, compare_overhead
 from photographs import compare_photographs
 from profiles import profile_epochs, profile_photographs, profile_repro, profile_run
 from training import compare_training
@@ -38,9 +38,10 @@ def main() -> None:
         "results.md",
         [
             "# Results",
-            f"{by} Medians of {REPETITIONS} repetitions, with the lowest and the highest. A ratio"
-            " is to the first line of its table, the median of those of each repetition. Why a"
-            " target is missed: [profiles.md](profiles.md).",
+            f"{by} Medians of {REPETITIONS} repetitions, of an unchanged `dvc repro`"
+            f" {REPRO_REPETITIONS}, with the lowest and the highest. A ratio is to the first line"
+            " of its table: the median of the ratios of each repetition. Where the time goes:"
+            " [profiles.md](profiles.md).",
             table(
                 ["target", "goal", "reached", ""],
                 [
@@ -57,7 +58,7 @@ def main() -> None:
         profile_run(),
         profile_epochs(),
     ]
-    write("profiles.md", ["# Profiles", f"{by} Medians of {REPETITIONS}.", *profiles])
+    write("profiles.md", ["# Profiles", f"{by} Medians of {REPETITIONS} repetitions.", *profiles])
 
 
 def write(name: str, parts: list[str]) -> None:

@@ -1,8 +1,9 @@
-"""What the benchmarks share: a project to run stages in, timed and weighed processes, tables."""
+"""What the benchmarks share: a project to run stages in, time and memory of processes, tables."""
 
 import math
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -16,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from imgpipe.core.yaml_file import read_yaml
+from imgpipe.experiments.recipes import DEFAULTS, load_recipe
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -25,7 +26,7 @@ REPETITIONS = 3
 
 @dataclass(frozen=True)
 class Target:
-    """What was to be reached, and what was."""
+    """A goal, and the measured value."""
 
     what: str
     goal: str
@@ -35,7 +36,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Section:
-    """What one subject's measurements have shown."""
+    """The measurements of one subject."""
 
     title: str
     tables: list[str]
@@ -52,30 +53,50 @@ def combine(title: str, sections: Sequence[Section]) -> Section:
 
 
 def at_least(what: str, goal: float, reached: float) -> Target:
-    """Return a target for a ratio that should be large; rounded down, not to be met by that."""
+    """Return a target for a ratio that should be large; it is shown rounded down."""
     return Target(what, f"≥ {goal:g}", f"{math.floor(100 * reached) / 100:.2f}", reached >= goal)
 
 
 def at_most(what: str, goal: float, reached: float) -> Target:
-    """Return a target for a ratio that should be small; told rounded up."""
+    """Return a target for a ratio that should be small; it is shown rounded up."""
     return Target(what, f"≤ {goal:g}", f"{math.ceil(100 * reached) / 100:.2f}", reached <= goal)
 
 
 def make_project(
-    folder: Path, changes: Mapping[str, Mapping[str, Any] | Any], *, recipe: str | None = None
+    folder: Path, *, recipe: str = DEFAULTS, changes: Mapping[str, Any] | None = None
 ) -> Path:
-    """Make a folder to run stages in, with a recipe's or the project's parameters, but changed."""
+    """Make a folder to run stages in, with the parameters that `write_params` writes."""
     (folder / "data").mkdir(parents=True)
     shutil.copy(ROOT / "data" / "catalog.yaml", folder / "data")
-    params = read_yaml(ROOT / "recipes" / f"{recipe}.yaml" if recipe else ROOT / "params.yaml")
-    for section, change in changes.items():
-        params[section] = params[section] | change if isinstance(change, Mapping) else change
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    write_params(folder, recipe=recipe, changes=changes)
     return folder
 
 
+def write_params(
+    project: Path, *, recipe: str = DEFAULTS, changes: Mapping[str, Any] | None = None
+) -> None:
+    """Write the params.yaml of a project.
+
+    Args:
+        project: its folder.
+        recipe: the recipe with the values.
+        changes: other values, by dotted key.
+    """
+    values = load_recipe(recipe, ROOT / "recipes")
+    for key, value in (changes or {}).items():
+        section = values
+        *path, name = key.split(".")
+        for part in path:
+            section = section[part]
+        if name not in section:
+            raise KeyError(key)
+        section[name] = value
+    (project / "params.yaml").write_text(yaml.safe_dump(values))
+
+
 def run_python(*arguments: str | Path, cwd: Path, workers: int = 2) -> str:
-    """Run a Python script with so many worker processes; return what it prints."""
+    """Run a Python script with this number of worker processes; return what it prints."""
     result = subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
@@ -96,13 +117,13 @@ def run_stages(project: Path, *stages: str) -> None:
 
 
 def work_of(*arguments: str | Path, cwd: Path, workers: int = 2) -> tuple[int, float]:
-    """Return images and seconds of a script whose last line tells them."""
+    """Return the images and seconds that a script prints in its last line."""
     images, seconds = run_python(*arguments, cwd=cwd, workers=workers).splitlines()[-1].split()
     return int(images), float(seconds)
 
 
 def rate_of(*arguments: str | Path, cwd: Path, workers: int = 2) -> float:
-    """Return images a second of such a script."""
+    """Return the images per second of a script that `work_of` can run."""
     images, seconds = work_of(*arguments, cwd=cwd, workers=workers)
     return images / seconds
 
@@ -112,6 +133,14 @@ def seconds_of(*arguments: str | Path, cwd: Path) -> float:
     start = time.perf_counter()
     run_python(*arguments, cwd=cwd)
     return time.perf_counter() - start
+
+
+def cpu_seconds_of(run: Callable[[], object]) -> float:
+    """Return the CPU time, user and system, of the processes that a function starts and ends."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def peak_mib_of(*arguments: str | Path, cwd: Path) -> tuple[float, float]:
@@ -157,14 +186,16 @@ def _resident_mib(pid: int) -> float:
 
 
 def figure(value: float) -> str:
-    """Return a number with as many digits as are worth telling."""
+    """Return a number with two decimals, or with none from 100 on."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
-def interleave(measures: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Measure one after another, `REPETITIONS` times over; return what each has given."""
+def interleave(
+    measures: Mapping[str, Callable[[], float]], repetitions: int = REPETITIONS
+) -> dict[str, list[float]]:
+    """Measure all in turn, several times; return the values of each."""
     values: dict[str, list[float]] = {name: [] for name in measures}
-    for _ in range(REPETITIONS):
+    for _ in range(repetitions):
         for name, measure in measures.items():
             values[name].append(measure())
     return values
@@ -184,7 +215,7 @@ def compare(
 
 
 def ratio_of(values: Sequence[float], others: Sequence[float]) -> float:
-    """Return the median of the ratios of what was measured in the same repetition.
+    """Return the median of the ratios of two values of the same repetition.
 
     A machine whose speed changes from minute to minute changes both.
     """

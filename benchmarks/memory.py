@@ -26,10 +26,12 @@ def compare_sizes() -> Section:
         with tempfile.TemporaryDirectory() as scratch:
             project = make_project(
                 Path(scratch) / "project",
-                {
+                changes={
                     "dataset": "synthetic",
-                    "preprocess": {"height_px": 32, "width_px": 32, "channels": 3},
-                    "augment": {"copies": 1},
+                    "preprocess.height_px": 32,
+                    "preprocess.width_px": 32,
+                    "preprocess.channels": 3,
+                    "augment.copies": 1,
                 },
             )
             write_archive(project, count)

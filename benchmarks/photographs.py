@@ -35,7 +35,7 @@ PREPROCESS = "`preprocess`, which also hashes and writes"
 READ = "records read to NumPy arrays, one process"
 GENERATOR = "Keras `ImageDataGenerator`"
 BATCHES = "records to batches, all 30 epochs of a training, reading included"
-TRANSFORMS = "Keras `ImageDataGenerator`, transforms of arrays alone"
+TRANSFORMS = "Keras `ImageDataGenerator`, only transforms of arrays"
 AUGMENT = "`augment`, which also reads and writes records"
 
 
@@ -45,16 +45,18 @@ def compare_photographs(mirror: Path) -> Section:
         files = Path(scratch) / "files"
         with zipfile.ZipFile(mirror / DATASET / f"{DATASET}.zip") as archive:
             archive.extractall(files)
-        photographs = make_project(Path(scratch) / "photographs", {}, recipe=RECIPE)
-        plain = make_project(Path(scratch) / "plain", {"augment": {"copies": 0}}, recipe=RECIPE)
+        photographs = make_project(Path(scratch) / "photographs", recipe=RECIPE)
+        plain = make_project(Path(scratch) / "plain", recipe=RECIPE, changes={"augment.copies": 0})
         digits = make_project(
             Path(scratch) / "digits",
-            {
-                "dataset": "mnist",
-                "preprocess": {"height_px": 28, "width_px": 28, "channels": 1},
-                "augment": {"copies": 4},
-            },
             recipe=RECIPE,
+            changes={
+                "dataset": "mnist",
+                "preprocess.height_px": 28,
+                "preprocess.width_px": 28,
+                "preprocess.channels": 1,
+                "augment.copies": 4,
+            },
         )
         for project, folder in ((photographs, DATASET), (plain, DATASET), (digits, "mnist")):
             shutil.copytree(mirror / folder, project / "data" / "raw")

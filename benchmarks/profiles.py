@@ -1,4 +1,7 @@
-"""Where the time goes in what misses its target, so that one sees why it does."""
+"""Where the time goes in the measurements that may miss their target.
+
+The page that this makes holds measured values, and what can be computed from them.
+"""
 
 import os
 import pstats
@@ -7,12 +10,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from imgpipe.core.files import read_json
-from imgpipe.settings.params import load_params
+from imgpipe.experiments.recipes import DEFAULTS, load_recipe
 from measuring import (
     HERE,
     REPETITIONS,
@@ -21,22 +24,30 @@ from measuring import (
     make_project,
     mean_and_sd,
     rate_of,
-    run_python,
+    ratio_of,
     run_stages,
     seconds_of,
     table,
     work_of,
+    write_params,
 )
-from overhead import IMPORTS, make_empty_pipeline, repro_seconds, run_seconds
+from overhead import (
+    IMPORTS,
+    REPRO_REPETITIONS,
+    make_empty_pipeline,
+    repro,
+    repro_cpu_seconds,
+    run_seconds,
+)
 from photographs import DATASET, IMAGES, RECIPE
 
-# A part of the time: the function in which it is spent, as "module file:function".
+# The function whose time is measured for each part, as "module file:function".
 REPRO_PARTS = {
     "reading YAML": "dvc/utils/serialize/_yaml.py:parse_yaml",
     "reading TOML": "dvc/utils/serialize/_toml.py:parse_toml",
     "making the stages of all `dvc.yaml` files": "dvc/stage/loader.py:load_stage",
     "building the graph": "dvc/repo/graph.py:build_graph",
-    "asking each of the six stages whether it has changed": "dvc/stage/__init__.py:changed",
+    "checking whether each of the six stages has changed": "dvc/stage/__init__.py:changed",
 }
 PHOTOGRAPH_PARTS = {
     "decode at reduced size (libjpeg-turbo)": "~:<method 'decode' of 'ImagingDecoder' objects>",
@@ -47,22 +58,17 @@ PHOTOGRAPH_PARTS = {
 
 
 def profile_repro() -> str:
-    """Tell what an unchanged `dvc repro` does."""
+    """Measure the parts of an unchanged `dvc repro`."""
     with tempfile.TemporaryDirectory() as scratch:
-        empty, whole, alone = (Path(scratch) / name for name in ("empty", "whole", "alone"))
+        empty, whole = Path(scratch) / "empty", Path(scratch) / "whole"
         make_empty_pipeline(empty)
-        for folder in (whole, alone):
-            subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
-        shutil.rmtree(alone / "studies")
-        for folder in (empty, whole, alone):
-            repro_seconds(folder)
-        folders = {
-            "six empty stages": empty,
-            "this pipeline without `studies`": alone,
-            "this pipeline": whole,
-        }
+        subprocess.run(["git", "clone", "--quiet", ROOT, whole], check=True)
+        folders = {"six empty stages": empty, "this pipeline": whole}
+        for folder in folders.values():
+            repro(folder)
         values = interleave(
-            {name: partial(repro_seconds, folder) for name, folder in folders.items()}
+            {name: partial(repro_cpu_seconds, folder) for name, folder in folders.items()},
+            REPRO_REPETITIONS,
         )
         stages = subprocess.run(
             ["dvc", "stage", "list", "--all"], cwd=whole, check=True, capture_output=True, text=True
@@ -70,27 +76,26 @@ def profile_repro() -> str:
         dvc = shutil.which("dvc")
         assert dvc
         parts = _profile([dvc, "repro", "--quiet"], whole, REPRO_PARTS, inclusive=True)
-    first = statistics.median(values["six empty stages"])
+    first = values["six empty stages"]
     return "\n".join(
         [
             "## Unchanged `dvc repro`",
             "",
             table(
-                ["`dvc repro`, nothing changed", "seconds", "ratio"],
+                ["`dvc repro`, nothing changed", "CPU seconds", "ratio"],
                 [
                     [
                         name,
                         f"{statistics.median(measured):.2f}",
-                        f"{statistics.median(measured) / first:.2f}",
+                        f"{ratio_of(measured, first):.2f}",
                     ]
                     for name, measured in values.items()
                 ],
             ),
             "",
-            f"DVC reads every `dvc.yaml` and `dvc.lock` of the repository, {_count(stages.stdout)}"
-            " stages with all their dependencies, before it runs anything; no option limits it to"
-            " one. Of this pipeline, profiled (the profiler makes all of it slower; reading YAML"
-            " and TOML is part of the others):",
+            f"The repository has {len(stages.stdout.splitlines())} stages in all its `dvc.yaml`"
+            " files. The parts of this pipeline, with Python's profiler, which makes them slower;"
+            " the parts overlap:",
             "",
             table(["part", "seconds"], [[name, f"{value:.2f}"] for name, value in parts.items()]),
         ]
@@ -98,29 +103,32 @@ def profile_repro() -> str:
 
 
 def profile_photographs(mirror: Path) -> str:
-    """Tell what `preprocess` does with a photograph."""
+    """Measure the parts of `preprocess` of photographs."""
     with tempfile.TemporaryDirectory() as scratch:
-        project = make_project(Path(scratch) / "project", {}, recipe=RECIPE)
+        project = make_project(Path(scratch) / "project", recipe=RECIPE)
         shutil.copytree(mirror / DATASET, project / "data" / "raw")
         command = [sys.executable, str(HERE / "timed.py"), "preprocess"]
         parts = _profile(command, project, PHOTOGRAPH_PARTS, inclusive=False)
-        alone = [
+        one_process = [
             1 / rate_of(HERE / "timed.py", "preprocess", cwd=project, workers=1)
             for _ in range(REPETITIONS)
         ]
-        both = [
+        two_processes = [
             1 / rate_of(HERE / "timed.py", "preprocess", cwd=project) for _ in range(REPETITIONS)
         ]
-    whole_us = 1e6 * statistics.median(alone)
+    whole_us = 1e6 * statistics.median(one_process)
     parts_us = {name: 1e6 * seconds / IMAGES for name, seconds in parts.items()}
     rows = [[name, f"{value:.0f}"] for name, value in parts_us.items()]
     rows += [
         [
-            "all else: reading the archive, opening, records",
+            "the rest: reading the archive, opening, records",
             f"{whole_us - sum(parts_us.values()):.0f}",
         ],
-        ["one process, all", f"{whole_us:.0f}"],
-        ["two processes, the start of the second counted", f"{1e6 * statistics.median(both):.0f}"],
+        ["one process, total", f"{whole_us:.0f}"],
+        [
+            "two processes, with the start of the second",
+            f"{1e6 * statistics.median(two_processes):.0f}",
+        ],
     ]
     least = sum(list(parts_us.values())[:2]) / 2
     return "\n".join(
@@ -129,15 +137,13 @@ def profile_photographs(mirror: Path) -> str:
             "",
             table(["a photograph", "µs"], rows),
             "",
-            f"Decoding and resizing alone are {least:.0f} µs a photograph for two processes that"
-            " would do nothing else. Keras resizes without averaging over the covered pixels,"
-            " which is faster, and aliases fine patterns.",
+            f"Two processes that only decode and resize would need {least:.0f} µs a photograph.",
         ]
     )
 
 
 def profile_run() -> str:
-    """Tell which stages `make run` spends its time in."""
+    """Measure the stages of `make run`."""
     with tempfile.TemporaryDirectory() as scratch:
         clones = [Path(scratch) / str(number) for number in range(REPETITIONS)]
         whole = [run_seconds(clone) for clone in clones]
@@ -154,8 +160,8 @@ def profile_run() -> str:
     rows = [[f"`{stage}`", f"{seconds:.1f}"] for stage, seconds in stages.items()]
     rest = statistics.median(whole) - sum(stages.values())
     rows += [
-        ["DVC beside them", f"{rest:.1f}"],
-        ["all", f"{statistics.median(whole):.1f}"],
+        ["DVC and make", f"{rest:.1f}"],
+        ["total", f"{statistics.median(whole):.1f}"],
         ["one `import tensorflow, keras`, as installed", f"{statistics.median(imports):.1f}"],
     ]
     return "\n".join(
@@ -164,37 +170,60 @@ def profile_run() -> str:
             "",
             table(["stage", "seconds"], rows),
             "",
-            f"Of `train`, {epochs_s:.1f} s are its epochs, with the building of their graphs.",
+            f"The epochs of `train` take {epochs_s:.1f} s, with the building of their graphs.",
         ]
     )
 
 
 def profile_epochs() -> str:
-    """Tell what `make run`, most of whose time is training, would lose by training less."""
-    rows = []
+    """Measure the validation loss and accuracy of the default run with fewer epochs."""
+    train = load_recipe(DEFAULTS, ROOT / "recipes")["train"]
+    most = train["epochs"]
+    metrics: dict[int, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        project = make_project(Path(scratch) / "project", {})
+        project = make_project(Path(scratch) / "project")
         run_stages(project, "fetch", "preprocess", "augment")
-        whole = load_params(project / "params.yaml").train.epochs
-        for epochs in (whole, whole * 2 // 3, whole // 2):
-            scores = []
+        for epochs in (most, most * 2 // 3, most // 2):
+            metrics[epochs] = []
             for seed in range(1, REPETITIONS + 1):
-                changes = [f"train.seed={seed}", f"train.epochs={epochs}"]
-                run_python(ROOT / "src" / "train.py", "--set", *changes, cwd=project)
-                scores.append(read_json(project / "metrics" / "train.json"))
-            cells = [
-                mean_and_sd([score[name] for score in scores])
-                for name in ("validation_loss", "validation_accuracy")
-            ]
-            rows.append([str(epochs), *cells])
+                write_params(project, changes={"train.seed": seed, "train.epochs": epochs})
+                run_stages(project, "train")
+                metrics[epochs].append(read_json(project / "metrics" / "train.json"))
+    return describe_fewer_epochs(metrics, train["learning_rate_schedule"])
+
+
+def describe_fewer_epochs(
+    metrics: Mapping[int, Sequence[Mapping[str, float]]], schedule: str
+) -> str:
+    """Return the section about fewer epochs.
+
+    Args:
+        metrics: train.json of each seed, in the same order, by number of epochs; the first number
+            of epochs is the one to compare with.
+        schedule: of the learning rate.
+    """
+    most, *_ = metrics
+    names = ("validation_loss", "validation_accuracy")
+    header = ["epochs"]
+    for name in names:
+        label = name.replace("_", " ")
+        header += [f"{label}, n = {len(metrics[most])}", f"change from {most} epochs"]
+    rows = []
+    for epochs, runs in metrics.items():
+        cells = [str(epochs)]
+        for name in names:
+            values = [run[name] for run in runs]
+            changes = [value - run[name] for value, run in zip(values, metrics[most], strict=True)]
+            cells += [mean_and_sd(values), "" if epochs == most else mean_and_sd(changes)]
+        rows.append(cells)
     return "\n".join(
         [
             "## Fewer epochs in `make run`",
             "",
-            table(["epochs", f"validation loss, n = {REPETITIONS}", "validation accuracy"], rows),
+            table(header, rows),
             "",
-            "The learning rate falls over as many epochs as there are. A shorter training would be"
-            " nearer to the target, and worse.",
+            f"The learning rate schedule is `{schedule}`, over the number of epochs in the table."
+            " A change is between runs of the same seed.",
         ]
     )
 
@@ -221,7 +250,3 @@ def _profile(
             if function == wanted and file.endswith(ending):
                 seconds[name] += cumulative if inclusive else own
     return seconds
-
-
-def _count(listing: str) -> int:
-    return len(listing.strip().splitlines())

@@ -1,9 +1,9 @@
 """Do one piece of work in the current project; print images and seconds, without imports.
 
-python timed.py preprocess|augment|read|batches
-python timed.py epochs|train KEY=VALUE ...
+python timed.py preprocess|augment|read|batches|epochs|train
 """
 
+import inspect
 import sys
 import time
 from pathlib import Path
@@ -48,75 +48,77 @@ def read() -> tuple[int, float]:
 
 
 def batches() -> tuple[int, float]:
-    """Read the training records, and take all batches of all epochs from them."""
+    """Read the records of the training, and take all batches of all epochs from them."""
     images, reading_s, epochs_s = _take_batches()
     return images, reading_s + epochs_s
 
 
-def epochs(*changes: str) -> tuple[int, float]:
+def epochs() -> tuple[int, float]:
     """Take all batches of all epochs; reading the records does not count."""
-    images, _, epochs_s = _take_batches(*changes)
+    images, _, epochs_s = _take_batches()
     return images, epochs_s
 
 
-def _take_batches(*changes: str) -> tuple[int, float, float]:
-    from imgpipe.nn.common.runtime import configure_runtime  # first: it quietens TensorFlow's start
+def _take_batches() -> tuple[int, float, float]:
+    from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
 
-    params = load_params(changes=changes)
+    params = load_params()
     settings = params.train
-    configure_runtime(threads=params.threads, seed=1, precision="float32")
+    configure_runtime(threads=params.threads, seed=settings.seed, precision="float32")
     import tensorflow as tf
+    from imgpipe.nn.training.batches import TrainingBatches
 
-    from imgpipe.nn.training.training_set import TrainingBatches, is_better_in_memory, name_variants
+    from imgpipe.nn.training.training_set import open_training_set
 
     start = time.perf_counter()
-    info, augmented_info = read_info(RECORDS), read_augmented_info(AUGMENTED)
-    images, labels = name_variants(RECORDS, info, AUGMENTED, augmented_info).open(
-        in_memory=is_better_in_memory(info)
+    training_set = open_training_set(
+        RECORDS, read_info(RECORDS), AUGMENTED, read_augmented_info(AUGMENTED), bootstrap_seed=None
     )
     read = time.perf_counter()
-    numbers = np.arange(len(labels)).reshape(1 + augmented_info.copies, -1)
-    labels = labels[numbers[0]]
-    of_training = TrainingBatches(
-        images, numbers, labels, batch_size=settings.batch_size, seed=settings.seed
+    training_batches = TrainingBatches(
+        training_set, training_set.labels, batch_size=settings.batch_size, seed=settings.seed
     )
     taken = 0
     for epoch in range(settings.epochs):
         # In TensorFlow's own loop, as `fit` does it.
         taken += int(
-            of_training.of_epoch(epoch).reduce(
+            training_batches.of_epoch(epoch).reduce(
                 np.int64(0), lambda count, batch: count + tf.shape(batch[0], tf.int64)[0]
             )
         )
     return taken, read - start, time.perf_counter() - read
 
 
-def train(*changes: str) -> tuple[int, float]:
-    """Run the stage; of its time, that of the epochs counts."""
+def train() -> tuple[int, float]:
+    """Run the stage; only the time of `train_model`, the epochs, counts."""
     import train as stage
-    from imgpipe.nn.common import runtime  # noqa: F401, the first quietens TensorFlow's start
-    from imgpipe.nn.training import loop  # noqa: F401, the first quietens TensorFlow's start
+    from imgpipe.nn.common import runtime  # noqa: F401, the first silences TensorFlow's start
+    from imgpipe.nn.training import loop
 
-    whole, told = training.train_model, []
+    train_model, signature = loop.train_model, inspect.signature(loop.train_model)
+    measured: list[tuple[int, float]] = []
 
     def timed(*arguments: Any, **options: Any) -> Any:
+        training_set = signature.bind(*arguments, **options).arguments["training_set"]
         start = time.perf_counter()
-        history = whole(*arguments, **options)
-        told.append((len(history) * len(arguments[3]), time.perf_counter() - start))
+        history = train_model(*arguments, **options)
+        seconds = time.perf_counter() - start
+        measured.append((len(history) * training_set.examples, seconds))
         return history
 
-    training.train_model = timed
-    stage.main(load_params(changes=changes))
-    return told[0]
+    loop.train_model = timed  # the stage imports it when it runs
+    stage.main(load_params())
+    return measured[0]
 
 
 if __name__ == "__main__":
-    images, seconds = {
+    work = {
         "preprocess": preprocess,
         "augment": augment,
         "read": read,
         "batches": batches,
         "epochs": epochs,
         "train": train,
-    }[sys.argv[1]](*sys.argv[2:])
+    }
+    images, seconds = work[sys.argv[1]]()
     print(images, seconds)

@@ -1,0 +1,257 @@
+"""Recipes: experiments in files that hold only the values that differ from the defaults.
+
+`recipes/defaults.yaml` is a complete params.yaml. Each other `recipes/NAME.yaml` is an overlay: a
+header of comments, then the values that differ. To apply a recipe is to write the defaults with the
+values of the overlay into params.yaml, so the result does not depend on what was there before.
+"""
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import replace_file, write_json
+from imgpipe.core.schema import check, nearest
+from imgpipe.core.yaml_file import read_yaml
+from imgpipe.reporting.text_table import format_value
+from imgpipe.settings.params import PARAMS_FILE, Params
+
+DEFAULTS = "defaults"
+RECIPES = Path("recipes")
+EFFECTIVE_FILE = "effective.json"
+HEADER_FIELDS = ("command", "network", "parameters", "accuracy", "time")
+
+
+@dataclass(frozen=True)
+class Header:
+    """The comments at the top of a recipe."""
+
+    story: str
+    fields: Mapping[str, str]
+    """The values of HEADER_FIELDS, and `published`, an accuracy from elsewhere, if there is one."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What applying a recipe does to params.yaml."""
+
+    recipe: str
+    text: str
+    """The new params.yaml."""
+
+    values: Mapping[str, tuple[str, str]]
+    """Old and new value, by dotted key, of each value that changes."""
+
+    nearest_recipe: str
+    edits: Mapping[str, str]
+    """The person's own values, by dotted key, that are replaced."""
+
+
+def list_recipes(folder: Path = RECIPES) -> list[str]:
+    """Return the names of all recipes, without the defaults, in the order of the alphabet."""
+    return sorted(path.stem for path in folder.glob("*.yaml") if path.stem != DEFAULTS)
+
+
+def load_recipe(name: str, folder: Path = RECIPES) -> dict[str, Any]:
+    """Return the complete values of a recipe: the defaults with the values of its overlay.
+
+    Args:
+        name: a name that `list_recipes` returns, or "defaults".
+        folder: the folder of recipes.
+
+    Raises:
+        PipelineError: there is no such recipe, or its overlay has an unknown key or a value that
+            params.yaml may not have.
+    """
+    known = [DEFAULTS, *list_recipes(folder)]
+    if name not in known:
+        raise PipelineError(
+            f"{folder.as_posix()}: expected the name of a recipe; found {name!r}"
+            f"{nearest(name, known)}; known here: {', '.join(known)}"
+        )
+    path = folder / f"{name}.yaml"
+    values = read_yaml(folder / f"{DEFAULTS}.yaml")
+    if name != DEFAULTS:
+        overlay = read_yaml(path)
+        if not isinstance(overlay, dict):
+            raise PipelineError(f"{path.as_posix()}: expected the values that differ; found none")
+        values = _merge(values, overlay)
+    check(Params, values, path.as_posix())
+    return dict(values)
+
+
+def render_recipe(name: str, folder: Path = RECIPES) -> str:
+    """Return the params.yaml of a recipe: `defaults.yaml`, comments kept, with other values."""
+    yaml = YAML()  # keeps comments and their columns
+    yaml.width = 1000  # so that no line is wrapped
+    document = yaml.load((folder / f"{DEFAULTS}.yaml").read_text(encoding="utf-8"))
+    _set_values(document, load_recipe(name, folder))
+    stream = io.StringIO()
+    yaml.dump(document, stream)
+    return stream.getvalue()
+
+
+def plan_change(name: str, folder: Path = RECIPES, params_file: Path = PARAMS_FILE) -> Change:
+    """Find what applying a recipe changes, and which values of a person it replaces.
+
+    A person's own values are those that differ from the recipe, or the defaults, nearest to
+    params.yaml: the one with the fewest values that differ.
+
+    Raises:
+        PipelineError: as `load_recipe`; or params.yaml is not readable, so that the person's own
+            values cannot be found.
+    """
+    new = flatten(load_recipe(name, folder))
+    present = read_yaml(params_file) if params_file.exists() else {}
+    if not isinstance(present, dict):
+        raise PipelineError(
+            f"{params_file.as_posix()}: expected a mapping of keys to values; correct or delete it"
+        )
+    old = flatten(present)
+    candidates = {
+        other: _differences(flatten(load_recipe(other, folder)), old)
+        for other in (DEFAULTS, *list_recipes(folder))
+    }
+    closest = min(candidates, key=lambda other: len(candidates[other]))
+    values = _differences(old, new)
+    edits = {key: own for key, (_, own) in candidates[closest].items() if key in old}
+    return Change(
+        recipe=name,
+        text=render_recipe(name, folder),
+        values=values,
+        nearest_recipe=closest,
+        edits={key: own for key, own in edits.items() if key in values},
+    )
+
+
+def describe_change(change: Change) -> Iterator[str]:
+    """Yield the lines that report a change: first the person's own values."""
+    if change.edits:
+        yield (
+            f"your own values in params.yaml, which {change.recipe} replaces"
+            f" (they differ from {change.nearest_recipe}, the nearest recipe):"
+        )
+        yield from (f"  {key}: {value}" for key, value in change.edits.items())
+    yield f"params.yaml: {change.recipe}, {len(change.values)} values changed"
+    yield from (f"  {key}: {old} -> {new}" for key, (old, new) in change.values.items())
+
+
+def apply_change(change: Change, params_file: Path = PARAMS_FILE) -> None:
+    """Write the params.yaml of a change."""
+    _write_text(params_file, change.text)
+
+
+def read_header(name: str, folder: Path = RECIPES) -> Header:
+    """Read the header of a recipe.
+
+    The header is the comments before the first value: the story, then a line `#   FIELD  TEXT` for
+    each field. Lines with a deeper indentation continue the field.
+
+    Raises:
+        PipelineError: a field is missing.
+    """
+    path = folder / f"{name}.yaml"
+    story: list[str] = []
+    fields: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        text = line.removeprefix("#")
+        words = text.split()
+        indentation = len(text) - len(text.lstrip())
+        if indentation == 3:
+            field, *words = words
+            fields[field] = " ".join(words)
+        elif indentation > 3 and fields:
+            fields[field] += f" {' '.join(words)}"
+        else:
+            story += words
+    missing = [field for field in HEADER_FIELDS if not fields.get(field)]
+    if missing:
+        raise PipelineError(f"{path.as_posix()}: its header has no line `#   {missing[0]}  ...`")
+    return Header(" ".join(story), fields)
+
+
+def format_table(folder: Path = RECIPES) -> str:
+    """Return the Markdown table of all recipes, from their headers."""
+    columns = ("network", "parameters", "accuracy", "published", "time", "command")
+    rows = [
+        ["recipe", "network", "parameters", "test accuracy", "published", "time", "command"],
+        ["---"] * (1 + len(columns)),
+    ]
+    for name in list_recipes(folder):
+        fields = read_header(name, folder).fields
+        cells = [fields.get(column, "") for column in columns]
+        rows.append([f"[{name}]({name}.yaml)", *cells[:-1], f"`{cells[-1]}`"])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def write_generated(folder: Path = RECIPES) -> None:
+    """Write the files that follow from the recipes: `effective.json` and README's table.
+
+    `effective.json` holds every value of every published recipe by recipe and dotted key, so that
+    a changed default shows which published experiments it changes.
+    """
+    effective = {name: flatten(load_recipe(name, folder)) for name in list_recipes(folder)}
+    write_json(folder / EFFECTIVE_FILE, effective)
+    readme = folder / "README.md"
+    lines = readme.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = [number for number, line in enumerate(lines) if line.startswith("|")]
+    if not rows:
+        raise PipelineError(f"{readme.as_posix()}: expected a table to replace; found none")
+    _write_text(readme, "".join([*lines[: rows[0]], format_table(folder), *lines[rows[-1] + 1 :]]))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested mappings by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _merge(values: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, value in overlay.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _set_values(document: Any, values: Mapping[str, Any]) -> None:
+    """Set the values of a document of ruamel.yaml in place: its nodes hold the comments."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            _set_values(document[key], value)
+        elif document[key] == value:
+            continue  # keeps how the number is written
+        elif isinstance(value, list):
+            document[key].clear()
+            document[key].extend(value)
+        else:
+            document[key] = value
+
+
+def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return both values, as text, of each key whose values differ."""
+    return {
+        key: (_show(first, key), _show(second, key))
+        for key in {**first, **second}
+        if _show(first, key) != _show(second, key)
+    }
+
+
+def _show(values: Mapping[str, Any], key: str) -> str:
+    return format_value(values[key]) if key in values else "absent"
+
+
+def _write_text(path: Path, text: str) -> None:
+    with replace_file(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,42 @@
+"""Write the values of a recipe into params.yaml: the defaults, with what the recipe changes.
+
+    python src/recipe.py NAME         apply recipes/NAME.yaml; `defaults` restores the defaults
+    python src/recipe.py --generate   after a recipe or a default was edited: write again
+                                      recipes/effective.json and the table in recipes/README.md
+
+Prints the person's own values, before they are replaced, and each value that changes.
+
+Reads   recipes/defaults.yaml and recipes/NAME.yaml, params.yaml
+Writes  params.yaml
+Costs   half a second; no stage runs
+"""
+
+import argparse
+
+from imgpipe.core.errors import run_script
+from imgpipe.experiments.recipes import (
+    apply_change,
+    describe_change,
+    plan_change,
+    write_generated,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", default="", help="name of a recipe")
+    parser.add_argument("--generate", action="store_true", help="write the generated files again")
+    options = parser.parse_args()
+    if options.generate:
+        write_generated()
+        return
+    change = plan_change(options.name)
+    for line in describe_change(change):
+        print(line)
+    apply_change(change)
+
+
+if __name__ == "__main__":
+    run_script(main)

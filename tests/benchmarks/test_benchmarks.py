@@ -1,0 +1,167 @@
+"""The benchmarks: projects with a recipe's values, ratios and targets, and the measured scripts."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import ROOT, run
+
+from imgpipe.core.files import read_json
+from imgpipe.experiments.recipes import load_recipe
+from imgpipe.settings.params import load_params
+
+BENCHMARKS = ROOT / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+
+def test_a_project_has_the_values_of_its_recipe_and_the_changes(tmp_path: Path) -> None:
+    from measuring import make_project, write_params
+
+    project = make_project(
+        tmp_path / "project", recipe="mnist_cnn", changes={"train.epochs": 2, "dataset": "digits"}
+    )
+    expected = load_recipe("mnist_cnn", ROOT / "recipes")
+    expected["dataset"] = "digits"
+    expected["train"]["epochs"] = 2
+    assert load_params(project / "params.yaml").model_dump(mode="json") == expected
+    write_params(project)
+    defaults = load_recipe("defaults", ROOT / "recipes")
+    assert load_params(project / "params.yaml").model_dump(mode="json") == defaults
+    with pytest.raises(KeyError, match=r"train\.epoch"):
+        write_params(project, changes={"train.epoch": 2})
+
+
+def test_the_changes_that_are_measured_are_valid(tmp_path: Path) -> None:
+    from measuring import make_project
+    from training import FASHION, FASTER, MNIST, TO_90_PERCENT
+
+    for recipe, changes in ((MNIST, FASTER), (FASHION, TO_90_PERCENT)):
+        project = make_project(tmp_path / recipe, recipe=recipe, changes=changes)
+        assert load_params(project / "params.yaml").train.precision == "mixed_bfloat16"
+
+
+def test_a_ratio_is_of_values_of_the_same_repetition() -> None:
+    from measuring import compare, interleave, ratio_of
+
+    assert ratio_of([2, 8, 30], [1, 2, 3]) == 4  # the ratio of the medians is also 4
+    assert ratio_of([2, 9, 3], [1, 3, 6]) == 2  # the ratio of the medians is 1
+    numbers: Iterator[float] = iter([1, 10, 2, 40, 3, 30, 4, 40])
+    values = interleave({"a": lambda: next(numbers), "b": lambda: next(numbers)}, repetitions=4)
+    assert values == {"a": [1, 2, 3, 4], "b": [10, 40, 30, 40]}
+    listing, ratios = compare("what", "s", values)
+    assert ratios == {"a": 1, "b": 10}
+    assert "| b | 35.00 (10.00 to 40.00) | 10.00 |" in listing
+
+
+def test_a_target_is_not_reached_by_rounding() -> None:
+    from measuring import at_least, at_most
+
+    assert (at_most("x", 1.35, 1.351).reached, at_most("x", 1.35, 1.351).is_met) == ("1.36", False)
+    assert (at_least("x", 2, 1.999).reached, at_least("x", 2, 1.999).is_met) == ("1.99", False)
+    assert at_most("x", 1.35, 1.35).is_met
+    assert at_least("x", 2, 2).is_met
+
+
+def test_cpu_time_is_that_of_the_processes() -> None:
+    from measuring import cpu_seconds_of
+
+    def work(code: str) -> float:
+        return cpu_seconds_of(lambda: subprocess.run([sys.executable, "-c", code], check=True))
+
+    busy = "import time; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+    assert 0.5 <= work(busy) < 1.5
+    assert work("import time; time.sleep(0.5)") < 0.4
+
+
+def test_fewer_epochs_are_compared_seed_by_seed() -> None:
+    from profiles import describe_fewer_epochs
+
+    def runs(*losses: float) -> list[dict[str, float]]:
+        return [{"validation_loss": loss, "validation_accuracy": 1 - loss} for loss in losses]
+
+    text = describe_fewer_epochs({6: runs(0.1, 0.3), 3: runs(0.2, 0.4)}, "cosine")
+    assert text.splitlines()[2:7] == [
+        "| epochs | validation loss, n = 2 | change from 6 epochs | validation accuracy, n = 2 |"
+        " change from 6 epochs |",
+        "| --- | --- | --- | --- | --- |",
+        "| 6 | 0.2000, sd 0.1414 |  | 0.8000, sd 0.1414 |  |",
+        "| 3 | 0.3000, sd 0.1414 | 0.1000, sd 0.0000 | 0.7000, sd 0.1414 | -0.1000, sd 0.0000 |",
+        "",
+    ]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small project with records: 72 digits for training, two epochs."""
+    folder = tmp_path_factory.mktemp("benchmark") / "project"
+    command = (
+        "from measuring import *; from pathlib import Path; import sys;"
+        "make_project(Path(sys.argv[1]), changes={'preprocess.max_per_class': 10,"
+        " 'augment.copies': 1, 'train.epochs': 2})"
+    )
+    paths = os.pathsep.join([str(ROOT / "src"), str(BENCHMARKS)])
+    subprocess.run(
+        [sys.executable, "-c", command, folder], check=True, env={**os.environ, "PYTHONPATH": paths}
+    )
+    for stage in ("fetch", "preprocess", "augment"):
+        run(folder, stage)
+    return folder
+
+
+def run_benchmark(project: Path, script: str, *arguments: str) -> list[str]:
+    """Run a script of the benchmarks; return the words that it prints in its last line."""
+    result = subprocess.run(
+        [sys.executable, BENCHMARKS / f"{script}.py", *arguments],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    return (result.stdout.splitlines() or [""])[-1].split()
+
+
+def examples(project: Path, split: str) -> int:
+    return int(read_json(project / "data" / "records" / "info.json")["splits"][split]["examples"])
+
+
+@pytest.mark.parametrize("work", ["preprocess", "augment", "read"])
+def test_work_without_tensorflow_is_timed(work: str, project: Path) -> None:
+    images, seconds = run_benchmark(project, "timed", work)
+    train = examples(project, "train")
+    total = train + examples(project, "validation") + examples(project, "test")
+    assert int(images) == (train if work == "augment" else total)
+    assert float(seconds) > 0
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("work", ["batches", "epochs", "train"])
+def test_the_epochs_of_a_training_are_timed(work: str, project: Path) -> None:
+    images, seconds = run_benchmark(project, "timed", work)
+    assert int(images) == 2 * examples(project, "train")
+    assert float(seconds) > 0
+
+
+@pytest.mark.tf
+def test_the_first_step_is_reached_and_not_taken(project: Path) -> None:
+    before = sorted(project.rglob("*"))
+    run_benchmark(project, "first_step")
+    assert sorted(project.rglob("*")) == before
+
+
+@pytest.mark.tf
+def test_the_arithmetic_of_a_step_is_counted(project: Path) -> None:
+    operations, peak = run_benchmark(project, "arithmetic", "mixed_bfloat16")
+    # The network of the tutorial, by hand: outputs x kernel x inputs of each layer.
+    first = 2 * 26 * 26 * 32 * 9
+    rest = 2 * (11 * 11 * 64 * 9 * 32 + 3 * 3 * 64 * 9 * 64 + 576 * 64 + 64 * 10)
+    assert int(operations) == 2 * first + 3 * rest
+    assert float(peak) > 1e9

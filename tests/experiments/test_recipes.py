@@ -1,0 +1,294 @@
+"""Recipes: values from overlays, params.yaml after a recipe, headers and generated files."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from support import CATALOG, ROOT, set_leaf
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import read_json
+from imgpipe.core.yaml_file import read_yaml
+from imgpipe.experiments.recipes import (
+    DEFAULTS,
+    EFFECTIVE_FILE,
+    apply_change,
+    describe_change,
+    flatten,
+    format_table,
+    list_recipes,
+    load_recipe,
+    plan_change,
+    read_header,
+    render_recipe,
+    write_generated,
+)
+from imgpipe.settings.params import load_params
+
+FOLDER = ROOT / "recipes"
+RECIPES = list_recipes(FOLDER)
+CLASSES = {"cats_and_dogs_small": 2, "fashion_mnist": 10, "flowers": 5, "mnist": 10}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with a copy of the recipes, and params.yaml with the defaults."""
+    shutil.copytree(FOLDER, tmp_path / "recipes")
+    shutil.copy(FOLDER / "defaults.yaml", tmp_path / "params.yaml")
+    return tmp_path
+
+
+def apply(project: Path, name: str) -> list[str]:
+    """Apply a recipe; return the lines that report the change."""
+    change = plan_change(name, project / "recipes", project / "params.yaml")
+    apply_change(change, project / "params.yaml")
+    return list(describe_change(change))
+
+
+def add_recipe(project: Path, text: str) -> None:
+    (project / "recipes" / "mine.yaml").write_text(text)
+
+
+def split_comments(text: str) -> list[tuple[str, int, str]]:
+    """Return key, column of the comment and comment of every line that has both."""
+    return [
+        (line.partition(":")[0], line.index("#"), line.partition("#")[2])
+        for line in text.splitlines()
+        if "#" in line and not line.startswith("#")
+    ]
+
+
+def test_there_are_recipes() -> None:
+    assert len(RECIPES) >= 9
+    assert DEFAULTS not in RECIPES
+
+
+def test_the_defaults_are_the_shipped_params_file() -> None:
+    assert (ROOT / "params.yaml").read_bytes() == (FOLDER / "defaults.yaml").read_bytes(), (
+        "params.yaml differs from recipes/defaults.yaml. If a recipe or your own values are in"
+        " params.yaml, this is no defect: `make recipe NAME=defaults` prints and replaces them. If"
+        " you changed a default, change it in both files."
+    )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_holds_only_values_that_differ_from_the_defaults(name: str) -> None:
+    overlay = flatten(read_yaml(FOLDER / f"{name}.yaml"))
+    defaults = flatten(load_recipe(DEFAULTS, FOLDER))
+    assert overlay
+    assert [key for key, value in overlay.items() if value == defaults[key]] == []
+    # In the order of the defaults.
+    assert list(overlay) == [key for key in defaults if key in overlay]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_names_a_dataset_of_the_catalog(name: str) -> None:
+    assert load_recipe(name, FOLDER)["dataset"] in read_yaml(CATALOG)
+
+
+@pytest.mark.parametrize("name", [DEFAULTS, *RECIPES])
+def test_the_params_file_of_a_recipe_has_its_values_and_the_comments_of_the_defaults(
+    name: str, tmp_path: Path
+) -> None:
+    text = render_recipe(name, FOLDER)
+    (tmp_path / "params.yaml").write_text(text)
+    assert load_params(tmp_path / "params.yaml").model_dump(mode="json") == load_recipe(
+        name, FOLDER
+    )
+    defaults = (FOLDER / "defaults.yaml").read_text()
+    assert split_comments(text) == split_comments(defaults)
+    assert text.splitlines()[0] == defaults.splitlines()[0]
+    assert text.count("\n") == defaults.count("\n")
+    assert (text == defaults) == (name == DEFAULTS)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_published_recipe_has_the_values_that_were_published(name: str) -> None:
+    published = read_json(FOLDER / EFFECTIVE_FILE)
+    values = flatten(load_recipe(name, FOLDER))
+    assert published.keys() == set(RECIPES)
+    changed = {
+        key: (value, values.get(key))
+        for key, value in published[name].items()
+        if values.get(key) != value
+    }
+    assert changed == {}, (
+        "a published experiment changes: write the published value into the recipe, or run"
+        " `python src/recipe.py --generate` and measure the recipe again"
+    )
+    assert len(published[name]) > 60
+
+
+def test_after_two_recipes_the_values_are_those_of_the_second(project: Path) -> None:
+    apply(project, "cats_vs_dogs")
+    apply(project, "mnist_mlp")
+    assert read_yaml(project / "params.yaml") == load_recipe("mnist_mlp", FOLDER)
+    apply(project, DEFAULTS)
+    restored = (project / "params.yaml").read_bytes()
+    assert restored == (FOLDER / "defaults.yaml").read_bytes()
+
+
+def test_a_recipe_reports_each_value_that_changes(project: Path) -> None:
+    add_recipe(project, "train: {epochs: 5}\narchitectures: {cnn: {dense_units: []}}\n")
+    assert apply(project, "mine") == [
+        "params.yaml: mine, 2 values changed",
+        "  train.epochs: 30 -> 5",
+        "  architectures.cnn.dense_units: [64] -> []",
+    ]
+    assert apply(project, "mine") == ["params.yaml: mine, 0 values changed"]
+
+
+def test_a_long_list_stays_on_its_line(project: Path) -> None:
+    units = list(range(1, 81))
+    add_recipe(project, f"architectures: {{mlp: {{units: {units}}}}}\n")
+    apply(project, "mine")
+    assert read_yaml(project / "params.yaml")["architectures"]["mlp"]["units"] == units
+    assert (
+        f"    units: {units} # of each hidden dense layer\n"
+        in (project / "params.yaml").read_text()
+    )
+
+
+def test_own_values_are_reported_before_they_are_replaced(project: Path) -> None:
+    """Own values are those that differ from the nearest recipe, and change."""
+    apply(project, "photographs")
+    set_leaf(project, "dataset", "leaves")
+    set_leaf(project, "train.epochs", 5)
+    lines = apply(project, "mnist_tutorial_cnn")  # it has 5 epochs, too
+    assert lines[:3] == [
+        "your own values in params.yaml, which mnist_tutorial_cnn replaces (they differ from"
+        " photographs, the nearest recipe):",
+        "  dataset: leaves",
+        "params.yaml: mnist_tutorial_cnn, 19 values changed",
+    ]
+    assert "  dataset: leaves -> mnist" in lines
+    assert not [line for line in apply(project, DEFAULTS) if "own values" in line]
+
+
+def test_unknown_and_missing_keys_of_the_present_file_are_reported(project: Path) -> None:
+    params = project / "params.yaml"
+    text = params.read_text()
+    params.write_text(text.replace("threads: 2 ", "threats: 3 "))
+    lines = apply(project, DEFAULTS)
+    assert lines[1:3] == ["  threats: 3", "params.yaml: defaults, 2 values changed"]
+    assert "  threats: 3 -> absent" in lines
+    assert "  threads: absent -> 2" in lines
+    params.unlink()
+    assert len(apply(project, DEFAULTS)) > 60
+    assert params.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {epoch: 5}", "train.epoch: unknown key (did you mean 'epochs'?)"),
+        ("trian: {epochs: 5}", "trian: unknown key (did you mean 'train'?)"),
+        ("architectures: {cnn: {units: [5]}}", "architectures.cnn.units: unknown key"),
+        ("preprocess: {folds: 5}", "preprocess.folds: this key was removed"),
+        ("train: {epochs: 0}", "train.epochs: expected a number of at least 1; found 0"),
+        ("train: 5", "train: expected a mapping of keys to values; found 5"),
+        ("train: {epochs: {first: 5}}", "train.epochs: expected a whole number"),
+        ("train: {epochs: 5, epochs: 6}", "not valid YAML: duplicate key 'epochs'"),
+        ("# nothing", "expected the values that differ; found none"),
+    ],
+)
+def test_a_wrong_overlay_is_refused_and_nothing_is_written(
+    text: str, message: str, project: Path
+) -> None:
+    add_recipe(project, text)
+    with pytest.raises(PipelineError) as caught:
+        apply(project, "mine")
+    assert message in str(caught.value)
+    assert "recipes/mine.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (project / "params.yaml").read_bytes() == (FOLDER / "defaults.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("text", ["train: {epochs: 5", "[1, 2]"])
+def test_a_params_file_that_cannot_be_read_is_not_replaced(text: str, project: Path) -> None:
+    (project / "params.yaml").write_text(text)
+    with pytest.raises(PipelineError, match=r"params\.yaml"):
+        apply(project, "mnist_mlp")
+    assert (project / "params.yaml").read_text() == text
+
+
+def test_an_unknown_recipe_is_refused_with_the_list() -> None:
+    with pytest.raises(PipelineError) as caught:
+        load_recipe("mnist_mpl", FOLDER)
+    assert str(caught.value).endswith(
+        f"found 'mnist_mpl' (did you mean 'mnist_mlp'?); known here: defaults, {', '.join(RECIPES)}"
+    )
+    with pytest.raises(PipelineError, match="expected the name of a recipe"):
+        load_recipe("../params", FOLDER)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_header_of_a_recipe_is_complete(name: str) -> None:
+    header = read_header(name, FOLDER)
+    assert len(header.story) > 30
+    assert header.fields["command"] == f"make recipe run NAME={name}"
+    accuracy = header.fields["accuracy"]
+    assert accuracy.startswith("not measured: ") or ", n = " in accuracy
+
+
+def test_a_header_is_read_field_by_field(project: Path) -> None:
+    header = (
+        "# A story\n# in two lines.\n#\n#   command     a b\n#               c\n#   network     d\n"
+        "#   parameters  1\n#   accuracy    0.5\n#   time        e\n"
+    )
+    add_recipe(project, f"{header}\n# no header\ntrain: {{epochs: 5}}\n")
+    read = read_header("mine", project / "recipes")
+    assert read.story == "A story in two lines."
+    assert read.fields == {
+        "command": "a b c", "network": "d", "parameters": "1", "accuracy": "0.5", "time": "e"
+    }  # fmt: skip
+    add_recipe(project, header.replace("time", "duration"))
+    with pytest.raises(PipelineError, match=r"mine\.yaml: its header has no line `#   time"):
+        read_header("mine", project / "recipes")
+
+
+def test_the_table_of_the_readme_says_what_the_headers_say() -> None:
+    table = format_table(FOLDER)
+    assert table in (FOLDER / "README.md").read_text()
+    assert table.count("\n") == 2 + len(RECIPES)
+
+
+def test_the_generated_files_follow_from_the_recipes(project: Path) -> None:
+    folder = project / "recipes"
+    effective, readme = folder / EFFECTIVE_FILE, folder / "README.md"
+    before = effective.read_bytes(), readme.read_bytes()
+    recipe = folder / "mnist_mlp.yaml"
+    recipe.write_text(recipe.read_text().replace("407,050", "7").replace("200", "100"))
+    write_generated(folder)
+    assert read_json(effective)["mnist_mlp"]["train.batch_size"] == 100
+    assert "| dense 512 | 7 |" in readme.read_text()
+    shutil.copy(FOLDER / "mnist_mlp.yaml", recipe)
+    write_generated(folder)
+    assert (effective.read_bytes(), readme.read_bytes()) == before
+    readme.write_text("no table\n")
+    with pytest.raises(PipelineError, match=r"README\.md: expected a table"):
+        write_generated(folder)
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_network_of_a_recipe_has_the_number_of_parameters_in_its_header(
+    name: str, tmp_path: Path
+) -> None:
+    from imgpipe.nn.common import runtime  # noqa: F401, the first silences TensorFlow's start
+    from imgpipe.nn.training.architectures import build_model
+    from imgpipe.records.normalization import Normalization
+
+    (tmp_path / "params.yaml").write_text(render_recipe(name, FOLDER))
+    params = load_params(tmp_path / "params.yaml")
+    channels = params.preprocess.channels
+    model = build_model(
+        params.train.architecture,
+        params.chosen_architecture,
+        image_shape=params.preprocess.image_shape,
+        classes=CLASSES[params.dataset],
+        normalization=Normalization(
+            method="rescale", scale=[1 / 255] * channels, offset=[0.0] * channels
+        ),
+    )
+    assert f"{model.count_params():,}" == read_header(name, FOLDER).fields["parameters"]
