@@ -1,5 +1,6 @@
 """Helpers that several tests share: the project's files, small runs, DVC and git as commands."""
 
+import copy
 import hashlib
 import os
 import random
@@ -7,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from imgpipe.core.files import write_json
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.datasets.catalog import DownloadEntry, load_entry
+from imgpipe.evaluation.predictions import Predictions, write_predictions
+from imgpipe.experiments.comparison import hash_folder
 from imgpipe.preprocessing.raw_datasets import RawDataset
 from imgpipe.records.info import FIELDS, FORMAT_VERSION, RecordsInfo, SplitInfo, write_info
 from imgpipe.records.normalization import Normalization
@@ -351,3 +355,122 @@ def write_random_records(
     )
     write_info(folder, info)
     return info
+RUN_PARAMETERS: dict[str, Any] = {
+    "dataset": "digits",
+    "preprocess": {"validation_frac": 0.1, "test_fold": "none", "seed": 1},
+    "augment": {"copies": 2, "seed": 1},
+    "train": {"learning_rate": 0.002, "seed": 1},
+    "evaluate": {"top_k": 2, "calibration_bins": 5},
+}
+RUN_SOURCES = {
+    **{f"src/{stage}.py": f"{stage}\n" for stage in STAGES[:5]},
+    "src/imgpipe/core/errors.py": "errors\n",
+    "src/imgpipe/core/files.py": "files\n",
+}
+
+
+def run_parameters(**changes: Any) -> dict[str, Any]:
+    """Return the parameters of `commit_run` with some changed, such as `train__seed=2`."""
+    changed = copy.deepcopy(RUN_PARAMETERS)
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        changed[section][name] = value
+    return changed
+
+
+def make_predictions(*, skill: float = 2.0, seed: int = 1, images: int = 200) -> Predictions:
+    """Return predictions of three classes; more of them are correct if the skill is higher."""
+    generator = np.random.default_rng([round(100 * skill), seed])
+    labels = np.arange(images) % 3
+    powers = np.exp(generator.normal(size=(images, 3)) + skill * np.eye(3)[labels])
+    probabilities = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    identities = [f"image-{number}" for number in range(images)]
+    return Predictions(["a", "b", "c"], identities, labels, probabilities)
+
+
+def commit_run(
+    folder: Path,
+    *,
+    parameters: dict[str, Any] | None = None,
+    accuracy: float = 0.9,
+    skill: float = 2.0,
+    raw: str = "raw",
+    sources: Mapping[str, str] | None = None,
+    dependencies: Sequence[str] = ("src/{stage}.py", "src/imgpipe/core"),
+    pins: Sequence[str] = ("keras==3.1", "numpy==2"),
+    images: int = 200,
+) -> str:
+    """Commit the files that a run leaves, without running anything; return the commit's hash.
+
+    Args:
+        folder: a git repository.
+        parameters: of the run.
+        accuracy: of the validation split; the loss is 1 minus the accuracy.
+        skill: of `make_predictions`.
+        raw: stands for the hash of the data.
+        sources: text of source files, beside those of RUN_SOURCES.
+        dependencies: the source files and folders that dvc.lock lists for each stage.
+        pins: of libraries.
+        images: number of test images.
+    """
+    parameters = parameters or RUN_PARAMETERS
+    shutil.rmtree(folder / "src", ignore_errors=True)
+    for path, text in {**RUN_SOURCES, **(sources or {})}.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    predictions = folder / "data/evaluation/predictions.csv"
+    seed = parameters["train"]["seed"]
+    write_predictions(predictions, make_predictions(skill=skill, seed=seed, images=images))
+    outputs = {
+        "fetch": {"data/raw": raw},
+        "preprocess": {"data/records": raw},
+        "augment": {"data/augmented": raw},
+        "train": {"models/model.keras": str(accuracy)},
+        "evaluate": {predictions.relative_to(folder).as_posix(): _hash_dependency(predictions)},
+    }
+    stages = {
+        stage: {
+            "deps": [
+                {"path": path, "md5": _hash_dependency(folder / path)}
+                for path in (pattern.format(stage=stage) for pattern in dependencies)
+            ],
+            "params": {
+                "params.yaml": {
+                    key: parameters[key] for key in ("dataset", stage) if key in parameters
+                },
+                "pyproject.toml": {"project.optional-dependencies.nn": list(pins)},
+            },
+            "outs": [{"path": path, "md5": digest} for path, digest in outs.items()],
+        }
+        for stage, outs in outputs.items()
+    }
+    (folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    set_params(folder, parameters)
+    metrics = {"validation_accuracy": accuracy, "validation_loss": 1 - accuracy}
+    write_json(folder / "metrics/train.json", metrics)
+    git(folder, "add", "--all", "--force")
+    git(folder, "commit", "--quiet", "--allow-empty", "--message", "run")
+    return git(folder, "rev-parse", "HEAD").strip()
+
+
+def _hash_dependency(path: Path) -> str:
+    """Return the MD5 that DVC gives a file or a folder."""
+    if path.is_file():
+        return hashlib.md5(path.read_bytes()).hexdigest()
+    return hash_folder(
+        path.as_posix(),
+        {
+            file.as_posix(): hashlib.md5(file.read_bytes()).hexdigest()
+            for file in path.rglob("*")
+            if file.is_file()
+        },
+    )
+
+
+def keep_experiment(folder: Path, name: str, **values: Any) -> str:
+    """Save a run as `dvc exp run` does, outside of the branch; return the commit's hash."""
+    before = git(folder, "rev-parse", "HEAD").strip()
+    commit = commit_run(folder, **values)
+    git(folder, "update-ref", f"refs/exps/{before[:2]}/{before[2:]}/{name}", commit)
+    git(folder, "reset", "--quiet", "--hard", before)
+    return commit

@@ -1,13 +1,14 @@
-"""What DVC and git know of a run at a commit, of an experiment, or of the last one here.
+"""Revisions of the project, and what git and DVC recorded about the run of each.
 
-A run is told by its `dvc.lock`, which holds what has made its outputs; `params.yaml` beside it may
-have been edited since.
+A revision is a commit, an experiment of `dvc exp run`, or the workspace. Its `dvc.lock` holds what
+made its outputs; `params.yaml` and the source files beside it may have been edited since.
 """
 
 import hashlib
+import re
 import subprocess
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ WORKSPACE = "workspace"
 _LOCK = "dvc.lock"
 _PARAMS = "params.yaml"
 _PINS = "pyproject.toml"
+_SOURCES = "src/"
 _STAGES_TO_TRAIN = ("fetch", "preprocess", "augment", "train")
 _STAGES_TO_EVALUATE = (*_STAGES_TO_TRAIN, "evaluate")
 
@@ -28,31 +30,32 @@ class Revision:
     """A commit, an experiment, or the workspace."""
 
     name: str
-    """As a person says it."""
+    """As a person writes it."""
     commit: str | None
-    """Its hash; of the workspace None."""
+    """The hash of the commit; None for the workspace."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What has made the results of a run, from `fetch` to `train` or `evaluate`."""
+    """What made the results of a run, from `fetch` to `train` or `evaluate`."""
 
     parameters: dict[str, Any]
-    """By dotted key; of another file than params.yaml with its name before it."""
+    """By dotted key; the key starts with the file's name if the file is not params.yaml."""
     libraries: dict[str, str]
-    """Their versions."""
+    """The pinned version of each library."""
     sources: dict[str, str]
-    """MD5 of each source file."""
+    """The MD5 of each source file or folder that a stage depends on; of a folder as DVC computes
+    it, with `.dir` at its end."""
     outputs: dict[str, str]
-    """MD5 of what the stages have written, by path."""
+    """The MD5 of each output of a stage, by path."""
 
 
 def list_experiments() -> list[Revision]:
-    """Return the experiments that `dvc exp run` has kept in git, in the order of their names."""
+    """Return the experiments that `dvc exp run` saved in git, sorted by name."""
     lines = _git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps").splitlines()
     found = []
     for ref, commit in (line.split() for line in lines):
-        # refs/exps/<2 digits>/<38 digits of the commit it began from>/<name>
+        # refs/exps/<2 digits>/<38 digits of the commit that the experiment started from>/<name>
         parts = ref.split("/")
         if len(parts) == 5 and len(parts[2]) == 2:
             found.append(Revision(parts[4], commit))
@@ -60,77 +63,91 @@ def list_experiments() -> list[Revision]:
 
 
 def find_revision(name: str) -> Revision:
-    """Find what a person calls `name`: workspace, an experiment, or anything that git knows.
+    """Return the workspace, the experiment, or the commit that `name` means to git.
 
     Raises:
-        PipelineError: there is no such thing, or more than one experiment of that name.
+        PipelineError: nothing has this name, or several experiments have it.
     """
     if name == WORKSPACE:
         return Revision(name, None)
     experiments = list_experiments()
-    of_that_name = [revision for revision in experiments if revision.name == name]
-    if len(of_that_name) > 1:
-        commits = ", ".join(str(revision.commit)[:7] for revision in of_that_name)
-        raise PipelineError(f"{name}: there are several experiments of that name: {commits}")
-    if of_that_name:
-        return of_that_name[0]
+    with_name = [revision for revision in experiments if revision.name == name]
+    if len(with_name) > 1:
+        commits = ", ".join(str(revision.commit)[:7] for revision in with_name)
+        raise PipelineError(f"{name}: several experiments have this name; give a commit: {commits}")
+    if with_name:
+        return with_name[0]
     try:
-        return Revision(
-            name, _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
-        )
+        commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
     except PipelineError:
         names = ", ".join(revision.name for revision in experiments) or "none"
         raise PipelineError(
-            f"{name}: neither a commit, branch or tag that git knows, nor an experiment"
-            f" (there are: {names}), nor '{WORKSPACE}'"
+            f"{name}: not found; expected a commit, branch or tag, an experiment (existing:"
+            f" {names}), or {WORKSPACE}"
         ) from None
+    return Revision(name, commit)
 
 
 def read_text(revision: Revision, path: str) -> str:
     """Read a file that git tracks.
 
     Raises:
-        PipelineError: it is not there.
+        PipelineError: the revision has no such file.
     """
-    if revision.commit is not None:
-        try:
-            return _git("show", f"{revision.commit}:{path}")
-        except PipelineError:
-            raise PipelineError(f"{revision.name}: there is no {path}") from None
     try:
-        return Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise PipelineError(f"{revision.name}: there is no {path}") from None
+        if revision.commit is None:
+            return Path(path).read_text(encoding="utf-8")
+        return _git("show", f"{revision.commit}:{path}")
+    except (FileNotFoundError, PipelineError):
+        raise PipelineError(f"{revision.name}: {path} not found") from None
 
 
 def read_provenance(revision: Revision, *, to_evaluate: bool) -> Provenance:
-    """Read from `dvc.lock` what has made a run, to `train` or to `evaluate`.
+    """Read from `dvc.lock` what made the results of a run.
+
+    Parameters of older versions of the project are translated to those of this version.
+
+    Args:
+        revision: where the run is.
+        to_evaluate: read the stages to `evaluate`; otherwise those to `train`.
 
     Raises:
-        PipelineError: the pipeline has not been run there.
+        PipelineError: one of the stages has not run.
     """
     where = f"{revision.name}: {_LOCK}"
-    recorded = parse_yaml(read_text(revision, _LOCK), where).get("stages", {})
+    lock = parse_yaml(read_text(revision, _LOCK), where) or {}
     parameters: dict[str, Any] = {}
     libraries: dict[str, str] = {}
     sources: dict[str, str] = {}
     outputs: dict[str, str] = {}
     for stage in _STAGES_TO_EVALUATE if to_evaluate else _STAGES_TO_TRAIN:
-        if stage not in recorded:
-            raise PipelineError(f"{where}: the stage {stage} has not been run there")
-        entry = recorded[stage]
+        entry = lock.get("stages", {}).get(stage)
+        if not entry:
+            raise PipelineError(f"{where}: the stage {stage} has not run; run `dvc repro`")
         for file, values in entry.get("params", {}).items():
             if file == _PINS:
-                pins = (pin for pins in values.values() for pin in pins)
-                libraries |= dict(pin.split("==") for pin in pins)
+                libraries |= _parse_pins(pin for pins in values.values() for pin in pins)
             else:
                 prefix = "" if file == _PARAMS else f"{file}: "
                 parameters |= {f"{prefix}{key}": value for key, value in _flatten(values).items()}
-        for dependency in entry.get("deps", []):
-            if dependency["path"].startswith("src/"):
-                sources[dependency["path"]] = dependency["md5"]
+        sources |= {
+            dependency["path"]: dependency["md5"]
+            for dependency in entry.get("deps", [])
+            if dependency["path"].startswith(_SOURCES)
+        }
         outputs |= {output["path"]: output["md5"] for output in entry.get("outs", [])}
-    return Provenance(parameters, libraries, sources, outputs)
+    return Provenance(_translate_old_keys(parameters), libraries, sources, outputs)
+
+
+def find_parameter_edits(revision: Revision, provenance: Provenance) -> list[str]:
+    """Return the values in params.yaml that are not those of the run, as "key: value"."""
+    text = read_text(revision, _PARAMS)
+    values = _translate_old_keys(_flatten(parse_yaml(text, f"{revision.name}: {_PARAMS}")))
+    return [
+        f"{key}: {values[key]}"
+        for key, used in provenance.parameters.items()
+        if key in values and values[key] != used
+    ]
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -143,85 +160,80 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def find_edits(revision: Revision, record: Provenance) -> list[str]:
-    """Return what params.yaml says there that the run was not made with, "key: value"."""
-    values = _flatten(parse_yaml(read_text(revision, _PARAMS), f"{revision.name}: {_PARAMS}"))
-    return [
-        f"{key}: {values[key]}"
-        for key, used in record.parameters.items()
-        if key in values and values[key] != used
-    ]
+def _parse_pins(pins: Iterator[str]) -> dict[str, str]:
+    """Return the version of each library that is pinned as `name==version`."""
+    parsed = (re.match(r"([^\s=<>!~;]+)\s*==\s*([^\s;,]+)", pin) for pin in pins)
+    return {pin[1]: pin[2] for pin in parsed if pin}
 
 
-def open_output(revision: Revision, record: Provenance, path: str) -> bytes:
-    """Read a file among the outputs of a run, from here, from DVC's cache, or from its remote.
+def _translate_old_keys(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters by dotted key as this version of the project writes them.
 
-    Nothing is run and nothing is checked out.
+    `preprocess.folds: 5` with `test_fold: 2` became `test_fold: 2/5`, and `test_fold: 0` became
+    `none`. Records have only one encoding, which was `record_encoding: raw`.
+    """
+    translated = dict(parameters)
+    folds = translated.pop("preprocess.folds", None)
+    fold = translated.get("preprocess.test_fold")
+    if isinstance(fold, int):
+        translated["preprocess.test_fold"] = f"{fold}/{folds}" if fold else "none"
+    if translated.get("preprocess.record_encoding") == "raw":
+        del translated["preprocess.record_encoding"]
+    return translated
+
+
+def open_output(revision: Revision, provenance: Provenance, path: str) -> bytes:
+    """Read a file among the outputs of a run, from the workspace, DVC's cache, or DVC's remote.
+
+    No stage is run and nothing is checked out.
 
     Args:
-        path: of an output, or of a file in one that is a folder.
+        revision: where the run is.
+        provenance: of the run.
+        path: of an output, or of a file in an output that is a folder.
 
     Raises:
-        PipelineError: it is nowhere, or what is here is not what the run has written.
+        PipelineError: the file is in none of these places, or it is not the output of the run.
     """
-    from dvc.api import DVCFileSystem  # half a second, which not every tool needs to pay
-
     try:
-        with closing(DVCFileSystem(rev=revision.commit)) as files:
+        with open_files(revision) as files:
             content: bytes = files.read_bytes(path)
     except (OSError, LookupError):
         raise PipelineError(
-            f"{revision.name}: {path} is neither in DVC's cache nor in a remote; `dvc pull`"
-            " brings it where someone has pushed it, `dvc repro` at that commit makes it again"
+            f"{revision.name}: {path} is neither in DVC's cache nor in a remote; run `dvc pull` (if"
+            " it was pushed), or `dvc repro` at that commit"
         ) from None
-    expected = record.outputs.get(path)
+    expected = provenance.outputs.get(path)
     if expected is not None and hashlib.md5(content).hexdigest() != expected:
         raise PipelineError(
-            f"{revision.name}: {path} is not what {_LOCK} says; `dvc repro` brings them together"
+            f"{revision.name}: {path} is not the file that {_LOCK} records; run `dvc repro`"
         )
     return content
 
 
-@dataclass(frozen=True)
-class ProvenanceDifferences:
-    """Where the records of two runs differ; None stands for what one of them has not."""
+@contextmanager
+def open_files(revision: Revision) -> Iterator[Any]:
+    """Yield DVC's file system: the files of a revision, without those in .dvcignore, and outputs.
 
-    parameters: dict[str, tuple[Any, Any]]
-    libraries: dict[str, tuple[str | None, str | None]]
-    sources: list[str]
-    """Files that are changed, added or removed."""
-    data: list[str]
-    """Outputs of fetch, preprocess and augment that differ."""
+    Raises:
+        PipelineError: DVC cannot read its own files there.
+    """
+    from dvc.api import DVCFileSystem  # takes 0.5 s, which not every caller needs
+    from dvc.exceptions import DvcException
 
-
-def compare_provenance(first: Provenance, second: Provenance) -> ProvenanceDifferences:
-    """Return where two records differ, each in the first one's order."""
-    return ProvenanceDifferences(
-        parameters=_differing(first.parameters, second.parameters),
-        libraries=_differing(first.libraries, second.libraries),
-        sources=list(_differing(first.sources, second.sources)),
-        data=[
-            path
-            for path in _differing(first.outputs, second.outputs)
-            if path in ("data/raw", "data/records", "data/augmented")
-        ],
-    )
-
-
-def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    keys = [*first, *(key for key in second if key not in first)]
-    return {
-        key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)
-    }
+    try:
+        with closing(DVCFileSystem(rev=revision.commit)) as files:
+            yield files
+    except DvcException as error:
+        raise PipelineError(f"{revision.name}: DVC: {' '.join(str(error).split())}") from None
 
 
 def _git(*arguments: str) -> str:
     try:
         return subprocess.run(
-            ["git", *arguments],
-            check=True, capture_output=True, text=True, encoding="utf-8",
-        ).stdout  # fmt: skip
+            ["git", *arguments], check=True, capture_output=True, text=True, encoding="utf-8"
+        ).stdout
     except FileNotFoundError:
         raise PipelineError("git: not found; install it") from None
     except subprocess.CalledProcessError as error:
-        raise PipelineError(f"git {arguments[0]}: {error.stderr.strip()}") from None
+        raise PipelineError(f"git {arguments[0]}: {' '.join(error.stderr.split())}") from None

@@ -1,0 +1,187 @@
+"""Compare two runs on the same test images: metrics, parameters, libraries, data and code."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.evaluation.predictions import Predictions
+from imgpipe.evaluation.significance import Comparison, align, compare_predictions
+from imgpipe.experiments.provenance import Provenance, find_parameter_edits
+from imgpipe.experiments.run import Run
+from imgpipe.settings.image_spec import ImageSpec
+
+_DATA = ("data/raw", "data/records", "data/augmented")
+_FOLDER_SUFFIX = ".dir"  # ends DVC's hash of a folder
+_SHOWN_EDITS = 5
+
+
+@dataclass(frozen=True)
+class ProvenanceDifferences:
+    """How two runs were made differently; None is the value of a run that has no such key."""
+
+    parameters: dict[str, tuple[Any, Any]]
+    libraries: dict[str, tuple[str | None, str | None]]
+    sources: list[str]
+    """Source files that were changed, added or removed."""
+    data: list[str]
+    """Outputs of fetch, preprocess and augment that differ."""
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """The result of comparing a second run with a first one."""
+
+    first: Run
+    second: Run
+    predictions: tuple[Predictions, Predictions]
+    """Of both runs, with the images and classes in the same order."""
+    comparison: Comparison
+    made_by: ProvenanceDifferences
+    notes: list[str]
+    """What a reader should know before trusting the result, a sentence each."""
+
+
+def compare_runs(first: Run, second: Run) -> RunComparison:
+    """Compare two runs.
+
+    Raises:
+        PipelineError: the test images differ, or files of a run are missing.
+    """
+    predictions = align(first.predictions, second.predictions, (first.name, second.name))
+    notes = [note for run in (first, second) for note in find_edits(run)]
+    if first.provenance.outputs["data/raw"] != second.provenance.outputs["data/raw"]:
+        notes += check_test_images(first, second)
+    parameters = second.provenance.parameters
+    comparison = compare_predictions(
+        *predictions,
+        top_k=parameters["evaluate.top_k"],
+        bins=parameters["evaluate.calibration_bins"],
+    )
+    return RunComparison(
+        first, second, predictions, comparison, find_differences(first, second), notes
+    )
+
+
+def find_edits(run: Run) -> list[str]:
+    """Return notes on parameters and source files that were edited since the run."""
+    edits = {
+        "parameters": find_parameter_edits(run.revision, run.provenance),
+        "code": find_code_edits(run),
+    }
+    return [
+        f"{run.name}: {kind} edited since the run: {_join_some(names)}"
+        for kind, names in edits.items()
+        if names
+    ]
+
+
+def check_test_images(first: Run, second: Run) -> list[str]:
+    """Check that two runs with different raw data have the same test images.
+
+    Returns:
+        a note if this cannot be known.
+
+    Raises:
+        PipelineError: the test images differ.
+    """
+    image_specs = [
+        {key: run.provenance.parameters.get(f"preprocess.{key}") for key in ImageSpec.model_fields}
+        for run in (first, second)
+    ]
+    if image_specs[0] != image_specs[1]:
+        return [
+            "data/raw and the image settings of preprocess differ: the test images are assumed to"
+            " be the same because their names are the same"
+        ]
+    hashes = [
+        {name: hashlib.sha256(image.tobytes()).digest() for name, image in run.read_test_images()}
+        for run in (first, second)
+    ]
+    changed = [name for name, digest in hashes[1].items() if digest != hashes[0].get(name)]
+    if changed:
+        raise PipelineError(
+            f"{first.name} and {second.name} cannot be compared: {len(changed)} test images have"
+            f" the same name but different pixels, such as {changed[0]}"
+        )
+    return []
+
+
+def find_differences(first: Run, second: Run) -> ProvenanceDifferences:
+    """Return how two runs were made differently, in the order of the first one's keys."""
+    made_by: tuple[Provenance, Provenance] = first.provenance, second.provenance
+    return ProvenanceDifferences(
+        parameters=_differing(made_by[0].parameters, made_by[1].parameters),
+        libraries=_differing(made_by[0].libraries, made_by[1].libraries),
+        sources=find_code_differences(first, second),
+        data=[path for path in _differing(made_by[0].outputs, made_by[1].outputs) if path in _DATA],
+    )
+
+
+def find_code_differences(first: Run, second: Run) -> list[str]:
+    """Return the source files that differ, among those under dependencies whose hashes differ.
+
+    If a folder's hash differs but its files do not, because they were edited since the run, the
+    folder itself is returned.
+    """
+    runs = first, second
+    dependencies = _differing(first.provenance.sources, second.provenance.sources)
+    hashes = [_hash_files(run) for run in runs]
+    found: set[str] = set()
+    for path, recorded in dependencies.items():
+        files = {file for run in runs for file in run.source_files.get(path, {})}
+        differing = {file for file in files if hashes[0].get(file) != hashes[1].get(file)}
+        # Equal files explain a path that only one run lists, for example as part of a folder.
+        if differing or (files and None in recorded):
+            found |= differing
+        else:
+            found.add(path)
+    return sorted(found)
+
+
+def _hash_files(run: Run) -> dict[str, str]:
+    """Return the MD5 of each source file of a run: the recorded one if the file has its own."""
+    hashes: dict[str, str] = {}
+    for path, recorded in run.provenance.sources.items():
+        is_folder = recorded.endswith(_FOLDER_SUFFIX)
+        hashes |= run.source_files[path] if is_folder else {path: recorded}
+    return hashes
+
+
+def find_code_edits(run: Run) -> list[str]:
+    """Return the source files and folders that are not those that DVC recorded for the run."""
+    edited = []
+    for path, recorded in run.provenance.sources.items():
+        files = run.source_files[path]
+        is_folder = recorded.endswith(_FOLDER_SUFFIX)
+        if recorded != (hash_folder(path, files) if is_folder else files.get(path)):
+            edited.append(path)
+    return edited
+
+
+def hash_folder(folder: str, files: Mapping[str, str]) -> str:
+    """Return the hash that DVC 3 gives a folder.
+
+    It is the MD5 of a JSON list of the files (`Tree` in https://github.com/iterative/dvc-data).
+
+    Args:
+        folder: path of the folder.
+        files: the MD5 of each file in it, by path.
+    """
+    listed = sorted((file.removeprefix(f"{folder}/"), digest) for file, digest in files.items())
+    text = json.dumps([{"md5": digest, "relpath": path} for path, digest in listed])
+    return hashlib.md5(text.encode()).hexdigest() + _FOLDER_SUFFIX
+
+
+def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    keys: Iterable[str] = dict.fromkeys([*first, *second])
+    return {
+        key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)
+    }
+
+
+def _join_some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN_EDITS} more" if len(names) > _SHOWN_EDITS else ""
+    return ", ".join(names[:_SHOWN_EDITS]) + more

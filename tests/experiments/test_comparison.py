@@ -1,0 +1,334 @@
+"""Two runs compared: what made them, their test images, and the source files that differ."""
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from support import (
+    commit_run,
+    dvc,
+    git,
+    make_predictions,
+    run_parameters,
+    set_params,
+)
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import write_json
+from imgpipe.evaluation.predictions import write_predictions
+from imgpipe.experiments.comparison import (
+    RunComparison,
+    check_test_images,
+    compare_runs,
+    find_code_differences,
+    find_code_edits,
+    find_differences,
+    hash_folder,
+)
+from imgpipe.experiments.run import load_run
+from imgpipe.records.info import RecordsInfo, Shard, SplitInfo, write_info
+from imgpipe.records.normalization import Normalization
+from imgpipe.records.shards import write_shard
+from imgpipe.settings.image_spec import ImageSpec
+
+IMAGE_SPEC = ImageSpec(height_px=8, width_px=8, channels=1, fit="pad", interpolation="nearest")
+FILES = "src/imgpipe/core/files.py"
+
+
+def compare(first: str, second: str) -> RunComparison:
+    return compare_runs(load_run(first), load_run(second))
+
+
+def with_image_spec(**changes: Any) -> dict[str, Any]:
+    parameters = run_parameters()
+    parameters["preprocess"] |= IMAGE_SPEC.model_dump() | changes
+    return parameters
+
+
+def test_a_better_run_is_found_better(repository: Path) -> None:
+    commit_run(repository, skill=4.0)
+    compared = compare("HEAD~1", "HEAD")
+    assert compared.comparison.verdict == "better"
+    assert compared.notes == []
+    assert compare("HEAD", "HEAD~1").comparison.verdict == "worse"
+
+
+def test_differences_in_what_made_two_runs_are_found(repository: Path) -> None:
+    commit_run(
+        repository,
+        parameters=run_parameters(train__learning_rate=0.1),
+        raw="other",
+        sources={"src/train.py": "edited\n"},
+        pins=["keras==3.2", "numpy==2", "psutil==7"],
+    )
+    first, second = load_run("HEAD~1"), load_run("HEAD")
+    found = find_differences(first, second)
+    assert found.parameters == {"train.learning_rate": (0.002, 0.1)}
+    assert found.libraries == {"keras": ("3.1", "3.2"), "psutil": (None, "7")}
+    assert found.sources == ["src/train.py"]
+    assert found.data == ["data/raw", "data/records", "data/augmented"]
+    same = find_differences(first, first)
+    assert (same.parameters, same.libraries, same.sources, same.data) == ({}, {}, [], [])
+
+
+def test_files_are_named_under_folders_whose_hashes_differ(repository: Path) -> None:
+    commit_run(repository, sources={FILES: "edited\n", "src/imgpipe/core/new.py": "new\n"})
+    assert find_code_differences(load_run("HEAD~1"), load_run("HEAD")) == [
+        FILES,
+        "src/imgpipe/core/new.py",
+    ]
+    assert find_code_differences(load_run("HEAD"), load_run("HEAD~1")) == [
+        FILES,
+        "src/imgpipe/core/new.py",
+    ]
+
+
+def test_a_file_that_moved_is_named_at_both_paths(repository: Path) -> None:
+    """As between the structure before packages, whose locks list files, and this one."""
+    commit_run(
+        repository,
+        sources={"src/imgpipe/errors.py": "errors\n", "src/imgpipe/files.py": "files\n"},
+        dependencies=["src/{stage}.py", "src/imgpipe/errors.py", "src/imgpipe/files.py"],
+    )
+    commit_run(repository)
+    assert find_code_differences(load_run("HEAD~1"), load_run("HEAD")) == [
+        "src/imgpipe/core/errors.py",
+        FILES,
+        "src/imgpipe/errors.py",
+        "src/imgpipe/files.py",
+    ]
+
+
+def test_equal_files_listed_otherwise_are_no_difference(repository: Path) -> None:
+    """One lock lists the folder, and the other the files in it."""
+    commit_run(repository, dependencies=["src/{stage}.py", "src/imgpipe/core/errors.py", FILES])
+    assert find_code_differences(load_run("HEAD~1"), load_run("HEAD")) == []
+    commit_run(repository, sources={FILES: "edited\n"})
+    assert find_code_differences(load_run("HEAD~1"), load_run("HEAD")) == [FILES]
+
+
+def test_code_edited_since_the_run_is_noted(repository: Path) -> None:
+    assert find_code_edits(load_run("workspace")) == []
+    (repository / "src/imgpipe/core/__pycache__").mkdir()
+    (repository / "src/imgpipe/core/__pycache__/files.pyc").touch()
+    assert find_code_edits(load_run("workspace")) == []
+    (repository / FILES).write_text("edited\n")
+    (repository / "src/train.py").unlink()
+    notes = compare("HEAD", "workspace").notes
+    assert notes == ["workspace: code edited since the run: src/imgpipe/core, src/train.py"]
+    assert find_code_differences(load_run("HEAD"), load_run("workspace")) == []
+
+
+def test_a_folder_is_named_if_its_files_are_those_of_the_other_run_again(repository: Path) -> None:
+    """The hashes say that the runs had different code, which the files no longer show."""
+    commit_run(repository, sources={FILES: "edited\n"})
+    (repository / FILES).write_text("files\n")
+    assert find_code_differences(load_run("HEAD~1"), load_run("workspace")) == ["src/imgpipe/core"]
+    shutil.rmtree(repository / "src/imgpipe/core")
+    assert find_code_edits(load_run("workspace")) == ["src/imgpipe/core"]
+
+
+def test_many_edits_are_counted(repository: Path) -> None:
+    for path in (repository / "src").glob("*.py"):
+        path.unlink()
+    (repository / FILES).write_text("edited\n")
+    (note,) = compare("HEAD", "workspace").notes
+    assert note.endswith(" and 1 more")
+
+
+def test_parameters_edited_since_the_run_are_noted(repository: Path) -> None:
+    set_params(repository, run_parameters(train__learning_rate=0.1))
+    assert compare("HEAD", "workspace").notes == [
+        "workspace: parameters edited since the run: train.learning_rate: 0.1"
+    ]
+
+
+def test_other_test_images_are_refused(repository: Path) -> None:
+    commit_run(repository, images=150)
+    with pytest.raises(PipelineError, match="HEAD~1 and HEAD cannot be compared: "):
+        compare("HEAD~1", "HEAD")
+
+
+def test_images_of_other_sizes_are_assumed_to_be_the_same(repository: Path) -> None:
+    for width_px in (8, 9):
+        parameters = with_image_spec(width_px=width_px)
+        commit_run(repository, parameters=parameters, raw=f"raw {width_px}")
+    compared = compare("HEAD~1", "HEAD")
+    assert compared.notes == [
+        "data/raw and the image settings of preprocess differ: the test images are assumed to be"
+        " the same because their names are the same"
+    ]
+    assert compared.made_by.data == ["data/raw", "data/records", "data/augmented"]
+
+
+def test_pixels_are_compared_if_the_raw_data_differ(repository: Path) -> None:
+    """For example after images were added for training."""
+    images = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 1), dtype=np.uint8)
+    records = repository / "data/records"
+    for raw in ("before", "added", "changed", "version 0"):
+        if raw == "changed":
+            images[7, 0, 0] ^= 1
+        shard = write_shard(
+            records / "test-00000-of-00001.tfrecord",
+            ((image, n % 3, f"image-{n}") for n, image in enumerate(images)),
+        )
+        write_records_info(records, shard)
+        if raw == "version 0":
+            write_old_info(records, shard)
+        commit_run(repository, parameters=with_image_spec(), raw=raw)
+    before, added, changed, old = (load_run(f"HEAD~{n}") for n in (3, 2, 1, 0))
+    assert check_test_images(before, added) == []
+    with pytest.raises(PipelineError) as raised:
+        compare_runs(added, changed)
+    assert str(raised.value) == (
+        "HEAD~2 and HEAD~1 cannot be compared: 1 test images have the same name but different"
+        " pixels, such as image-7"
+    )
+    assert check_test_images(changed, old) == []
+
+
+def write_records_info(records: Path, shard: Shard) -> None:
+    info = RecordsInfo(
+        format_version=1,
+        dataset="digits",
+        classes=["a", "b", "c"],
+        image_spec=IMAGE_SPEC,
+        normalization=Normalization(method="rescale", scale=[1 / 255], offset=[0.0]),
+        record_fields={},
+        splits={"test": SplitInfo(examples=200, per_class={}, shards=[shard])},
+    )
+    write_info(records, info)
+
+
+def write_old_info(records: Path, shard: Shard) -> None:
+    """Write the description of records as before it had a format version."""
+    value = {
+        "dataset": "digits",
+        "classes": ["a", "b", "c"],
+        "framing": IMAGE_SPEC.model_dump(),
+        "normalization": {"method": "rescale", "scale": [1 / 255], "offset": [0.0]},
+        "record_encoding": "raw",
+        "record_fields": {},
+        "splits": {
+            "test": {
+                "examples": 200,
+                "per_class": {},
+                "shards": [{"file": shard.file, "examples": shard.examples}],
+            }
+        },
+    }
+    write_json(records / "info.json", value)
+
+
+def test_the_hash_of_a_folder_is_that_of_dvc() -> None:
+    """Expected value: the entry of `dvc.lock` that DVC 3.67.1 wrote for such a folder."""
+    files = {
+        f"folder/{name}": hashlib.md5(text.encode()).hexdigest()
+        for name, text in (("b.py", "b\n"), ("a/z.py", "z\n"), ("a.py", "a\n"), ("ä.py", "ä\n"))
+    }
+    assert hash_folder("folder", files) == "0005b925ec689f1ff9aa354ebe97aba4.dir"
+
+
+OLD_SOURCES = {
+    "src/imgpipe/errors.py": "errors\n",
+    "src/imgpipe/params.py": "old parameters\n",
+    "src/train.py": "train\n",
+}
+OLD_PREPROCESS = {"folds": 5, "test_fold": 0, "record_encoding": "raw", "seed": 1}
+NEW_SOURCES = {
+    "src/imgpipe/core/errors.py": "errors\n",
+    "src/imgpipe/settings/params.py": "parameters\n",
+    "src/imgpipe/settings/plot.py": "plot\n",
+    "src/train.py": "train\n",
+}
+NEW_PREPROCESS = {"test_fold": "none", "seed": 1}
+NEW_DEPENDENCIES = ["src/imgpipe/core", "src/imgpipe/settings/params.py", "src/train.py"]
+
+
+def run_with_dvc(
+    folder: Path,
+    *,
+    sources: dict[str, str],
+    dependencies: list[str],
+    preprocess: dict[str, Any],
+    skill: float,
+) -> None:
+    """Run five stages that copy files, as the pipeline does with DVC, and commit the run."""
+    shutil.rmtree(folder / "src")
+    for path, text in sources.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    set_params(folder, {**run_parameters(), "preprocess": preprocess})
+    write_predictions(folder / "predictions.csv", make_predictions(skill=skill))
+    (folder / "images.csv").write_text("images\n")
+    outputs = {
+        "fetch": ("images.csv", "data/raw"),
+        "preprocess": ("images.csv", "data/records"),
+        "augment": ("images.csv", "data/augmented"),
+        "train": ("predictions.csv", "models/model.keras"),
+        "evaluate": ("predictions.csv", "data/evaluation/predictions.csv"),
+    }
+    stages = {
+        stage: {
+            "cmd": f"mkdir -p {Path(output).parent} && cp {source} {output}",
+            "deps": [*dependencies, source],
+            "params": ["dataset", *({stage} - {"fetch"})],
+            "outs": [output],
+        }
+        for stage, (source, output) in outputs.items()
+    }
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    dvc(folder, "repro")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "run")
+
+
+@pytest.mark.e2e
+def test_a_run_is_compared_with_one_of_the_old_structure(repository: Path) -> None:
+    """DVC itself writes the locks: of single files, and of folders."""
+    git(repository, "rm", "--quiet", "-r", "--cached", ".")
+    shutil.rmtree(repository / "data")
+    (repository / "dvc.lock").unlink()
+    (repository / ".gitignore").write_text("/data\n/models\n__pycache__\n")
+    run_with_dvc(
+        repository,
+        sources=OLD_SOURCES,
+        dependencies=[*OLD_SOURCES],
+        preprocess=OLD_PREPROCESS,
+        skill=2.0,
+    )
+    run_with_dvc(
+        repository,
+        sources=NEW_SOURCES,
+        dependencies=NEW_DEPENDENCIES,
+        preprocess=NEW_PREPROCESS,
+        skill=4.0,
+    )
+    core = repository / "src/imgpipe/core"
+    (core / "__pycache__").mkdir()
+    (core / "__pycache__/errors.pyc").touch()
+
+    compared = compare("HEAD~1", "HEAD")
+    assert compared.notes == []
+    assert compared.made_by.parameters == {}
+    assert compared.made_by.data == []
+    assert compared.made_by.sources == [
+        "src/imgpipe/core/errors.py",
+        "src/imgpipe/errors.py",
+        "src/imgpipe/params.py",
+        "src/imgpipe/settings/params.py",
+    ]
+    assert compared.comparison.verdict == "better"
+
+    (core / "errors.py").write_text("edited\n")
+    assert compare("HEAD", "workspace").notes == [
+        "workspace: code edited since the run: src/imgpipe/core"
+    ]
+    dvc(repository, "repro")
+    compared = compare("HEAD", "workspace")
+    assert compared.notes == []
+    assert compared.made_by.sources == ["src/imgpipe/core/errors.py"]

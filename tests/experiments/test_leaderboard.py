@@ -1,0 +1,130 @@
+"""Runs ranked by validation accuracy, on commits that a test makes, without DVC."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import commit_run, git, keep_experiment, run, run_parameters
+
+from imgpipe.core.files import write_json
+from imgpipe.experiments.leaderboard import load_runs, rank_runs, render_json, render_text
+
+
+def rank_names() -> list[list[list[str]]]:
+    """Return for each table, for each line, the names of its runs."""
+    runs, notes = load_runs()
+    assert notes == []
+    return [[[run.name for run in entry.runs] for entry in table] for table in rank_runs(runs)]
+
+
+def keep_with_metrics(folder: Path, name: str, learning_rate: float, **metrics: Any) -> None:
+    """Save an experiment with these metrics of the validation split."""
+    before = git(folder, "rev-parse", "HEAD").strip()
+    parameters = run_parameters(train__learning_rate=learning_rate)
+    commit_run(folder, parameters=parameters)
+    write_json(folder / "metrics/train.json", metrics)
+    git(folder, "commit", "--quiet", "--all", "--message", "metrics")
+    git(folder, "update-ref", f"refs/exps/{before[:2]}/{before[2:]}/{name}", "HEAD")
+    git(folder, "reset", "--quiet", "--hard", before)
+
+
+def test_runs_that_differ_by_seed_are_one_line(repository: Path) -> None:
+    fast = {"train__learning_rate": 0.1}
+    keep_experiment(repository, "fast-1", parameters=run_parameters(**fast), accuracy=0.94)
+    second_seed = run_parameters(**fast, train__seed=2)
+    keep_experiment(repository, "fast-2", parameters=second_seed, accuracy=0.98)
+    keep_experiment(repository, "fast-again", parameters=second_seed, accuracy=0.98)
+    slow = run_parameters(train__learning_rate=0.001, train__only_here=3)
+    keep_experiment(repository, "slow", parameters=slow, accuracy=0.8)
+    other_images = run_parameters(preprocess__seed=2)
+    keep_experiment(repository, "elsewhere", parameters=other_images, accuracy=0.99)
+
+    assert rank_names() == [[["fast-1", "fast-2"], ["HEAD"], ["slow"]], [["elsewhere"]]]
+    lines = [line.split() for line in run(repository, "leaderboard").splitlines()]
+    assert lines[0] == ["digits,", "preprocess.seed", "1"]
+    assert ["digits,", "preprocess.seed", "2"] in lines
+    sd = statistics.stdev([0.94, 0.98])
+    assert lines[1:5] == [
+        ["validation", "accuracy", "loss", "runs", "train.learning_rate", "names"],
+        ["1", "0.9600", "±", f"{sd:.4f}", "0.0400", "2", "0.1", "fast-1,", "fast-2"],
+        ["2", "0.9000", "0.1000", "1", "0.002", "HEAD"],
+        ["3", "0.8000", "0.2000", "1", "0.001", "slow"],
+    ]
+    value = json.loads(run(repository, "leaderboard", "--json"))
+    assert [len(table) for table in value["boards"]] == [3, 1]
+    assert value["boards"][0][0]["validation_accuracy"] == pytest.approx(0.96)
+    assert value["boards"][0][1]["validation_accuracy_sd"] is None
+    assert value["boards"][0][1]["validation_loss_unweighted"] == pytest.approx(0.1)
+
+
+def test_tables_of_different_validation_images_are_told_apart(repository: Path) -> None:
+    fold = run_parameters(preprocess__test_fold="2/5")
+    keep_experiment(repository, "fold", parameters=fold, accuracy=0.99)
+    keep_experiment(repository, "other-data", raw="other")
+    runs, notes = load_runs()
+    lines = render_text(rank_runs(runs), notes).splitlines()
+    assert lines[0] == "digits, preprocess.test_fold none"
+    assert "digits, preprocess.test_fold 2/5" in lines
+    assert lines[-1] == (
+        "Do not compare lines of different tables: their validation images differ."
+    )
+
+
+def test_a_run_of_an_older_version_has_the_same_validation_images(repository: Path) -> None:
+    old = run_parameters()
+    old["preprocess"] |= {"folds": 5, "test_fold": 0, "record_encoding": "raw"}
+    keep_experiment(repository, "old", parameters=old, accuracy=0.91, sources={"src/train.py": "x"})
+    assert rank_names() == [[["old"], ["HEAD"]]]
+
+
+def test_ties_are_broken_by_the_unweighted_loss(repository: Path) -> None:
+    """The weighted loss of a run with class weights is not comparable."""
+    keep_with_metrics(
+        repository,
+        "weighted",
+        0.1,
+        validation_accuracy=0.95,
+        validation_loss=0.5,
+        validation_loss_unweighted=0.2,
+    )
+    keep_with_metrics(
+        repository,
+        "plain",
+        0.2,
+        validation_accuracy=0.95,
+        validation_loss=0.3,
+        validation_loss_unweighted=0.3,
+    )
+    keep_with_metrics(
+        repository, "before-metric", 0.3, validation_accuracy=0.95, validation_loss=0.25
+    )
+    assert rank_names() == [[["weighted"], ["before-metric"], ["plain"], ["HEAD"]]]
+    runs, notes = load_runs()
+    losses = [
+        entry["validation_loss_unweighted"]
+        for entry in json.loads(render_json(rank_runs(runs), notes))["boards"][0]
+    ]
+    assert losses == [0.2, 0.25, 0.3, pytest.approx(0.1)]
+
+
+def test_runs_of_different_code_are_different_lines(repository: Path) -> None:
+    keep_experiment(repository, "recoded", sources={"src/train.py": "edited\n"}, accuracy=0.95)
+    keep_experiment(repository, "repinned", pins=["keras==3.2"], accuracy=0.96)
+    runs, notes = load_runs()
+    header, *lines = render_text(rank_runs(runs), notes).splitlines()[1:]
+    assert header.split()[-2:] == ["code", "names"]
+    assert [line.split()[-1] for line in lines] == ["repinned", "recoded", "HEAD"]
+    assert len({line.split()[-2] for line in lines}) == 3
+
+
+def test_runs_without_metrics_are_skipped_with_a_note(repository: Path) -> None:
+    before = git(repository, "rev-parse", "HEAD").strip()
+    (repository / "metrics/train.json").unlink()
+    git(repository, "commit", "--quiet", "--all", "--message", "no metrics")
+    git(repository, "update-ref", f"refs/exps/{before[:2]}/{before[2:]}/broken", "HEAD")
+    git(repository, "reset", "--quiet", "--hard", before)
+    lines = run(repository, "leaderboard", PYTHONWARNINGS="error").splitlines()
+    assert lines[2].split()[-1] == "HEAD"
+    assert lines[-1] == "skipped: broken: metrics/train.json not found"
