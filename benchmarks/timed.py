@@ -66,8 +66,8 @@ def _take_batches() -> tuple[int, float, float]:
     settings = params.train
     configure_runtime(threads=params.threads, seed=settings.seed, precision="float32")
     import tensorflow as tf
-    from imgpipe.nn.training.batches import TrainingBatches
 
+    from imgpipe.nn.training.batches import TrainingBatches
     from imgpipe.nn.training.training_set import open_training_set
 
     start = time.perf_counter()

@@ -355,6 +355,8 @@ def write_random_records(
     )
     write_info(folder, info)
     return info
+
+
 RUN_PARAMETERS: dict[str, Any] = {
     "dataset": "digits",
     "preprocess": {"validation_frac": 0.1, "test_fold": "none", "seed": 1},
