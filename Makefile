@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run recipe compare leaderboard app test test-fast bench reruns check format lock
+.PHONY: help setup run recipe compare leaderboard app test test-fast bench reruns docs check format lock
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -48,8 +48,12 @@ test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs
 bench: setup ## measure speed and memory; needs DATASET_MIRROR, writes benchmarks/results.md
 	PYTHONPATH=$(abspath src) python benchmarks/bench.py
 
-reruns: setup ## measure what each change reruns, writes docs/reruns.md
+reruns: setup ## measure what each change re-runs, writes docs/reruns.md
 	PYTHONPATH=$(abspath src):$(abspath tests) python tests/reruns.py
+
+docs: setup ## write the generated tables: docs/choices.md, recipes/README.md, recipes/effective.json
+	PYTHONPATH=$(abspath src):$(abspath tests) python tests/choices.py
+	@python src/recipe.py --generate
 
 check: setup ## lint, check format and types
 	ruff check .

@@ -4,6 +4,7 @@ import json
 import re
 
 import pandas as pd
+from choices import PAGE, render_page
 from support import ROOT, leaves
 
 from imgpipe.core.yaml_file import read_yaml
@@ -93,3 +94,7 @@ def test_every_leaf_has_a_comment() -> None:
     for line in (ROOT / "params.yaml").read_text().splitlines():
         if re.match(r" *[a-z_0-9]+: \S", line):
             assert re.search(r"  # \S", line), line
+
+
+def test_the_page_of_choices_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == render_page(), "out of date: make docs"

@@ -1,0 +1,146 @@
+"""Write docs/choices.md from the registries: what can be chosen, and how to add to it.
+
+    make docs
+"""
+
+from collections.abc import Iterator, Sequence
+
+from support import ROOT
+
+from imgpipe.augmentation.transforms import TRANSFORMATIONS
+from imgpipe.datasets.formats import FORMATS
+from imgpipe.evaluation.metrics import METRICS
+from imgpipe.reporting.pictures import PICTURES
+from imgpipe.settings.architectures import ARCHITECTURES
+
+PAGE = ROOT / "docs" / "choices.md"
+
+HEADER = """\
+# What can be chosen, and how to add to it
+
+Written by `make docs` from the registries of the code; a test checks that this page is up to date.
+Tests run with every entry of a registry, so a new entry is tested without a new test; add a test for
+what only the new entry does. Edit values in `recipes/defaults.yaml`; `make recipe NAME=defaults` writes
+them into `params.yaml`.
+"""
+
+ARCHITECTURE_STEPS = """\
+To add one, edit four files:
+
+1. `src/imgpipe/settings/architectures.py`: a class with its settings, and a line in `ARCHITECTURES`.
+2. `src/imgpipe/nn/training/architectures/NAME.py`: `build(x, settings)`, from normalized images
+   to features; every layer needs a name.
+3. `src/imgpipe/nn/training/architectures/__init__.py`: a line in `BUILDERS`.
+4. `recipes/defaults.yaml`: its settings, with a comment for each.
+
+Then `make recipe NAME=defaults` and `make docs`.
+"""
+
+PARAMETER_STEPS = """\
+To add one, edit three files: `src/imgpipe/settings/train.py`, `recipes/defaults.yaml` (value and
+comment), and the module of `src/imgpipe/nn/training` that uses the value. Then
+`make recipe NAME=defaults` and `make docs`. Add a test of the effect;
+`tests/test_parameters_are_read.py` fails if no stage reads the value.
+"""
+
+FORMAT_STEPS = """\
+To add one, edit four files:
+
+1. `src/imgpipe/datasets/formats.py`: a class with the schema of `format`, and a line in `FORMATS`.
+2. `src/imgpipe/preprocessing/raw_datasets/NAME.py`: a class that answers as `RawDataset` says.
+3. `src/imgpipe/preprocessing/raw_datasets/__init__.py`: a line in `READERS`.
+4. `data/catalog.yaml`: a dataset in this format, and its placeholder file `data/local/NAME`.
+"""
+
+DATASET_STEPS = """\
+To add a dataset in one of these formats, add an entry to `data/catalog.yaml`. Your own images must be in
+`data/local/NAME`; a download needs a placeholder file with that name.
+"""
+
+TRANSFORMATION_STEPS = """\
+To add one, edit four files: a module in `src/imgpipe/augmentation` with `is_active` and
+`apply_randomly`, a line in `TRANSFORMATIONS` (`src/imgpipe/augmentation/transforms.py`), its values in
+`src/imgpipe/settings/augment.py` and in `recipes/defaults.yaml`. Then `make recipe NAME=defaults` and
+`make docs`. A transformation has random numbers of its own, so the bytes that the others produce stay
+the same.
+"""
+
+METRIC_STEPS = """\
+To add one, edit one file: `src/imgpipe/evaluation/metrics.py`, a function and a line in `METRICS`. Then
+`dvc repro`, because `metrics/test.json` gets the new key.
+"""
+
+PICTURE_STEPS = """\
+To add one, edit one or two files: a function that draws the figure in `src/imgpipe/reporting/charts`,
+and an entry in `PICTURES` (`src/imgpipe/reporting/pictures.py`).
+"""
+
+
+def first_line(docstring: str | None) -> str:
+    """Return the first line of a docstring without its closing period."""
+    return (docstring or "").strip().splitlines()[0].rstrip(".")
+
+
+def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table."""
+    yield f"| {' | '.join(header)} |"
+    yield f"|{'---|' * len(header)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def render_page() -> str:
+    """Return the page."""
+    sections = [
+        (
+            "Architectures (`train.architecture`)",
+            ("name", "network"),
+            [(f"`{name}`", first_line(cls.__doc__)) for name, cls in ARCHITECTURES.items()],
+            ARCHITECTURE_STEPS,
+        ),
+        (
+            "Raw formats (`format.kind` in data/catalog.yaml)",
+            ("kind", "files"),
+            [(f"`{kind}`", cls.description) for kind, cls in FORMATS.items()],
+            f"{DATASET_STEPS}\n{FORMAT_STEPS}",
+        ),
+        (
+            "Image transformations (`augment`)",
+            ("name", "what it does"),
+            [(f"`{name}`", entry.description) for name, entry in TRANSFORMATIONS.items()],
+            TRANSFORMATION_STEPS,
+        ),
+        (
+            "Metrics (metrics/test.json)",
+            ("name", "metric", "better"),
+            [
+                (
+                    f"`{metric.name}`",
+                    metric.label,
+                    "higher" if metric.higher_is_better else "lower",
+                )
+                for metric in METRICS
+            ],
+            METRIC_STEPS,
+        ),
+        (
+            "Pictures (metrics/plots)",
+            ("file", "what it shows"),
+            [(f"`{name}.png`", picture.description) for name, picture in PICTURES.items()],
+            PICTURE_STEPS,
+        ),
+    ]
+    lines = [HEADER]
+    for title, header, rows, steps in sections:
+        lines += [f"## {title}", "", *render_table(header, rows), "", steps]
+    lines += ["## Training parameters (`train`)", "", PARAMETER_STEPS]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(render_page(), encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    main()
