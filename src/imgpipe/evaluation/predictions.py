@@ -1,4 +1,4 @@
-"""The table of predictions: each example of a split with its class and its probabilities."""
+"""The table of predictions: the class and the probabilities of each example of a split."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ _COLUMNS = ["index", "identity", "actual", "predicted"]
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network, or several, say of N examples of K classes."""
+    """The probabilities that a network, or several, give to N examples of K classes."""
 
     classes: list[str]
     identities: list[str]
@@ -43,10 +43,10 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read a table that `write_predictions` has written.
+    """Read the table that `write_predictions` wrote.
 
     Raises:
-        PipelineError: the file is missing, or is no such table.
+        PipelineError: the file is missing, or is not such a table.
     """
     try:
         return parse_predictions(path.read_bytes(), path.as_posix())
@@ -55,20 +55,27 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def parse_predictions(content: bytes, where: str) -> Predictions:
-    """Read the content of such a table; `where` names it in an error.
+    """Read the content of the table of predictions.
+
+    Args:
+        content: the bytes of the file.
+        where: the name of the file, for the error.
 
     Raises:
-        PipelineError: it is no such table.
+        PipelineError: the content is not such a table.
     """
     try:
-        header, *rows = csv.reader(io.StringIO(content.decode("utf-8"), newline=""))
+        rows = csv.reader(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline=""))
+        header = next(rows, [])
         classes = [name[2:-1] for name in header[len(_COLUMNS) :]]
         position = {name: label for label, name in enumerate(classes)}
+        identities, labels, probabilities = [], [], []
+        for row in rows:  # one at a time: as text, a table takes twenty times the memory
+            identities.append(row[1])
+            labels.append(position[row[2]])
+            probabilities.append(np.array(row[len(_COLUMNS) :], dtype=np.float32))
         return Predictions(
-            classes=classes,
-            identities=[row[1] for row in rows],
-            labels=np.array([position[row[2]] for row in rows], dtype=np.int64),
-            probabilities=np.array([row[len(_COLUMNS) :] for row in rows], dtype=np.float32),
+            classes, identities, np.array(labels, dtype=np.int64), np.stack(probabilities)
         )
     except (ValueError, KeyError, IndexError) as error:
         raise PipelineError(

@@ -1,4 +1,4 @@
-"""Two networks on the same test images: what differs, and whether more than chance would."""
+"""Two networks on the same test images: how they differ, and whether chance explains it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,56 +8,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.evaluation.metrics import score_resamples
+from imgpipe.evaluation.metrics import find_metric, score_resamples, wilson_interval
 from imgpipe.evaluation.predictions import Predictions
+from imgpipe.evaluation.resamples import Resamples, ScoredExamples
 
 SIGNIFICANCE = 0.05
-RESAMPLES = 1_000
-_AT_ONCE_VALUES = 1 << 20  # of the weights of resamples, which bounds memory
-# Of these a lower value is better.
-_LOSSES = ("loss", "calibration_error")
+INTERVAL_RESAMPLES = 1_000
+COMPARISON_RESAMPLES = 2_500
+"""More, because the corrected intervals need percentiles of a fraction of one percent."""
+_AT_ONCE_VALUES = 1 << 20  # of the weights of resamples: what a processor cache holds
 
 Verdict = Literal["better", "worse", "no evidence either way"]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One score of both networks; the interval holds 95 % of the differences in resamples."""
+    """One metric of two networks, and how much the difference varies over resamples."""
 
     score: str
+    """Name of the metric in metrics/test.json."""
     first: float
     second: float
     low: float
+    """Lower end of the 95 % interval of the difference."""
     high: float
+    corrected_low: float
+    """Lower end of the interval that is wider because several metrics are looked at at once."""
+    corrected_high: float
 
     @property
     def change(self) -> float:
-        """By how much the second one's is larger."""
+        """How much the value of the second network is larger."""
         return self.second - self.first
 
     @property
     def verdict(self) -> Verdict:
-        """Of the second network by this score: whether the interval lies on one side of zero."""
-        if self.low <= 0 <= self.high:
+        """Verdict on the second network by this metric, from the corrected interval."""
+        if self.corrected_low <= 0 <= self.corrected_high:
             return "no evidence either way"
-        return "better" if (self.low > 0) != (self.score in _LOSSES) else "worse"
+        increases = self.corrected_low > 0
+        return "better" if increases == find_metric(self.score).higher_is_better else "worse"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The second of two networks beside the first, on N test images."""
+    """The second of two networks against the first, on N test images."""
 
     differences: list[Difference]
     won: NDArray[np.int64]
-    """Indices of the images that only the second one is right about, its most confident first."""
+    """Indices of the images that only the second network gets right, its most confident first."""
     lost: NDArray[np.int64]
-    """Indices of the images that only the first one is right about, its most confident first."""
+    """Indices of the images that only the first network gets right, its most confident first."""
     p_value: float
-    """Of McNemar's exact test: how often two equally good networks would differ so much."""
+    """Of McNemar's exact test: how often two equally good networks differ at least this much."""
 
     @property
     def verdict(self) -> Verdict:
-        """Of the second network, by accuracy."""
+        """Verdict on the second network, by accuracy."""
         if self.p_value >= SIGNIFICANCE:
             return "no evidence either way"
         return "better" if len(self.won) > len(self.lost) else "worse"
@@ -112,34 +119,40 @@ def compare_predictions(
     """Compare two networks' predictions of the same images, in the same order (`align`).
 
     Accuracy is tested by McNemar's exact test (McNemar 1947, doi:10.1007/BF02295996), which looks
-    at the images that only one of the networks is right about. The interval of each score's
-    difference is the percentile interval of a paired bootstrap (Efron and Tibshirani 1993, An
-    Introduction to the Bootstrap, chapter 13): the test images are drawn anew, the same for both.
+    at the images that only one of the networks gets right. The interval of each metric's difference
+    is the percentile interval of a paired bootstrap (Efron and Tibshirani 1993, An Introduction to
+    the Bootstrap, chapter 13): the test images are drawn anew, the same images for both networks.
+
+    With m metrics, some 95 % interval excludes 0 by chance in up to m x 5 % of comparisons of
+    equally good networks. So the verdict on one metric uses the interval of level 1 - 0.05 / m
+    (Bonferroni; Dunn 1961, doi:10.1080/01621459.1961.10482090).
 
     Args:
-        top_k: how many guesses a "top k" accuracy allows.
-        bins: of the calibration error.
+        first: the network to compare with.
+        second: the network that the verdicts are about.
+        top_k: number of guesses that a "top k" accuracy allows.
+        bins: number of bins of the calibration error.
     """
     labels = first.labels
-    right = [each.probabilities.argmax(axis=1) == labels for each in (first, second)]
-    won, lost = np.flatnonzero(~right[0] & right[1]), np.flatnonzero(right[0] & ~right[1])
-    whole = np.ones((1, len(labels)))
-    plain = [
-        score_resamples(labels, each.probabilities, whole, top_k=top_k, bins=bins)
-        for each in (first, second)
-    ]
-    resampled: dict[str, list[NDArray[np.float64]]] = {name: [] for name in plain[0]}
-    for weights in _draw_resamples(len(labels)):
-        scores = [
-            score_resamples(labels, each.probabilities, weights, top_k=top_k, bins=bins)
-            for each in (first, second)
-        ]
-        for name, parts in resampled.items():
+    both = [ScoredExamples(labels, each.probabilities, top_k, bins) for each in (first, second)]
+    won = np.flatnonzero(~both[0].correct & both[1].correct)
+    lost = np.flatnonzero(both[0].correct & ~both[1].correct)
+    whole = [score_resamples(Resamples.of_whole(each)) for each in both]
+    changes: dict[str, list[NDArray[np.float64]]] = {name: [] for name in whole[0]}
+    for weights in _draw_resamples(len(labels), COMPARISON_RESAMPLES):
+        scores = [score_resamples(Resamples(each, weights)) for each in both]
+        for name, parts in changes.items():
             parts.append(scores[1][name] - scores[0][name])
     return Comparison(
         differences=[
-            Difference(name, float(plain[0][name][0]), float(plain[1][name][0]), *_interval(parts))
-            for name, parts in resampled.items()
+            Difference(
+                name,
+                float(whole[0][name][0]),
+                float(whole[1][name][0]),
+                *_interval(parts, SIGNIFICANCE),
+                *_interval(parts, SIGNIFICANCE / len(changes)),
+            )
+            for name, parts in changes.items()
         ],
         won=_most_confident_first(won, second),
         lost=_most_confident_first(lost, first),
@@ -150,22 +163,29 @@ def compare_predictions(
 def score_intervals(
     predictions: Predictions, *, top_k: int, bins: int
 ) -> dict[str, tuple[float, float]]:
-    """Return the 95 % interval of each score of one network, by the bootstrap.
+    """Return the 95 % interval of each metric of one network.
 
-    Arguments and source as of `compare_predictions`.
+    For a proportion it is Wilson's: if all images are right, resamples of them do not vary, and a
+    bootstrap interval would have no width. For the other metrics it is the bootstrap's, with the
+    source and arguments of `compare_predictions`.
     """
+    count = len(predictions.labels)
+    examples = ScoredExamples(predictions.labels, predictions.probabilities, top_k, bins)
     resampled: dict[str, list[NDArray[np.float64]]] = {}
-    for weights in _draw_resamples(len(predictions.labels)):
-        scores = score_resamples(
-            predictions.labels, predictions.probabilities, weights, top_k=top_k, bins=bins
-        )
-        for name, values in scores.items():
+    for weights in _draw_resamples(count, INTERVAL_RESAMPLES):
+        for name, values in score_resamples(Resamples(examples, weights)).items():
             resampled.setdefault(name, []).append(values)
-    return {name: _interval(parts) for name, parts in resampled.items()}
+    intervals = {name: _interval(parts, SIGNIFICANCE) for name, parts in resampled.items()}
+    for name, (value,) in score_resamples(Resamples.of_whole(examples)).items():
+        if find_metric(name).is_proportion:
+            intervals[name] = wilson_interval(round(value * count), count)
+    return intervals
 
 
-def _interval(parts: list[NDArray[np.float64]]) -> tuple[float, float]:
-    low, high = np.percentile(np.concatenate(parts), [2.5, 97.5])
+def _interval(parts: list[NDArray[np.float64]], outside: float) -> tuple[float, float]:
+    """Return the interval that leaves out a share of the values, half of the share at each end."""
+    tail_percent = 100 * outside / 2
+    low, high = np.percentile(np.concatenate(parts), [tail_percent, 100 - tail_percent])
     return float(low), float(high)
 
 
@@ -191,11 +211,11 @@ def mcnemar_p_value(won: int, lost: int) -> float:
     return min(1.0, p_value)
 
 
-def _draw_resamples(examples: int) -> Iterator[NDArray[np.float64]]:
+def _draw_resamples(examples: int, resamples: int) -> Iterator[NDArray[np.float64]]:
     """Yield how often each example is drawn in each resample, (R, N), some resamples at a time."""
     generator = np.random.default_rng(0)
     at_once = max(1, _AT_ONCE_VALUES // examples)
-    for start in range(0, RESAMPLES, at_once):
-        count = min(at_once, RESAMPLES - start)
+    for start in range(0, resamples, at_once):
+        count = min(at_once, resamples - start)
         drawn = generator.integers(examples, size=(count, examples))
         yield np.stack([np.bincount(row, minlength=examples) for row in drawn]).astype(np.float64)

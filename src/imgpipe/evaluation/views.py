@@ -1,0 +1,66 @@
+"""What a network sees in some test images, stored for the pictures: kernels and maps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import replace_file
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a network sees in the first N test images."""
+
+    images: NDArray[np.uint8]
+    """(N, H, W, C)."""
+    kernels: NDArray[np.float32]
+    """(F, h, w, C): the weights of the first layer."""
+    activation_maps: NDArray[np.float32]
+    """(N, h, w) in [0, 1]: where the evidence for the predicted class lies."""
+    feature_maps: Sequence[tuple[str, NDArray[np.float32]]]
+    """For each layer with maps its name and its maps (N, h, w, F); empty if no layer has maps."""
+
+
+def write_views(path: Path, views: Views) -> None:
+    """Write the views as an npz archive."""
+    arrays: dict[str, Any] = {
+        "images": views.images,
+        "kernels": views.kernels,
+        "activation_maps": views.activation_maps,
+        "feature_layers": np.array([name for name, _ in views.feature_maps], dtype=np.str_),
+    }
+    for number, (_, maps) in enumerate(views.feature_maps):
+        arrays[f"feature_maps_{number}"] = maps
+    with replace_file(path) as partial, partial.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+def read_views(path: Path) -> Views:
+    """Read the archive that `write_views` wrote.
+
+    Raises:
+        PipelineError: the file is missing, or is not such an archive.
+    """
+    try:
+        with np.load(path) as arrays:
+            return Views(
+                arrays["images"],
+                arrays["kernels"],
+                arrays["activation_maps"],
+                [
+                    (str(name), arrays[f"feature_maps_{number}"])
+                    for number, name in enumerate(arrays["feature_layers"])
+                ],
+            )
+    except FileNotFoundError:
+        raise PipelineError(f"{path.as_posix()}: not found; `dvc repro` writes it") from None
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+        raise PipelineError(
+            f"{path.as_posix()}: not an archive of views: {error}; run `dvc repro`"
+        ) from None

@@ -1,0 +1,109 @@
+"""What all charts share: style, arrangement of images, and PNG files with stable bytes."""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from io import BytesIO
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from imgpipe.core.files import replace_file
+
+TRAIN_COLOR, VALIDATION_COLOR = "#3b6fb6", "#d9772b"
+SCORE_COLORS = ("#3b6fb6", "#7aa6d8", "#1f3d63")
+GUIDE_COLOR = "#777777"
+
+_STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "legend.frameon": False,
+}
+MOST_ROWS = 20
+"""Pictures with a row for each class show no more classes."""
+
+P = ParamSpec("P")
+
+
+def save_figure(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a figure as PNG, without the name and version of the software that wrote it."""
+    content = encode_figure(figure, dpi)
+    with replace_file(path) as partial:
+        partial.write_bytes(content)
+
+
+def encode_figure(figure: Figure, dpi: int) -> bytes:
+    """Return a figure as the content of a PNG file."""
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
+    return content.getvalue()
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw with the style of the project, whatever the person's own settings of Matplotlib."""
+
+    @wraps(draw)
+    def draw_styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context({**mpl.rcParamsDefault, **_STYLE}):
+            return draw(*args, **kwargs)
+
+    return draw_styled
+
+
+def new_figure(width_inch: float, height_inch: float, title: str) -> Figure:
+    """Return an empty figure with a title."""
+    figure = Figure(figsize=(width_inch, height_inch), layout="constrained")
+    figure.suptitle(title, fontsize=13, fontweight="bold")
+    return figure
+
+
+def tile_images(
+    rows: Sequence[Sequence[NDArray[Any]]], columns: int, gap: int, fill: float
+) -> NDArray[Any]:
+    """Arrange equally sized tiles (H, W, ...) in one array, with `gap` cells of `fill` between.
+
+    One array is drawn a hundred times faster than as many axes as there are tiles.
+    """
+    height, width, *rest = rows[0][0].shape
+    canvas = np.full(
+        (len(rows) * (height + gap) - gap, columns * (width + gap) - gap, *rest),
+        fill,
+        dtype=rows[0][0].dtype,
+    )
+    for row, tiles in enumerate(rows):
+        for column, tile in enumerate(tiles[:columns]):
+            top, left = row * (height + gap), column * (width + gap)
+            canvas[top : top + height, left : left + width] = tile
+    return canvas
+
+
+def middles(count: int, size: int, gap: int) -> NDArray[np.float64]:
+    """Return the positions of the middles of `count` tiles in a row."""
+    return np.arange(count, dtype=np.float64) * (size + gap) + (size - 1) / 2
+
+
+def gap_px(image: NDArray[Any]) -> int:
+    """Return a fitting gap between tiles of this size, in pixels."""
+    return max(1, round(0.12 * float(max(image.shape[:2]))))
+
+
+def show_image(axes: Axes, image: NDArray[np.uint8]) -> None:
+    """Show one (H, W, 1 or 3) uint8 image at its true gray or color values, without ticks."""
+    picture = image[..., 0] if image.shape[2] == 1 else image
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    hide_frame(axes)
+    axes.set(xticks=[], yticks=[])
+
+
+def hide_frame(axes: Axes) -> None:
+    """Hide the frame and the tick marks."""
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)

@@ -1,0 +1,51 @@
+"""HTML pages that are one file each: text, tables and pictures, no scripts, no other files.
+
+The templates are Jinja2's, in the folder `templates`. Equal values give equal bytes.
+"""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from imgpipe.core.files import replace_file
+
+
+def write_page(path: Path, template: str, **values: Any) -> None:
+    """Render a template and write the page to a file."""
+    text = render_page(template, **values)
+    with replace_file(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Return a page.
+
+    Text is escaped. A name that the template uses and `values` lack is an error.
+
+    Args:
+        template: name of a file in `templates`, such as "model_card.html".
+        values: what the template calls by these names.
+    """
+    # A loader of packages would need the project to be installed.
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates", encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.tests["number"] = _is_number
+    environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
+    return environment.get_template(template).render(values)
+
+
+def _is_number(cell: object) -> bool:
+    """Return whether a cell of a table reads as a number, such as "-1,000.5" or "5 %"."""
+    try:
+        float(str(cell).replace(",", "").rstrip(" %"))
+    except ValueError:
+        return False
+    return True

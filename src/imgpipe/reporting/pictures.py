@@ -1,0 +1,188 @@
+"""The pictures in metrics/plots: one registry entry each.
+
+A new picture is a function of `StageOutputs` and an entry in `PICTURES`; `plot` draws it, and the
+model card shows it if the entry names a section of the card.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from imgpipe.records.info import copy_folder
+from imgpipe.records.shards import read_shard, read_split
+from imgpipe.reporting.charts import data, results, views
+from imgpipe.reporting.charts.style import MOST_ROWS
+from imgpipe.reporting.stage_outputs import AUGMENTED, RECORDS, StageOutputs
+
+_SHOWN_ORIGINALS = 6
+
+
+def samples(outputs: StageOutputs) -> Figure:
+    """Draw a row of training images for each class."""
+    return data.draw_samples(_read_samples(outputs))
+
+
+def pixel_numbers(outputs: StageOutputs) -> Figure:
+    """Draw a training image of the first class as numbers."""
+    name, images = next(iter(_read_samples(outputs).items()))
+    return data.draw_pixel_numbers(images[0], name)
+
+
+def _read_samples(outputs: StageOutputs) -> dict[str, list[NDArray[np.uint8]]]:
+    """Return training images (H, W, C) of each class that is shown; of other classes none."""
+    info, count = outputs.info, outputs.params.plot.samples_per_class
+    samples: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in info.classes}
+    shown = info.classes[:MOST_ROWS]
+    for batch in read_split(RECORDS, info, "train"):
+        for image, label in zip(batch.images, batch.labels, strict=True):
+            if label < len(shown) and len(samples[shown[label]]) < count:
+                samples[shown[label]].append(image)
+        if all(len(samples[name]) == count for name in shown):
+            break
+    return samples
+
+
+def augmentation(outputs: StageOutputs) -> Figure | None:
+    """Draw the first training images beside their augmented copies; None if there are no copies."""
+    info = outputs.info
+    if not outputs.augmented.copies:
+        return None
+    shards = [(RECORDS, info.splits["train"].shards[0])] + [
+        (AUGMENTED / copy_folder(copy), of_copy[0])
+        for copy, of_copy in enumerate(outputs.augmented.shards_of_copies, start=1)
+    ]
+    originals, *copies = [
+        next(read_shard(folder, shard, info)).images[:_SHOWN_ORIGINALS] for folder, shard in shards
+    ]
+    return data.draw_variants(list(originals), list(zip(*copies, strict=True)))
+
+
+def learning_curves(outputs: StageOutputs) -> Figure:
+    """Draw loss, accuracy and error by epoch."""
+    return results.draw_learning_curves(outputs.history, outputs.trained["best_epoch"])
+
+
+def confusion(outputs: StageOutputs) -> Figure:
+    """Draw the confusion matrix."""
+    predictions = outputs.predictions
+    count = len(predictions.classes)
+    matrix = np.zeros((count, count), dtype=np.int64)
+    np.add.at(matrix, (predictions.labels, predictions.probabilities.argmax(axis=1)), 1)
+    return results.draw_confusion(matrix, predictions.classes)
+
+
+def class_scores(outputs: StageOutputs) -> Figure:
+    """Draw precision, recall and F1 of each class."""
+    return results.draw_class_scores(outputs.per_class)
+
+
+def roc(outputs: StageOutputs) -> Figure:
+    """Draw the receiver operating characteristics."""
+    table = outputs.per_class
+    return results.draw_roc(outputs.roc, dict(zip(table["class"], table["roc_auc"], strict=True)))
+
+
+def reliability(outputs: StageOutputs) -> Figure:
+    """Draw accuracy against confidence."""
+    return results.draw_reliability(outputs.reliability, outputs.scores["calibration_error"])
+
+
+def mistakes(outputs: StageOutputs) -> Figure:
+    """Draw the mistakes that the network is surest of."""
+    predictions = outputs.predictions
+    predicted = predictions.probabilities.argmax(axis=1)
+    confidence = predictions.probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != predictions.labels)
+    most_confident_first = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    shown = most_confident_first[: outputs.params.plot.mistakes].tolist()
+    images = dict(_read_test_images(outputs, set(shown)))
+    total = f"on {len(predicted)} test images"
+    return results.draw_gallery(
+        [images[number] for number in shown],
+        [
+            f"{predictions.classes[predictions.labels[number]]}, taken for\n"
+            f"{predictions.classes[predicted[number]]} ({confidence[number]:.1%})"
+            for number in shown
+        ],
+        f"The most confident of {len(wrong)} mistakes {total}" if shown else f"No mistake {total}",
+    )
+
+
+def _read_test_images(
+    outputs: StageOutputs, wanted: set[int]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield the wanted test images (H, W, C) with their numbers."""
+    first = 0
+    for batch in read_split(RECORDS, outputs.info, "test"):
+        for number, image in enumerate(batch.images, start=first):
+            if number in wanted:
+                yield number, image.copy()
+        first += len(batch.labels)
+
+
+def kernels(outputs: StageOutputs) -> Figure:
+    """Draw the weights of the first layer."""
+    return views.draw_kernels(outputs.views.kernels)
+
+
+def activation_maps(outputs: StageOutputs) -> Figure:
+    """Draw the first test images with the evidence for their predicted classes."""
+    predictions, seen = outputs.predictions, outputs.views
+    pairs = zip(predictions.labels, predictions.probabilities.argmax(axis=1), strict=True)
+    names = [(predictions.classes[label], predictions.classes[other]) for label, other in pairs]
+    captions = [
+        actual if actual == predicted else f"{actual}, taken for {predicted}"
+        for actual, predicted in names[: len(seen.images)]
+    ]
+    return views.draw_activation_maps(seen.images, seen.activation_maps, captions)
+
+
+def feature_maps(outputs: StageOutputs) -> Figure | None:
+    """Draw the strongest maps of each layer; None if the network has no layer with maps."""
+    layers = [(name, maps[0]) for name, maps in outputs.views.feature_maps]
+    return views.draw_feature_maps(outputs.views.images[0], layers) if layers else None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a run."""
+
+    description: str
+    """One line: the caption in the model card, and what documents say."""
+    section: Literal["data", "training", "results"] | None
+    """The section of the model card that shows the picture; None if no section does."""
+    draw: Callable[[StageOutputs], Figure | None]
+    """Returns None if the picture does not apply to the run."""
+
+
+PICTURES = {
+    "samples": Picture("Training images of each class.", "data", samples),
+    "pixel_numbers": Picture("One image as the numbers that a computer sees.", None, pixel_numbers),
+    "augmentation": Picture(
+        "Training images and their augmented copies.", "training", augmentation
+    ),
+    "learning_curves": Picture("Loss, accuracy and error by epoch.", "training", learning_curves),
+    "confusion": Picture(
+        "Confusion matrix: rows are the actual classes, columns the predicted ones.",
+        "results",
+        confusion,
+    ),
+    "class_scores": Picture("Precision, recall and F1 of each class.", None, class_scores),
+    "roc": Picture(
+        "Receiver operating characteristic of each class against all others.", "results", roc
+    ),
+    "reliability": Picture("Accuracy against confidence.", "results", reliability),
+    "mistakes": Picture("The mistakes that the network is surest of.", "results", mistakes),
+    "kernels": Picture("The weights of the first layer.", None, kernels),
+    "activation_maps": Picture(
+        "Some test images, and where the evidence for the predicted class is.",
+        "results",
+        activation_maps,
+    ),
+    "feature_maps": Picture("The strongest maps of each layer for one image.", None, feature_maps),
+}
+"""All pictures by the name of their file, in the order of the model card."""

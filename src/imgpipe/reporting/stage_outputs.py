@@ -1,0 +1,114 @@
+"""The files that the stages wrote, each read once, at its first use."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import read_json
+from imgpipe.datasets.catalog import Entry, load_entry
+from imgpipe.evaluation.predictions import Predictions, read_predictions
+from imgpipe.evaluation.views import Views, read_views
+from imgpipe.records.info import AugmentedInfo, RecordsInfo, read_augmented_info, read_info
+from imgpipe.settings.params import Params
+
+RECORDS = Path("data/records")
+AUGMENTED = Path("data/augmented")
+EVALUATION = Path("data/evaluation")
+METRICS = Path("metrics")
+LAYERS = Path("models/layers.txt")
+
+
+class StageOutputs:
+    """What the stages before `plot` wrote, and the parameters that they used."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+
+    @cached_property
+    def entry(self) -> Entry:
+        """The catalog's entry of the dataset."""
+        return load_entry(self.params.dataset)
+
+    @cached_property
+    def info(self) -> RecordsInfo:
+        """The description of the records."""
+        return read_info(RECORDS)
+
+    @cached_property
+    def augmented(self) -> AugmentedInfo:
+        """The description of the augmented records."""
+        return read_augmented_info(AUGMENTED)
+
+    @cached_property
+    def data(self) -> Mapping[str, Any]:
+        """metrics/data.json: counts of images, duplicates and unreadable files."""
+        return _read_mapping(METRICS / "data.json")
+
+    @cached_property
+    def layers(self) -> str:
+        """The table of layers."""
+        try:
+            return LAYERS.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise _missing(LAYERS) from None
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """metrics/history.csv: a row for each epoch."""
+        return _read_table(METRICS / "history.csv")
+
+    @cached_property
+    def trained(self) -> Mapping[str, Any]:
+        """metrics/train.json: epochs, parameters, validation metrics of the chosen epoch."""
+        return _read_mapping(METRICS / "train.json")
+
+    @cached_property
+    def scores(self) -> Mapping[str, float]:
+        """metrics/test.json: the metrics of the test split."""
+        return _read_mapping(METRICS / "test.json")
+
+    @cached_property
+    def per_class(self) -> pd.DataFrame:
+        """metrics/per_class.csv: a row for each class."""
+        return _read_table(METRICS / "per_class.csv", names="class")
+
+    @cached_property
+    def reliability(self) -> pd.DataFrame:
+        """metrics/reliability.csv: a row for each bin of confidence."""
+        return _read_table(METRICS / "reliability.csv")
+
+    @cached_property
+    def roc(self) -> pd.DataFrame:
+        """The corners of the receiver operating characteristic of each class."""
+        return _read_table(EVALUATION / "roc.csv", names="class")
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """The class and the probabilities of each test image."""
+        return read_predictions(EVALUATION / "predictions.csv")
+
+    @cached_property
+    def views(self) -> Views:
+        """What the network sees in some test images."""
+        return read_views(EVALUATION / "views.npz")
+
+
+def _missing(path: Path) -> PipelineError:
+    return PipelineError(f"{path.as_posix()}: not found; `dvc repro` writes it")
+
+
+def _read_mapping(path: Path) -> Mapping[str, Any]:
+    value: Mapping[str, Any] = read_json(path)
+    return value
+
+
+def _read_table(path: Path, names: str | None = None) -> pd.DataFrame:
+    """Read a CSV table; the column `names` stays text, even if it looks like numbers or NaN."""
+    try:
+        return pd.read_csv(path, dtype={names: str} if names else None, keep_default_na=False)
+    except FileNotFoundError:
+        raise _missing(path) from None
