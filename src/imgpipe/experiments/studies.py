@@ -18,11 +18,8 @@ import re
 import subprocess
 import sys
 import time
-import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -30,24 +27,30 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import Section, check, nearest
-from imgpipe.core.yaml_file import parse_yaml, read_yaml
+from imgpipe.core.yaml_file import read_yaml
 from imgpipe.evaluation.predictions import parse_predictions
 from imgpipe.experiments.provenance import (
     WORKSPACE,
-    Revision,
     find_revision,
-    list_experiments,
     open_output,
     read_provenance,
-    read_text,
+)
+from imgpipe.experiments.run_inputs import (
+    STAGES_TO_EVALUATE,
+    STAGES_TO_TRAIN,
+    Candidate,
+    StageInputs,
+    list_candidates,
+    open_hasher,
+    read_candidate,
+    read_parameter_file,
+    resolve_inputs,
 )
 from imgpipe.settings.params import PARAMS_FILE, Params
 
 STUDIES = Path("studies")
 _PIPELINE = Path("dvc.yaml")
-_LOCK = "dvc.lock"
 _LOGS = Path(".dvc/tmp/studies")
-_RAW_DATA = "data/raw"
 _SCORES = "metrics/test.json"
 _PREDICTIONS = "data/evaluation/predictions.csv"
 _HISTORY = "metrics/history.csv"
@@ -69,12 +72,10 @@ class Summary:
     """The files that are read."""
 
 
-_TO_TRAIN = ("fetch", "preprocess", "augment", "train")
-_TO_EVALUATE = (*_TO_TRAIN, "evaluate")
 SUMMARIES = {
-    "folds": Summary(_TO_EVALUATE, (), (_SCORES,)),
-    "ensemble": Summary(_TO_EVALUATE, (), (_SCORES, _PREDICTIONS)),
-    "errors": Summary(_TO_TRAIN, ("train",), (_HISTORY,)),
+    "folds": Summary(STAGES_TO_EVALUATE, (), (_SCORES,)),
+    "ensemble": Summary(STAGES_TO_EVALUATE, (), (_SCORES, _PREDICTIONS)),
+    "errors": Summary(STAGES_TO_TRAIN, ("train",), (_HISTORY,)),
 }
 
 
@@ -101,14 +102,11 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _each_key_in_one_place(self) -> "Study":
-        for name, variant in {"set": self.set, **self.variants}.items():
-            if twice := sorted(set(variant) & set(self.grid)):
-                raise ValueError(f"grid: {twice[0]} is set by {name} too; set it in one place")
-        for name, variant in self.variants.items():
-            if twice := sorted(variant.keys() & self.set.keys()):
-                raise ValueError(
-                    f"variants.{name}: {twice[0]} is in `set` too; set it in one place"
-                )
+        for place, variant in self.variants.items() or [("", {})]:
+            keys = [*self.set, *variant, *self.grid]
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                where = f"variants.{place}: " if twice[0] in variant else ""
+                raise ValueError(f"{where}{twice[0]}: expected in one place; found in two")
         return self
 
     @model_validator(mode="after")
@@ -143,28 +141,6 @@ class StudyRun:
 
 
 @dataclass(frozen=True)
-class StageInputs:
-    """What decides the outputs of a stage, except outputs of earlier stages."""
-
-    command: str
-    parameters: dict[str, Any]
-    """For each file its values by dotted key."""
-    files: dict[str, str]
-    """The MD5 of each file and folder, as DVC computes it."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A run that may be one of a study."""
-
-    revision: Revision
-    inputs: dict[str, StageInputs]
-    """By stage."""
-    raw_data: str
-    """The MD5 of the output of `fetch`."""
-
-
-@dataclass(frozen=True)
 class WantedRun:
     """A run of a study with all that decides its result."""
 
@@ -178,9 +154,10 @@ class WantedRun:
 
     def is_made_by(self, candidate: Candidate) -> bool:
         """Return whether a candidate has the same parameters, data and code."""
-        return all(
-            candidate.inputs.get(stage) == inputs for stage, inputs in self.inputs.items()
-        ) and self.raw_data in (None, candidate.raw_data)  # fmt: skip
+        recorded = candidate.inputs
+        return self.raw_data in (None, candidate.raw_data) and all(
+            recorded.get(stage) == inputs for stage, inputs in self.inputs.items()
+        )
 
 
 Results: TypeAlias = list[tuple[StudyRun, dict[str, bytes]]]
@@ -233,9 +210,7 @@ def _label_run(variant: str | None, values: Mapping[str, Any]) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "-", "-".join(parts)).strip("-.")
 
 
-def apply_overrides(
-    params: Mapping[str, Any], overrides: Overrides, where: str
-) -> dict[str, Any]:  # fmt: skip
+def apply_overrides(params: Mapping[str, Any], overrides: Overrides, where: str) -> dict[str, Any]:
     """Return a copy of params.yaml with other values.
 
     Raises:
@@ -265,127 +240,6 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def read_candidate(revision: Revision) -> Candidate | None:
-    """Return what `dvc.lock` records of a revision, or None if it records no whole run."""
-    try:
-        lock = parse_yaml(read_text(revision, _LOCK), f"{revision.name}: {_LOCK}")
-    except PipelineError:
-        return None
-    inputs, outputs = parse_lock(lock)
-    if _RAW_DATA not in outputs:
-        return None
-    return Candidate(revision, inputs, outputs[_RAW_DATA])
-
-
-def parse_lock(lock: Mapping[str, Any]) -> tuple[dict[str, StageInputs], dict[str, str]]:
-    """Return the inputs of each stage, and the MD5 of each output, from the content of `dvc.lock`.
-
-    After an experiment that stopped at `train`, the lock still has the entry of `evaluate` of the
-    commit before. So the first stage whose dependencies are not the outputs of the stages before,
-    and all stages after it, are left out.
-    """
-    stages = lock.get("stages", {})
-    inputs: dict[str, StageInputs] = {}
-    outputs: dict[str, str] = {}
-    for stage in _TO_EVALUATE:
-        if stage not in stages:
-            break
-        entry = stages[stage]
-        dependencies = {each["path"]: each["md5"] for each in entry.get("deps", [])}
-        if any(outputs.get(path, md5) != md5 for path, md5 in dependencies.items()):
-            break
-        files = {path: md5 for path, md5 in dependencies.items() if path not in outputs}
-        inputs[stage] = StageInputs(entry["cmd"], entry.get("params", {}), files)
-        outputs |= {each["path"]: each["md5"] for each in entry.get("outs", [])}
-    return inputs, outputs
-
-
-def resolve_inputs(
-    stages: Sequence[str],
-    pipeline: Mapping[str, Any],
-    params: Mapping[str, Any],
-    read_file: Callable[[str], Any],
-    hash_file: Callable[[str], str],
-) -> dict[str, StageInputs]:
-    """Return the inputs that stages would have with other parameters, as `dvc.lock` records them.
-
-    DVC reads the values of `${...}` in dvc.yaml from the params.yaml on the disk only; so they are
-    filled in here. A test checks that the result equals DVC's.
-
-    Args:
-        stages: their names, in the order in which they run.
-        pipeline: the content of dvc.yaml.
-        params: the content of params.yaml.
-        read_file: returns the content of another file of parameters.
-        hash_file: returns the MD5 of a file or folder.
-    """
-
-    def fill_in(text: str) -> str:
-        return re.sub(r"\$\{([^}]+)\}", lambda found: str(_lookup(params, found[1])), text)
-
-    inputs: dict[str, StageInputs] = {}
-    outputs: set[str] = set()
-    for stage in stages:
-        definition = pipeline["stages"][stage]
-        parameters: dict[str, Any] = {}
-        for item in definition.get("params", []):
-            named = item if isinstance(item, dict) else {PARAMS_FILE.as_posix(): [item]}
-            for file, keys in named.items():
-                values = params if file == PARAMS_FILE.as_posix() else read_file(file)
-                filled = map(fill_in, keys)
-                parameters.setdefault(file, {}).update(
-                    {key: _lookup(values, key) for key in filled}
-                )
-        paths = [fill_in(path) for path in definition.get("deps", [])]
-        files = {path: hash_file(path) for path in paths if path not in outputs}
-        inputs[stage] = StageInputs(fill_in(definition["cmd"]), parameters, files)
-        for kind in ("outs", "metrics", "plots"):
-            for item in definition.get(kind, []):
-                outputs |= item.keys() if isinstance(item, dict) else {item}
-    return inputs
-
-
-def _lookup(values: Any, key: str) -> Any:
-    for part in key.strip().split("."):
-        try:
-            values = values[part]
-        except (KeyError, TypeError):
-            raise PipelineError(f"dvc.yaml: {key}: there is no such parameter") from None
-    return values
-
-
-@cache
-def read_parameter_file(path: str) -> Any:
-    """Read a file of parameters, YAML or TOML."""
-    if path.endswith(".toml"):
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    return read_yaml(Path(path))
-
-
-@contextmanager
-def open_hasher() -> Iterator[Callable[[str], str]]:
-    """Yield a function that returns the MD5 of a file or folder, as `dvc.lock` would record it.
-
-    The function raises a PipelineError if the path is missing.
-    """
-    from dvc.dependency.base import Dependency  # half a second, which `--help` need not take
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-
-        @cache
-        def hash_file(path: str) -> str:
-            try:
-                value: str = Dependency(None, path, repo=repo).get_hash().value
-            except FileNotFoundError:
-                raise PipelineError(
-                    f"{path}: not found; if DVC tracks it, `dvc pull` or `dvc checkout` brings it"
-                ) from None
-            return value
-
-        yield hash_file
-
-
 def plan_runs(name: str, study: Study, runs: Iterable[StudyRun]) -> list[WantedRun]:
     """Return the runs of a study with all that decides their results.
 
@@ -411,12 +265,6 @@ def plan_runs(name: str, study: Study, runs: Iterable[StudyRun]) -> list[WantedR
                 )
             plan[digest] = WantedRun(run, inputs, raw_data, f"{name}-{run.label}-{digest}")
     return list(plan.values())
-
-
-def list_candidates() -> list[Candidate]:
-    """Return all experiments, HEAD and the workspace, as far as they have been run."""
-    revisions = [*list_experiments(), find_revision("HEAD"), find_revision(WORKSPACE)]
-    return [found for revision in revisions if (found := read_candidate(revision))]
 
 
 def load_result(
@@ -545,7 +393,7 @@ def run_experiment(wanted: WantedRun, summary: Summary) -> dict[str, bytes]:
     Raises:
         PipelineError: the run failed, or the project changed meanwhile.
     """
-    # JSON is valid in the grammar of -S, Hydra's, for all values that params.yaml has.
+    # All values that params.yaml may have are written alike in JSON and in the grammar of -S.
     settings = [f"{key}={json.dumps(value)}" for key, value in wanted.run.overrides.items()]
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", wanted.experiment]
     command += [part for setting in settings for part in ("--set-param", setting)]
