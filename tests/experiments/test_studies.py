@@ -1,176 +1,199 @@
-"""The last stages of the studies, on made-up scores; test_pipeline runs whole studies."""
+"""Studies: their files, their runs, and what is checked before the first run."""
 
-import json
-import shutil
+import copy
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-import yaml
-from PIL import Image
-from support import ROOT, attempt, run
+from support import ROOT, attempt, git
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import check
-from imgpipe.evaluation.predictions import Predictions, write_predictions
-from imgpipe.experiments.studies import Bagging, CrossValidation, summarize_scores
+from imgpipe.core.yaml_file import read_yaml
+from imgpipe.experiments.studies import (
+    Study,
+    StudyRun,
+    check_git,
+    expand_study,
+    plan_runs,
+    study_path,
+)
 
-CLASSES = ["cat", "dog", "owl"]
-LABELS = np.arange(60) % 3
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    for study in ("bagging", "cross_validation", "regularization"):
-        (tmp_path / "studies" / study).mkdir(parents=True)
-    return tmp_path
+STUDY_NAMES = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
 
 
-def set_study(project: Path, study: str, **values: object) -> None:
-    (project / "studies" / study / "params.yaml").write_text(yaml.safe_dump(values))
+def expand(value: dict[str, Any], params: dict[str, Any]) -> list[StudyRun]:
+    return expand_study(check(Study, value, "studies/x.yaml"), "studies/x.yaml", params)
 
 
-def write_scores(folder: Path, accuracy: float, *, images: int = 60) -> None:
-    folder.mkdir(parents=True)
-    scores = {
-        "accuracy": accuracy, "accuracy_low": accuracy - 0.1, "accuracy_high": accuracy + 0.1,
-        "loss": 1 - accuracy, "macro_f1": accuracy, "images": images,
-    }  # fmt: skip
-    (folder / "test.json").write_text(json.dumps(scores))
-
-
-def is_picture(path: Path) -> bool:
-    with Image.open(path) as picture:
-        return bool(np.asarray(picture.convert("L")).std() > 10)
-
-
-def test_mean_and_standard_deviation_of_every_score() -> None:
-    runs = [{"accuracy": value, "accuracy_low": 0.1, "images": 9} for value in (0.5, 0.7, 0.9)]
-    assert summarize_scores(runs) == {
-        "accuracy": {"mean": pytest.approx(0.7), "sd": pytest.approx(0.2)}
-    }
+# The file
 
 
 @pytest.mark.parametrize(
-    ("model", "value", "message"),
+    ("value", "message"),
     [
-        (Bagging, {"members": [1]}, "members: expected at least 2 values"),
-        (Bagging, {"members": [1, 1]}, r"members.*expected each number once; found \[1, 1\]"),
-        (CrossValidation, {"folds": 3, "run_folds": [0, 1]}, "run_folds.0: expected a number of"),
+        ({"summary": "mean"}, "summary: expected 'folds', 'ensemble' or 'errors'; found 'mean'"),
+        ({"summary": "ensemble", "grids": {}}, r"grids: unknown key \(did you mean 'grid'\?\)"),
+        ({"summary": "ensemble"}, "summary: ensemble needs two or more runs"),
+        (
+            {"summary": "ensemble", "grid": {"train.seed": [1, 1]}},
+            r"grid.train.seed: expected one or more values, each once; found \[1, 1\]",
+        ),
+        (
+            {"summary": "folds", "grid": {"train.seed": [1, 2]}},
+            "summary: folds needs a grid of preprocess.test_fold only",
+        ),
+        (
+            {"summary": "errors", "grid": {"train.seed": [1, 2]}},
+            "summary: errors needs variants, and a grid of train.seed only",
+        ),
+        (
+            {"summary": "errors", "variants": {"a": {}}, "grid": {"train.seed": [1]}},
+            "summary: errors needs variants, and a grid of train.seed only",
+        ),
+        (
+            {"summary": "ensemble", "set": {"train.seed": 3}, "grid": {"train.seed": [1, 2]}},
+            "train.seed: expected in one place; found in two",
+        ),
+        (
+            {
+                "summary": "errors", "set": {"train.epochs": 3},
+                "variants": {"few": {"train.epochs": 1}}, "grid": {"train.seed": [1, 2]},
+            },
+            "variants.few: train.epochs: expected in one place; found in two",
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_study_is_refused_in_one_line(value: dict[str, Any], message: str) -> None:
+    with pytest.raises(PipelineError, match=rf"^studies/x.yaml: {message}[^\n]*$"):
+        check(Study, value, "studies/x.yaml")
+
+
+def test_an_unknown_study_is_refused_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert study_path("bagging") == Path("studies/bagging.yaml")
+    with pytest.raises(PipelineError) as error:
+        study_path("baging")
+    assert str(error.value) == (
+        "studies/baging.yaml: not found (did you mean 'bagging'?); the studies are:"
+        f" {', '.join(STUDY_NAMES)}"
+    )
+
+
+def test_the_script_reports_an_error_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "mine.yaml").write_text("summary: [\n")
+    result = attempt(tmp_path, "study", "mine")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: studies/mine.yaml: line 2, column 1: not valid YAML")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", STUDY_NAMES)
+def test_the_studies_of_the_project_fit_its_parameters(
+    name: str, params_value: dict[str, Any]
+) -> None:
+    path = ROOT / "studies" / f"{name}.yaml"
+    study = check(Study, read_yaml(path), path.name)
+    runs = expand_study(study, path.name, params_value)
+    assert len({run.label for run in runs}) == len(runs) > 1
+    text = path.read_text()
+    assert f"#   command   python src/study.py {name}\n" in text
+    assert f"#   cost      {len(runs)} runs, " in text
+    assert "#   expected  " in text
+
+
+# The runs
+
+
+def test_each_variant_is_combined_with_each_value_of_the_grid(
+    params_value: dict[str, Any],
+) -> None:
+    before = copy.deepcopy(params_value)
+    runs = expand(
+        {
+            "summary": "errors",
+            "set": {"train.epochs": 3},
+            "variants": {"slow": {"train.learning_rate": 0.001}, "L2": {"train.l2_penalty": 0.1}},
+            "grid": {"train.seed": [4, 5]},
+        },
+        params_value,
+    )
+    assert [(run.variant, run.values, run.label) for run in runs] == [
+        ("slow", (4,), "slow-seed-4"),
+        ("slow", (5,), "slow-seed-5"),
+        ("L2", (4,), "L2-seed-4"),
+        ("L2", (5,), "L2-seed-5"),
+    ]
+    assert runs[2].overrides == {"train.epochs": 3, "train.l2_penalty": 0.1, "train.seed": 4}
+    assert runs[2].params["train"] == {
+        **before["train"], "epochs": 3, "l2_penalty": 0.1, "seed": 4,
+    }  # fmt: skip
+    assert params_value == before
+
+
+def test_a_label_is_fit_for_the_name_of_an_experiment(params_value: dict[str, Any]) -> None:
+    value = {"summary": "folds", "grid": {"preprocess.test_fold": ["1/5", "2/5"]}}
+    runs = expand(value, params_value)
+    assert [run.label for run in runs] == ["test_fold-1-5", "test_fold-2-5"]
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "message"),
+    [
+        ("train.sead", [1, 2], r"train.sead: unknown key \(did you mean 'train.seed'\?\)"),
+        ("train", [1, 2], "train: unknown key"),
+        ("train.seed", [1, -2], "run seed-2: train.seed: expected a number of at least 0"),
+        ("train.bootstrap", [False, 1], "run bootstrap-1: train.bootstrap: expected true or false"),
     ],
 )
-def test_what_is_wrong_with_a_study_is_said(
-    model: type, value: dict[str, object], message: str
+def test_overrides_that_params_yaml_may_not_have_are_refused(
+    key: str, values: list[Any], message: str, params_value: dict[str, Any]
 ) -> None:
-    with pytest.raises(PipelineError, match=message):
-        check(model, value, "params.yaml")
+    with pytest.raises(PipelineError, match=rf"^studies/x.yaml: {message}[^\n]*$"):
+        expand({"summary": "ensemble", "grid": {key: values}}, params_value)
 
 
-def test_the_ensemble_averages_probabilities(project: Path) -> None:
-    set_study(project, "bagging", members=[1, 2, 7])
-    scores = project / "studies" / "bagging" / "work" / "scores"
-    generator = np.random.default_rng(0)
-    all_probabilities = []
-    for member in (1, 2, 7):
-        logits = generator.normal(size=(60, 3)) + 2.0 * np.eye(3)[LABELS]
-        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        all_probabilities.append(probabilities)
-        accuracy = float((probabilities.argmax(axis=1) == LABELS).mean())
-        write_scores(scores / str(member), accuracy)
-        write_predictions(
-            scores / str(member) / "predictions.csv",
-            Predictions(CLASSES, list(map(str, range(60))), LABELS, probabilities),
-        )
-    mean = np.mean(all_probabilities, axis=0)
-    expected = (mean.argmax(axis=1) == LABELS).mean()
-    members = [(each.argmax(axis=1) == LABELS).mean() for each in all_probabilities]
-    assert expected not in members  # or the test would not tell
-
-    assert f"accuracy of the ensemble {expected:.4f}; of its 3 members" in run(project, "bagging")
-    study = project / "studies" / "bagging"
-    metrics = json.loads((study / "metrics.json").read_text())
-    assert metrics == {
-        "ensemble_accuracy": pytest.approx(expected),
-        "members_accuracy": pytest.approx(np.mean(members)),
-        "members_accuracy_sd": pytest.approx(np.std(members, ddof=1)),
-    }
-    table = pd.read_csv(study / "members.csv")
-    assert table["member"].tolist() == ["1", "2", "7", "ensemble"]
-    assert table["accuracy"].tolist() == pytest.approx([*members, expected])
-    assert table["loss"].iloc[-1] == pytest.approx(-np.log(mean[range(60), LABELS]).mean())
-    assert is_picture(study / "members.png")
+def test_runs_that_no_stage_can_tell_apart_are_refused(
+    monkeypatch: pytest.MonkeyPatch, params_value: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    value = {"summary": "ensemble", "grid": {"architectures.mlp.dropout_frac": [0.1, 0.2]}}
+    study = check(Study, value, "x.yaml")
+    with pytest.raises(PipelineError, match=r"dropout_frac-0.1 and dropout_frac-0.2 are the same"):
+        plan_runs("bagging", study, expand_study(study, "x.yaml", params_value))
 
 
-def test_members_scored_on_different_images_are_refused(project: Path) -> None:
-    set_study(project, "bagging", members=[1, 2])
-    scores = project / "studies" / "bagging" / "work" / "scores"
-    for member in (1, 2):
-        write_scores(scores / str(member), 0.5)
-        identities = [f"{number + member}" for number in range(60)]
-        write_predictions(
-            scores / str(member) / "predictions.csv",
-            Predictions(CLASSES, identities, LABELS, np.full((60, 3), 1 / 3)),
-        )
-    result = attempt(project, "bagging")
-    assert result.returncode == 1
-    assert "the members were scored on different images" in result.stderr
+# Before the first run
 
 
-def test_the_folds_that_are_run_are_summed_up(project: Path) -> None:
-    set_study(project, "cross_validation", folds=5, run_folds=[1, 3])
-    scores = project / "studies" / "cross_validation" / "work" / "scores"
-    for fold, accuracy in ((1, 0.8), (2, 0.1), (3, 0.9)):  # the second is left from before
-        write_scores(scores / str(fold), accuracy, images=10 * fold)
-    output = run(project, "cross_validation")
-    assert output == (
-        "cross_validation: accuracy 0.8500, sd 0.0707, over 2 folds with 40 test images\n"
-    )
-    study = project / "studies" / "cross_validation"
-    metrics = json.loads((study / "metrics.json").read_text())
-    assert metrics == {
-        "folds_accuracy": pytest.approx(0.85),
-        "folds_accuracy_sd": pytest.approx(np.std([0.8, 0.9], ddof=1)),
-        "scores": [
-            {"score": name, "mean": pytest.approx(mean), "sd": pytest.approx(0.1 / np.sqrt(2))}
-            for name, mean in (("accuracy", 0.85), ("loss", 0.15), ("macro_f1", 0.85))
-        ],
-    }
-    assert pd.read_csv(study / "folds.csv")["fold"].tolist() == [1, 3]
-    assert is_picture(study / "folds.png")
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty git repository without any configuration of the person, as working directory."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init", "--quiet")
+    return tmp_path
 
 
-def test_a_fold_without_scores_is_named(project: Path) -> None:
-    set_study(project, "cross_validation", folds=5, run_folds=[1, 2])
-    result = attempt(project, "cross_validation")
-    assert result.returncode == 1
-    assert "work/scores/1/test.json: not found" in result.stderr
+def test_a_person_without_name_is_told_to_set_it(repository: Path) -> None:
+    with pytest.raises(PipelineError, match=r"^git: user.name and user.email are not set[^\n]*$"):
+        check_git([])
+    git(repository, "config", "user.name", "test")
+    git(repository, "config", "user.email", "test@localhost")
+    check_git([])
 
 
-def test_errors_are_those_of_the_best_epoch(project: Path) -> None:
-    variants = [
-        {"name": name, "training_images": "originals", "set": "train.epochs=3"}
-        for name in ("none", "all")
-    ]
-    set_study(project, "regularization", validation_frac=0.4, seeds=[1, 2], variants=variants)
-    for name, shift in (("none", 0.0), ("all", 0.1)):
-        for seed in (1, 2):
-            folder = project / "studies" / "regularization" / "work" / "trained" / f"{name}-{seed}"
-            folder.mkdir(parents=True)
-            pd.DataFrame(
-                {
-                    "epoch": [1, 2, 3],
-                    "accuracy": [0.5, 0.8, 0.9],
-                    "validation_loss": [1.0, 0.2, 0.4],
-                    "validation_accuracy": [0.5, 0.7 + shift + 0.02 * seed, 0.6],
-                }
-            ).to_csv(folder / "history.csv", index=False)
-    assert "none 0.2700, sd 0.0141; all 0.1700, sd 0.0141" in run(project, "regularization")
-    study = project / "studies" / "regularization"
-    table = pd.read_csv(study / "errors.csv").set_index("variant")
-    assert table.loc["all", "validation_error"] == pytest.approx(0.17)
-    assert table.loc["all", "validation_error_sd"] == pytest.approx(np.std([1, -1], ddof=1) * 0.01)
-    assert table.loc["none", "training_error"] == pytest.approx(0.2)
-    assert table["runs"].tolist() == [2, 2]
-    assert is_picture(study / "errors.png")
+def test_a_file_that_git_does_not_track_is_named(repository: Path) -> None:
+    git(repository, "config", "user.name", "test")
+    git(repository, "config", "user.email", "test@localhost")
+    (repository / "src").mkdir()
+    (repository / "src" / "new.py").touch()
+    (repository / "notes.txt").touch()
+    with pytest.raises(PipelineError, match=r"^src/new.py: git does not track this file"):
+        check_git(["src"])
+    git(repository, "add", "src")
+    check_git(["src"])

@@ -1,0 +1,167 @@
+"""The results of a study: tables, scores and pictures from the outputs of its runs."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import write_csv, write_json
+from imgpipe.evaluation.metrics import score_predictions
+from imgpipe.evaluation.predictions import Predictions
+from imgpipe.reporting import charts
+
+Scores = Mapping[str, float]
+
+# Entries of a run's scores that are not averaged: the number of images, and the interval.
+_NOT_AVERAGED = {"images", "accuracy_low", "accuracy_high"}
+
+
+def summarize_scores(runs: Sequence[Scores]) -> dict[str, dict[str, float]]:
+    """Return mean and standard deviation (n - 1) of every score over two or more runs."""
+    summary = {}
+    for name in runs[0]:
+        if name not in _NOT_AVERAGED:
+            values = np.array([run[name] for run in runs])
+            summary[name] = {"mean": float(values.mean()), "sd": float(values.std(ddof=1))}
+    return summary
+
+
+def write_folds(folder: Path, folds: Mapping[int, Scores], dpi: int) -> str:
+    """Write mean and standard deviation of every score over the folds of a cross-validation.
+
+    Args:
+        folder: gets metrics.json, folds.csv (a row for each fold) and folds.png.
+        folds: the scores of each fold, by its number.
+        dpi: resolution of the picture.
+
+    Returns:
+        the result in one line.
+    """
+    runs = list(folds.values())
+    summary = summarize_scores(runs)
+    mean, sd = summary["accuracy"]["mean"], summary["accuracy"]["sd"]
+    write_json(
+        folder / "metrics.json",
+        {
+            "folds_accuracy": mean,
+            "folds_accuracy_sd": sd,
+            "scores": [{"score": score, **both} for score, both in summary.items()],
+        },
+    )
+    table = pd.DataFrame(runs, index=pd.Index(list(folds), name="fold"))
+    write_csv(folder / "folds.csv", ["fold", *table.columns], table.itertuples(name=None))
+    charts.save_figure(charts.draw_folds(table, summary), folder / "folds.png", dpi)
+    images = sum(run["images"] for run in runs)
+    return f"accuracy {mean:.4f}, sd {sd:.4f}, over {len(runs)} folds with {images} test images"
+
+
+def write_ensemble(
+    folder: Path,
+    members: Mapping[str, tuple[Scores, Predictions]],
+    *,
+    top_k: int,
+    bins: int,
+    dpi: int,
+) -> str:
+    """Average the probabilities of several networks, and score the average beside each of them.
+
+    Source: Breiman (1996), Bagging predictors, doi:10.1007/BF00058655.
+
+    Args:
+        folder: gets metrics.json, members.csv (a row for each member and the ensemble) and
+            members.png.
+        members: scores and predictions of each network, by its name.
+        top_k: of the top-k accuracy.
+        bins: of the calibration error.
+        dpi: resolution of the picture.
+
+    Returns:
+        the result in one line.
+
+    Raises:
+        PipelineError: the members were not scored on the same images.
+    """
+    runs = [scores for scores, _ in members.values()]
+    predictions = [predictions for _, predictions in members.values()]
+    first = predictions[0]
+    for name, (_, other) in members.items():
+        if (other.identities, other.classes) != (first.identities, first.classes):
+            raise PipelineError(
+                f"{folder.as_posix()}: the members were scored on different images or classes:"
+                f" {next(iter(members))} and {name}; an ensemble needs the same test split"
+            )
+    probabilities = np.mean([each.probabilities for each in predictions], axis=0)
+    ensemble = score_predictions(first.labels, probabilities, top_k=top_k, bins=bins)
+    summary = summarize_scores(runs)
+    mean, sd = summary["accuracy"]["mean"], summary["accuracy"]["sd"]
+    write_json(
+        folder / "metrics.json",
+        {
+            "ensemble_accuracy": ensemble["accuracy"],
+            "members_accuracy": mean,
+            "members_accuracy_sd": sd,
+        },
+    )
+    table = pd.DataFrame([*runs, ensemble], index=pd.Index([*members, "ensemble"], name="member"))
+    write_csv(folder / "members.csv", ["member", *table.columns], table.itertuples(name=None))
+    charts.save_figure(charts.draw_members(table), folder / "members.png", dpi)
+    return (
+        f"accuracy of the ensemble {ensemble['accuracy']:.4f}; of its {len(runs)} members"
+        f" {mean:.4f}, sd {sd:.4f}"
+    )
+
+
+def write_errors(folder: Path, variants: Mapping[str, Sequence[pd.DataFrame]], dpi: int) -> str:
+    """Compare training and validation error of variants, at the epochs of lowest validation loss.
+
+    Args:
+        folder: gets errors.csv (for each variant mean and standard deviation over its runs) and
+            errors.png (the errors by epoch).
+        variants: for each variant the histories of its runs, from `parse_history`.
+        dpi: resolution of the picture.
+
+    Returns:
+        the result in one line.
+    """
+    rows: list[list[Any]] = []
+    for name, runs in variants.items():
+        best = pd.DataFrame([run.iloc[int(run["validation_loss"].argmin())] for run in runs])
+        mean, sd = best.mean(), best.std(ddof=1)
+        errors = [of[key] for key in ("training_error", "validation_error") for of in (mean, sd)]
+        rows.append([name, len(runs), *errors])
+    header = ["variant", "runs", "training_error", "training_error_sd"]
+    header += ["validation_error", "validation_error_sd"]
+    write_csv(folder / "errors.csv", header, rows)
+    table = pd.DataFrame(rows, columns=header).set_index("variant")
+    charts.save_figure(charts.draw_errors(variants, table), folder / "errors.png", dpi)
+    listing = "; ".join(
+        f"{name} {mean:.4f}, sd {sd:.4f}"
+        for name, mean, sd in zip(
+            table.index, table["validation_error"], table["validation_error_sd"], strict=True
+        )
+    )
+    return f"validation error over {table['runs'].iloc[0]} seeds: {listing}"
+
+
+def parse_history(content: bytes) -> pd.DataFrame:
+    """Parse metrics/history.csv into epoch, training_error, validation_error, validation_loss."""
+    history = pd.read_csv(io.BytesIO(content))
+    return pd.DataFrame(
+        {
+            "epoch": history["epoch"],
+            "training_error": 1 - history["accuracy"],
+            "validation_error": 1 - history["validation_accuracy"],
+            "validation_loss": history["validation_loss"],
+        }
+    )
+
+
+def parse_scores(content: bytes) -> dict[str, float]:
+    """Parse metrics/test.json."""
+    scores: dict[str, float] = json.loads(content)
+    return scores

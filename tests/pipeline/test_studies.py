@@ -1,0 +1,90 @@
+"""Studies with DVC: which runs they do, what they leave, and how a run that fails is reported."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from support import attempt, dvc, git, hash_files, run, run_small, set_leaf
+
+pytestmark = [pytest.mark.e2e, pytest.mark.tf]
+PER_CLASS = 12
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small project that was run and committed."""
+    folder = tmp_path_factory.mktemp("studies") / "project"
+    folder.mkdir()
+    return run_small(folder, per_class=PER_CLASS, epochs=1)
+
+
+def progress(output: str) -> list[tuple[str, str]]:
+    """Return for each run its label, and what was done."""
+    lines = [line.split(": ")[1].split(", ") for line in output.splitlines()[:-1]]
+    return [(label, rest[0]) for label, *rest in lines]
+
+
+def status(project: Path) -> list[str]:
+    return git(project, "status", "--porcelain", "--untracked-files=all").splitlines()
+
+
+def test_a_study_does_only_the_missing_runs_and_leaves_the_workspace(project: Path) -> None:
+    file = project / "studies" / "small.yaml"
+    file.write_text("summary: folds\ngrid:\n  preprocess.test_fold: [1/3, 2/3]\n")
+    git(project, "add", "--all")
+    git(project, "commit", "--quiet", "--message", "study")
+    output = run(project, "study", "small")
+    assert progress(output) == [("test_fold-1-3", "running"), ("test_fold-2-3", "running")]
+    results = ["folds.csv", "folds.png", "metrics.json"]
+    assert status(project) == [f"?? studies/small/{name}" for name in results]
+    assert dvc(project, "status").startswith("Data and pipelines are up to date.")
+
+    before = hash_files(project / "studies" / "small")
+    output = run(project, "study", "small")
+    assert progress(output) == [("test_fold-1-3", "done before"), ("test_fold-2-3", "done before")]
+    assert hash_files(project / "studies" / "small") == before
+
+    # Neither another commit nor a value of `plot` makes a run missing.
+    set_leaf(project, "plot.dpi", 60)
+    file.write_text(file.read_text().replace("2/3]", "2/3, 3/3]"))
+    git(project, "add", "--all")
+    git(project, "commit", "--quiet", "--message", "results")
+    output = run(project, "study", "small")
+    assert [done for _, done in progress(output)] == ["done before", "done before", "running"]
+    assert status(project) == [f" M studies/small/{name}" for name in results]
+
+    table = pd.read_csv(project / "studies" / "small" / "folds.csv")
+    assert table["fold"].tolist() == [1, 2, 3]
+    assert table["images"].sum() == 10 * PER_CLASS
+    metrics = json.loads((project / "studies" / "small" / "metrics.json").read_text())
+    mean, sd = table["accuracy"].mean(), table["accuracy"].std()
+    assert metrics["folds_accuracy"] == pytest.approx(mean)
+    assert output.splitlines()[-1] == (
+        f"small: accuracy {mean:.4f}, sd {sd:.4f}, over 3 folds with 120 test images"
+    )
+
+    names = dvc(project, "exp", "list", "--all-commits", "--name-only").split()
+    folds = [name.rpartition("-")[0] for name in sorted(names)]
+    assert folds == [f"small-test_fold-{fold}-3" for fold in (1, 2, 3)]
+    board = run(project, "leaderboard")
+    assert all(name in board for name in names)
+
+
+def test_a_run_that_fails_stops_the_study_and_is_named(project: Path) -> None:
+    (project / "studies" / "broken.yaml").write_text(
+        "summary: ensemble\ngrid:\n  train.learning_rate: [0.002, 1.0e+30]\n"
+    )
+    result = attempt(project, "study", "broken")
+    assert result.returncode == 1
+    assert result.stdout.splitlines() == [
+        "run 1 of 2: learning_rate-0.002, done before",  # the run of the last commit
+        "run 2 of 2: learning_rate-1e-30, running, stopped",
+    ]
+    (error,) = result.stderr.splitlines()
+    assert error.startswith("error: broken-learning_rate-1e-30-")
+    assert "the run failed: train: " in error
+    log = project / error.split("printed is in ")[1].split(";")[0]
+    assert "lower train.learning_rate" in log.read_text()
+    assert "broken" not in dvc(project, "exp", "list", "--all-commits", "--name-only")
+    assert not (project / "studies" / "broken").exists()
