@@ -79,7 +79,7 @@ def hash_sources() -> dict[str, str]:
 def loaded_sources() -> list[str]:
     """Return the names under `src` of the project's modules that this process has imported.
 
-    A page template counts as loaded if a module of its package is.
+    A page template counts as loaded if a module of the innermost package around it is.
     """
     sources = _list_sources()
     endings = tuple(os.sep + str(Path(name)) for name in sources)
@@ -89,11 +89,14 @@ def loaded_sources() -> list[str]:
     modules = {
         file.relative_to(_SOURCES).as_posix() for file in files if file.is_relative_to(_SOURCES)
     }
-    packages = {Path(name).parent for name in modules}
+    loaded_packages = {Path(name).parent for name in modules}
+    all_packages = {Path(name).parent for name in sources if name.endswith(".py")}
     templates = {
         name
         for name in sources
-        if not name.endswith(".py") and packages & {*Path(name).parents} - {Path(".")}
+        if not name.endswith(".py")
+        and next(folder for folder in Path(name).parents if folder in all_packages)
+        in loaded_packages - {Path(".")}
     }
     return sorted(modules | templates)
 

@@ -1,0 +1,85 @@
+from typing import Any
+
+import pytest
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.schema import check
+from imgpipe.settings.image_spec import ImageSpec
+from imgpipe.settings.params import Params
+
+
+def error_of(value: dict[str, Any]) -> str:
+    with pytest.raises(PipelineError) as caught:
+        check(Params, value, "params.yaml")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("test_fold", "expected"),
+    [("none", None), ("2/5", (2, 5)), ("5/5", (5, 5)), ("1/2", (1, 2)), ("10/10", (10, 10))],
+)
+def test_test_fold_is_none_or_a_fold_of_several(
+    params_value: dict[str, Any], test_fold: str, expected: tuple[int, int] | None
+) -> None:
+    params_value["preprocess"]["test_fold"] = test_fold
+    assert check(Params, params_value, "params.yaml").preprocess.fold_and_folds == expected
+
+
+@pytest.mark.parametrize(
+    "test_fold",
+    [
+        "0/5",
+        "6/5",
+        "1/1",
+        "1/0",
+        "x",
+        "2",
+        "2/5/5",
+        "-1/5",
+        "2 / 5",
+        "02/5",
+        "",
+        0,
+        2,
+        None,
+        ["2/5"],
+    ],
+)
+def test_another_test_fold_is_reported(params_value: dict[str, Any], test_fold: Any) -> None:
+    params_value["preprocess"]["test_fold"] = test_fold
+    assert error_of(params_value) == (
+        "params.yaml: preprocess.test_fold: expected none, or a fold and the number of folds, such"
+        f" as 2/5 for the second of five; found {test_fold!r}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "replacement"),
+    [
+        ("folds", 5, "write the number of folds in preprocess.test_fold: none, or 2/5"),
+        ("record_encoding", "raw", "images in records are never compressed; delete the line"),
+    ],
+)
+def test_a_removed_key_names_its_replacement(
+    params_value: dict[str, Any], key: str, value: Any, replacement: str
+) -> None:
+    params_value["preprocess"][key] = value
+    expected = f"params.yaml: preprocess.{key}: this key was removed; {replacement}"
+    assert error_of(params_value).startswith(expected)
+
+
+def test_for_an_old_file_the_replacement_is_reported_first(params_value: dict[str, Any]) -> None:
+    params_value["preprocess"] |= {"test_fold": 0, "folds": 5}
+    message = error_of(params_value)
+    assert message.startswith("params.yaml: preprocess.folds: this key was removed; ")
+    assert message.endswith(" (and 1 more)")
+
+
+def test_the_image_spec_is_the_part_that_prediction_repeats(params_value: dict[str, Any]) -> None:
+    section = params_value["preprocess"] | {"height_px": 30, "width_px": 20, "channels": 3}
+    params = check(Params, params_value | {"preprocess": section}, "params.yaml")
+    spec = params.preprocess.image_spec
+    assert type(spec) is ImageSpec
+    assert spec.image_shape == params.preprocess.image_shape == (30, 20, 3)
+    assert spec.model_dump() == {key: section[key] for key in ImageSpec.model_fields}

@@ -1,0 +1,186 @@
+"""Every value of params.yaml is read by the stage that it belongs to.
+
+A value that the code no longer reads, for example because somebody wrote a number in its place,
+would be a parameter without effect. The tests run the work of each stage on a few digits and record
+which fields of which section are read. Validating, printing and comparing a whole section does not
+count.
+"""
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import ROOT, SRC, STAGES, leaves, set_params
+
+from imgpipe.settings.architectures import ARCHITECTURES
+from imgpipe.settings.image_spec import ImageSpec
+from imgpipe.settings.params import load_params
+
+STAGE_OF = {
+    "dataset": "fetch",
+    "allow_unpinned": "fetch",
+    "threads": "train",
+    "preprocess": "preprocess",
+    "augment": "augment",
+    "train": "train",
+    "architectures": "train",
+    "evaluate": "evaluate",
+    "plot": "plot",
+}
+
+# Settings with which each value matters. Some exclude each other, so a stage runs several times.
+CHANGES: dict[str, list[dict[str, Any]]] = {
+    "fetch": [{}],
+    "preprocess": [
+        {"preprocess": {"max_per_class": 20, "test_fold": "2/5"}},
+        {"preprocess": {"max_per_class": 20, "normalization": "standardize"}},
+    ],
+    "augment": [{"augment": {"copies": 1, "brightness_range": [0.9, 1.1]}}],
+    "train": [
+        {"train": {"epochs": 1, "architecture": name}} for name in ARCHITECTURES if name != "cnn"
+    ]
+    + [
+        {
+            "train": {
+                "epochs": 2,
+                "architecture": "cnn",
+                "learning_rate_schedule": "exponential",
+                "label_encoding": "one_hot",
+                "label_smoothing": 0.1,
+                "class_weights": "balanced",
+                "l1_penalty": 1e-5,
+                "l2_penalty": 1e-5,
+                "random_flip": "horizontal",
+                "random_rotation_deg": 5.0,
+                "random_translation_frac": 0.1,
+                "random_zoom_frac": 0.1,
+                "random_contrast_frac": 0.1,
+                "bootstrap": True,
+            }
+        }
+    ],
+    "evaluate": [{}],
+    "plot": [{}],
+}
+
+# Runs stages in one process and records the fields that they read, as Section.field.
+RECORD = """
+import importlib, json, sys
+from pathlib import Path
+from imgpipe.core.schema import Section
+from imgpipe.settings.params import load_params
+
+reads, recording = set(), False
+get = Section.__getattribute__
+
+def record(section, name):
+    if recording and name in type(section).model_fields:
+        reads.add(f"{type(section).__name__}.{name}")
+    return get(section, name)
+
+Section.__getattribute__ = record
+found, all_uses = [], {}
+for stage, file in json.loads(sys.argv[1]):
+    params = load_params(Path(file))
+    script = importlib.import_module(stage)
+    uses = all_uses.setdefault(stage, script.uses)
+
+    def track(params, uses=uses):  # naming the values that a stage depends on is no use of them
+        global recording
+        recording = False
+        try:
+            return uses(params)
+        finally:
+            recording = True
+
+    script.uses = track
+    recording = True
+    script.main(params)
+    recording = False
+    found.append([stage, sorted(reads)])
+    reads.clear()
+Path("reads.json").write_text(json.dumps(found))
+"""
+
+
+def record_reads(folder: Path, stages: Sequence[str]) -> dict[str, set[str]]:
+    """Run stages in a folder under the settings above; return what each reads."""
+    value = json.loads(load_params(ROOT / "params.yaml").model_dump_json())
+    runs = []
+    for stage in stages:
+        for number, changes in enumerate(CHANGES[stage]):
+            changed = copy.deepcopy(value)
+            for section, values in changes.items():
+                changed[section] |= values
+            run = folder / f"{stage}-{number}"
+            run.mkdir()
+            set_params(run, changed)
+            runs.append([stage, f"{run.name}/params.yaml"])
+    result = subprocess.run(
+        [sys.executable, "-c", RECORD, json.dumps(runs)],
+        cwd=folder,
+        # In one process: the reads of others are not recorded.
+        env={**os.environ, "PYTHONPATH": str(SRC), "IMGPIPE_WORKERS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    reads: dict[str, set[str]] = {stage: set() for stage in stages}
+    for stage, names in json.loads((folder / "reads.json").read_text()):
+        reads[stage] |= set(names)
+    return reads
+
+
+def find_unread(reads: dict[str, set[str]]) -> list[str]:
+    """Return the parameters that their stage, if it is among these, does not read."""
+    params = load_params(ROOT / "params.yaml")
+    unread = []
+    for dotted, _ in leaves(params.model_dump()):
+        *path, field = dotted.split(".")
+        stage = STAGE_OF[dotted.split(".")[0]]
+        section: Any = params
+        for name in path:
+            section = getattr(section, name)
+        names = {f"{type(section).__name__}.{field}"}
+        if isinstance(section, ImageSpec):
+            names.add(f"{ImageSpec.__name__}.{field}")
+        if stage in reads and not names & reads[stage]:
+            unread.append(dotted)
+    return unread
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with what the stages read besides params.yaml."""
+    (tmp_path / "data").mkdir()
+    shutil.copy(ROOT / "data" / "catalog.yaml", tmp_path / "data")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_every_section_belongs_to_a_stage(params_value: dict[str, Any]) -> None:
+    assert set(STAGE_OF) == set(params_value)
+    assert set(STAGE_OF.values()) == set(CHANGES)
+
+
+def test_the_stages_before_training_read_their_parameters(project: Path) -> None:
+    assert find_unread(record_reads(project, ["fetch", "preprocess", "augment"])) == []
+
+
+@pytest.mark.tf
+def test_every_stage_reads_its_parameters(project: Path) -> None:
+    assert find_unread(record_reads(project, STAGES)) == []
+
+
+def test_a_parameter_that_is_not_read_is_found() -> None:
+    fields = {"Plot.samples_per_class", "Plot.dpi"}
+    assert find_unread({"plot": fields}) == ["plot.mistakes"]
+    assert find_unread({"plot": fields | {"Plot.mistakes"}}) == []
