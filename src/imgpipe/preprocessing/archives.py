@@ -3,7 +3,7 @@
 `zipfile` reads zip archives with stored and deflated members, `tarfile` tar archives, plain or
 compressed with gzip, bzip2 or xz. An archive is indexed once (a zip archive once in each process).
 For 100,000 members the index takes 56 MiB of memory (zip, with a peak of 65 MiB) or 21 MiB (tar),
-so the limit of 100 MiB holds; more images should come as several archives.
+and for more members more in proportion: the limit of 100 MiB holds up to 150,000 members.
 """
 
 import bz2
