@@ -1,20 +1,14 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
-from support import ROOT
+from support import CATALOG, ROOT
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.datasets.catalog import (
-    DigitsEntry,
-    IdxEntry,
-    ImageArchiveEntry,
-    LocalImagesEntry,
-    load_entry,
-)
-
-CATALOG = ROOT / "data" / "catalog.yaml"
+from imgpipe.core.yaml_file import read_yaml
+from imgpipe.datasets.catalog import DownloadEntry, LocalEntry, load_entry
+from imgpipe.datasets.formats import FORMATS
 
 
 def error_of(tmp_path: Path, catalog: Any, dataset: str) -> str:
@@ -27,38 +21,79 @@ def error_of(tmp_path: Path, catalog: Any, dataset: str) -> str:
     return message.replace(tmp_path.as_posix() + "/", "")
 
 
-@pytest.mark.parametrize(
-    ("dataset", "kind"), [("digits", DigitsEntry), ("mnist", IdxEntry), ("fashion_mnist", IdxEntry)]
-)
-def test_every_entry_is_valid(dataset: str, kind: type) -> None:
+def own_entry(**described: Any) -> dict[str, Any]:
+    """An entry for a user's own folder."""
+    kind = {"kind": "image_folder"}
+    return {"title": "Leaves", "files": "data/local/leaves", "format": {**kind, **described}}
+
+
+@pytest.mark.parametrize("dataset", read_yaml(CATALOG))
+def test_every_entry_is_valid(dataset: str) -> None:
     entry = load_entry(dataset, CATALOG)
-    assert isinstance(entry, kind)
-    assert entry.format.classes is not None
-    assert len(entry.format.classes) == 10
+    assert isinstance(entry, DownloadEntry)
+    assert isinstance(entry.format, FORMATS[entry.format.kind])
+    assert entry.licence
+    assert entry.citation
+    assert (ROOT / "data" / "local" / dataset).is_file()  # `fetch` depends on it
 
 
-@pytest.mark.parametrize("dataset", ["cats_and_dogs_small", "cats_vs_dogs", "flowers"])
-def test_every_entry_of_photographs_is_valid(dataset: str) -> None:
-    assert isinstance(load_entry(dataset, CATALOG), ImageArchiveEntry)
-
-
-def test_a_folder_of_ones_own_needs_four_lines(tmp_path: Path) -> None:
+def test_a_users_own_folder_needs_four_lines(tmp_path: Path) -> None:
     path = tmp_path / "catalog.yaml"
     path.write_text(
         "leaves:\n  title: Leaves\n  files: data/local/leaves\n  format: {kind: image_folder}\n"
     )
     entry = load_entry("leaves", path)
-    assert isinstance(entry, LocalImagesEntry)
+    assert isinstance(entry, LocalEntry)
     assert entry.archive_name == "leaves.zip"
 
 
 @pytest.mark.parametrize(
-    "folder", ["../leaves", "/data/local/leaves", "data/local/..", "data/local", "data/local/a/b"]
-)
-def test_a_folder_of_ones_own_is_in_its_place(tmp_path: Path, folder: str) -> None:
-    entry = {"title": "Leaves", "files": folder, "format": {"kind": "image_folder"}}
-    message = error_of(tmp_path, {"leaves": entry}, "leaves")
-    assert message.startswith("catalog.yaml: leaves.files: expected text of the form ^data/local/")
+    "folder",
+    ["data/local/leafs", "../leaves", "/data/local/leaves", "data/local/..", "data/local",
+     "data/local/leaves/b", ""],
+)  # fmt: skip
+def test_a_users_own_folder_bears_the_name_of_its_dataset(tmp_path: Path, folder: str) -> None:
+    entry = {**own_entry(), "files": folder}
+    assert error_of(tmp_path, {"leaves": entry}, "leaves") == (
+        "catalog.yaml: leaves.files: expected data/local/leaves, because your own folder bears the"
+        f" name of its dataset; found {folder!r}; rename the folder, or the entry"
+    )
+
+
+@pytest.mark.parametrize("name", ["../leaves", "a.b", "a/b", ".hidden", " "])
+def test_the_name_of_a_dataset_is_plain(tmp_path: Path, name: str) -> None:
+    entry = {**own_entry(), "files": f"data/local/{name}"}
+    assert error_of(tmp_path, {name: entry}, name) == (
+        f"catalog.yaml: {name}: expected a name of letters, digits, _ and -"
+    )
+
+
+def test_only_some_formats_read_a_users_own_folder(
+    tmp_path: Path, catalog_value: dict[str, Any]
+) -> None:
+    catalog_value["digits"]["files"] = "data/local/digits"
+    assert error_of(tmp_path, catalog_value, "digits") == (
+        "catalog.yaml: digits.files: expected a list of files, because the format digits does not"
+        " read folders; found 'data/local/digits'"
+    )
+
+
+@pytest.mark.parametrize("dataset", ["digits", "flowers"])
+def test_a_format_of_one_file_refuses_two(
+    tmp_path: Path, catalog_value: dict[str, Any], dataset: str
+) -> None:
+    (file,) = catalog_value[dataset]["files"]
+    catalog_value[dataset]["files"].append({**file, "name": "b"})
+    message = error_of(tmp_path, catalog_value, dataset)
+    assert message.startswith(f"catalog.yaml: {dataset}.files: expected one ")
+    assert message.endswith(f"; found 2: {file['name']}, b")
+
+
+def test_files_are_distinct(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
+    catalog_value["mnist"]["files"] *= 2
+    assert error_of(tmp_path, catalog_value, "mnist").startswith(
+        "catalog.yaml: mnist.files: expected distinct names; found 't10k-"
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,8 +114,7 @@ def test_a_folder_of_ones_own_is_in_its_place(tmp_path: Path, folder: str) -> No
 def test_what_an_image_folder_may_say(
     tmp_path: Path, catalog_value: dict[str, Any], change: dict[str, Any], expected: str
 ) -> None:
-    own = {"title": "Leaves", "files": "data/local/leaves", "format": {"kind": "image_folder"}}
-    for entry in (own, catalog_value["flowers"]):
+    for entry in (own_entry(), catalog_value["flowers"]):
         entry["format"] = {"kind": "image_folder", **change}
         message = error_of(tmp_path, {"leaves": entry}, "leaves")
         assert message.startswith(f"catalog.yaml: leaves.{expected}")
@@ -122,11 +156,32 @@ def test_a_file_name_leads_nowhere_else(
     assert "digits.files.0.name: expected text of the form" in message
 
 
-def test_unknown_kind(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
-    catalog_value["digits"]["format"]["kind"] = "digit"
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_unknown_kind_names_the_nearest(
+    tmp_path: Path, catalog_value: dict[str, Any], kind: str
+) -> None:
+    catalog_value["digits"]["format"]["kind"] = f"{kind}s"
     assert error_of(tmp_path, catalog_value, "digits") == (
-        "catalog.yaml: digits.format.kind: expected one of digits, idx, image_folder; found 'digit'"
-        " (did you mean 'digits'?)"
+        f"catalog.yaml: digits.format.kind: expected one of {', '.join(FORMATS)};"
+        f" found '{kind}s' (did you mean {kind!r}?)"
+    )
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_says_what_it_is(kind: str) -> None:
+    assert FORMATS[kind].model_fields["kind"].annotation == Literal[kind]
+    assert FORMATS[kind].description
+    assert "\n" not in FORMATS[kind].description
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_unknown_key_of_a_format_is_named(
+    tmp_path: Path, catalog_value: dict[str, Any], kind: str
+) -> None:
+    name = next(key for key, entry in catalog_value.items() if entry["format"]["kind"] == kind)
+    catalog_value[name]["format"]["clases"] = catalog_value[name]["format"].pop("classes", [])
+    assert error_of(tmp_path, catalog_value, name).startswith(
+        f"catalog.yaml: {name}.format.clases: unknown key (did you mean 'classes'?); known here: "
     )
 
 

@@ -61,27 +61,33 @@ def assert_nothing_left(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_a_file_comes_whole(server: Server, tmp_path: Path) -> None:
+def test_a_file_is_downloaded_whole(server: Server, tmp_path: Path) -> None:
     server.plan["/a/data.bin"] = [(200, CONTENT)]
     fetch_file(FILE, [url(server, "a")], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["data.bin"]
     assert hash_file(tmp_path / "data.bin") == FILE.sha256
 
 
-def test_a_passing_failure_is_tried_again(server: Server, tmp_path: Path) -> None:
+def test_after_a_temporary_failure_the_address_is_tried_again(
+    server: Server, tmp_path: Path
+) -> None:
     server.plan["/a/data.bin"] = [(503, b""), (200, CONTENT[:5000]), (200, CONTENT)]
     fetch_file(FILE, [url(server, "a")], tmp_path)
     assert (tmp_path / "data.bin").read_bytes() == CONTENT
     assert len(server.requests) == 3
 
 
-def test_a_missing_file_moves_on_at_once(server: Server, tmp_path: Path) -> None:
+def test_after_a_missing_file_the_next_address_is_tried_at_once(
+    server: Server, tmp_path: Path
+) -> None:
     server.plan = {"/a/data.bin": [(404, b"")], "/b/data.bin": [(200, CONTENT)]}
     fetch_file(FILE, [url(server, "a"), url(server, "b/")], tmp_path)
     assert server.requests == ["/a/data.bin", "/b/data.bin"]
 
 
-def test_a_wrong_hash_moves_on_at_once(server: Server, tmp_path: Path) -> None:
+def test_after_a_wrong_hash_the_next_address_is_tried_at_once(
+    server: Server, tmp_path: Path
+) -> None:
     wrong = b"x" * len(CONTENT)
     server.plan = {"/a/data.bin": [(200, wrong)], "/b/data.bin": [(200, CONTENT)]}
     fetch_file(FILE, [url(server, "a"), url(server, "b")], tmp_path)
@@ -121,7 +127,7 @@ def test_a_file_that_is_too_long_is_refused_early(tmp_path: Path) -> None:
     assert_nothing_left(target)
 
 
-def test_the_line_says_what_every_address_answered(server: Server, tmp_path: Path) -> None:
+def test_the_error_gives_the_answer_of_every_address(server: Server, tmp_path: Path) -> None:
     server.plan = {"/a/data.bin": [(404, b"")], "/b/data.bin": [(410, b"")]}
     with pytest.raises(PipelineError, match=r"HTTP 404.*; .*HTTP 410"):
         fetch_file(FILE, [url(server, "a"), url(server, "b")], tmp_path)
@@ -130,21 +136,21 @@ def test_the_line_says_what_every_address_answered(server: Server, tmp_path: Pat
 UNPINNED = RawFile(name="data.bin", bytes=len(CONTENT), sha256="unpublished")
 
 
-def test_without_a_published_hash_the_first_fetch_says_it_and_stops(tmp_path: Path) -> None:
+def test_without_a_published_hash_the_first_fetch_prints_the_hash_and_stops(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "data.bin").write_bytes(CONTENT)
     with pytest.raises(PipelineError) as caught:
         fetch_file(UNPINNED, [source.as_posix()], tmp_path / "target")
     assert str(caught.value) == (
-        f"data.bin: nobody has published its SHA-256; that of {source.as_posix()}/data.bin is"
-        f" {FILE.sha256}: write it into data/catalog.yaml if you trust the file, or set"
-        " allow_unpinned: true in params.yaml"
+        f"data.bin: the catalog does not know its SHA-256; the SHA-256 of"
+        f" {source.as_posix()}/data.bin is {FILE.sha256}; write it into data/catalog.yaml if you"
+        " trust the file, or set allow_unpinned: true in params.yaml"
     )
     assert_nothing_left(tmp_path / "target")
 
 
-def test_without_a_published_hash_one_may_go_on_knowingly(tmp_path: Path) -> None:
+def test_a_file_without_a_published_hash_can_be_allowed(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "data.bin").write_bytes(CONTENT)
@@ -198,7 +204,7 @@ def test_the_mirror_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_addresses("mnist", [])[0] == "../mirror/mnist"
 
 
-def test_a_relative_mirror_is_meant_from_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_mirror_is_relative_to_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", "/project")
     monkeypatch.setenv("DATASET_MIRROR", "../mirror")
     assert find_addresses("mnist", ["data/local"]) == [

@@ -1,20 +1,16 @@
 """The stages that need no TensorFlow, run as a person runs them, on small data."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
-from support import ROOT, hash_file
+from support import CATALOG, ROOT, STAGES, attempt, hash_files, run, set_leaf, set_params
 
 from imgpipe.preprocessing.splits import SPLITS
 from imgpipe.records.info import read_augmented_info, read_info
@@ -26,44 +22,12 @@ def project(tmp_path: Path, params_value: dict[str, Any]) -> Path:
     """A folder with the project's parameters and catalog, small enough to run stages in."""
     folder = tmp_path / "project"
     (folder / "data").mkdir(parents=True)
-    shutil.copy(ROOT / "data" / "catalog.yaml", folder / "data")
+    shutil.copy(CATALOG, folder / "data")
+    shutil.copy(ROOT / "pyproject.toml", folder)
     params_value["preprocess"]["max_per_class"] = 30
     params_value["augment"]["copies"] = 2
     set_params(folder, params_value)
     return folder
-
-
-def set_params(folder: Path, value: dict[str, Any]) -> None:
-    (folder / "params.yaml").write_text(yaml.safe_dump(value))
-
-
-def run(folder: Path, stage: str, *options: str, **environment: str) -> str:
-    """Run a stage that must succeed; return what it prints."""
-    result = attempt(folder, stage, *options, **environment)
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    return result.stdout
-
-
-def attempt(
-    folder: Path, stage: str, *options: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, ROOT / "src" / f"{stage}.py", *options],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hash_file(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_digits_from_fetch_to_augment(project: Path) -> None:
@@ -98,11 +62,11 @@ def test_digits_from_fetch_to_augment(project: Path) -> None:
 
     augmented = read_augmented_info(project / "data" / "augmented")
     assert augmented.copies == 2
-    for shard in augmented.shards:
-        original = list(read_shard(records / shard.file, info))
-        for copy in ("copy-01", "copy-02"):
-            path = project / "data" / "augmented" / copy / shard.file
-            variants = list(read_shard(path, info))
+    for number, shards in enumerate(augmented.shards_of_copies, start=1):
+        folder = project / "data" / "augmented" / f"copy-{number:02d}"
+        for shard, variant in zip(info.splits["train"].shards, shards, strict=True):
+            original = list(read_shard(records, shard, info))
+            variants = list(read_shard(folder, variant, info))
             for before, after in zip(original, variants, strict=True):
                 assert (before.labels == after.labels).all()
                 assert before.identities == after.identities
@@ -141,18 +105,19 @@ def test_bytes_do_not_depend_on_workers_or_folder(
     for folder, workers in ((project, "1"), (twin, "2")):
         run(folder, "preprocess", IMGPIPE_WORKERS=workers)
         run(folder, "augment", IMGPIPE_WORKERS=workers)
-    first = hashes(project)
+    first = hash_files(project)
     assert len([name for name in first if name.startswith("data/records/train")]) > 1
     assert len([name for name in first if name.startswith("data/augmented/copy-02")]) > 1
-    assert first == hashes(twin)
+    assert first == hash_files(twin)
     info = read_info(project / "data" / "records")
-    for shard in (project / "data" / "records").glob("train-*"):
-        batch = next(read_shard(shard, info))
+    records = project / "data" / "records"
+    for shard in info.splits["train"].shards:
+        batch = next(read_shard(records, shard, info))
         assert len(set(batch.labels.tolist())) == 10  # every shard mixes classes
-        assert shard.stat().st_size <= 1 << 20
+        assert (records / shard.file).stat().st_size <= 1 << 20
 
 
-def test_normalisation_comes_from_the_training_split_alone(
+def test_normalization_comes_from_the_training_split_only(
     project: Path, params_value: dict[str, Any], write_idx: Callable[..., None]
 ) -> None:
     params_value["dataset"] = "mnist"
@@ -208,10 +173,10 @@ def test_no_copies_leave_an_empty_description(project: Path, params_value: dict[
     run(project, "fetch")
     run(project, "preprocess")
     assert run(project, "augment") == "augment: 0 copies of 220 training images\n"
-    assert list(hashes(project / "data" / "augmented")) == ["info.json"]
+    assert list(hash_files(project / "data" / "augmented")) == ["info.json"]
 
 
-@pytest.mark.parametrize("stage", ["fetch", "preprocess", "augment", "train", "evaluate", "plot"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_typo_stops_every_stage_with_one_line(
     project: Path, params_value: dict[str, Any], stage: str
 ) -> None:
@@ -225,107 +190,39 @@ def test_a_typo_stops_every_stage_with_one_line(
     assert [path.name for path in (project / "data").iterdir()] == ["catalog.yaml"]
 
 
-def test_a_stage_with_other_places_and_values(project: Path) -> None:
-    run(project, "fetch", "--raw", "elsewhere/raw")
-    output = run(
-        project, "preprocess", "--raw", "elsewhere/raw", "--records", "elsewhere/records",
-        "--metrics", "elsewhere", "--set", "preprocess.test_fold=2", "--set", "preprocess.folds=10",
-    )  # fmt: skip
-    assert "300 images" in output
-    assert ": 240 train, 30 validation, 30 test;" in output
-    run(
-        project, "augment", "--records", "elsewhere/records", "--augmented", "elsewhere/augmented",
-        "--set", "augment.copies=1",
-    )  # fmt: skip
-    assert sorted(path.name for path in (project / "elsewhere").iterdir()) == [
-        "augmented", "data.json", "raw", "records"
-    ]  # fmt: skip
-    assert [path.name for path in (project / "data").iterdir()] == ["catalog.yaml"]
-    assert not (project / "metrics").exists()
-    assert read_augmented_info(project / "elsewhere" / "augmented").copies == 1
-
-
-def test_what_is_wrong_on_the_command_line_stops_a_stage(project: Path) -> None:
-    result = attempt(project, "train", "--set", "train.epocs=3")
+def test_an_unknown_format_stops_fetch_before_any_download(project: Path) -> None:
+    set_leaf(project, "digits.format.kind", "digit", "data/catalog.yaml")
+    set_leaf(project, "digits.urls", ["https://host.invalid"], "data/catalog.yaml")
+    result = attempt(project, "fetch")
     assert result.returncode == 1
-    assert result.stderr.startswith("error: params.yaml with --set: train.epocs: unknown key")
-    assert result.stderr.count("\n") == 1
-    result = attempt(project, "train", "--recrods", "x")
-    assert result.returncode == 2
-    assert "unrecognized arguments: --recrods x" in result.stderr
-
-
-def test_help_says_what_a_stage_does_and_where_it_writes(project: Path) -> None:
-    text = run(project, "augment", "--help")
-    assert "Stage 3, augment" in text
-    assert "instead of data/augmented" in text
-
-
-EDITING_STAGE = """
-import sys
-from pathlib import Path
-import imgpipe.splits
-from imgpipe.stage import run_stage
-
-def main(params):
-    path = Path(sys.path[0]) / CHANGED if CHANGED.endswith(".py") else Path(CHANGED)
-    path.write_text(path.read_text().replace(OLD, NEW))
-    return lambda: print("finished")
-
-run_stage(main, lambda params: {"train": params.train, "threads": params.threads}, None)
-"""
-
-
-@pytest.mark.parametrize(
-    ("changed", "old", "new", "error"),
-    [
-        ("imgpipe/splits.py", "_shuffled(", "_mixed(", "imgpipe/splits.py"),
-        ("editing.py", "import sys", "import sys, os", "editing.py"),
-        ("imgpipe/tfrecord.py", "import", "import ", None),  # which is not loaded
-        ("params.yaml", "learning_rate: 0.002", "learning_rate: 0.1", "train.learning_rate"),
-        ("params.yaml", "threads: 2", "threads: 1", "threads"),
-        ("params.yaml", "dpi: 100", "dpi: 99", None),  # which the stage does not read
-    ],
-)
-def test_what_a_stage_uses_may_not_change_while_it_runs(
-    project: Path, tmp_path: Path, changed: str, old: str, new: str, error: str | None
-) -> None:
-    shutil.copytree(ROOT / "src", tmp_path / "src")
-    script = tmp_path / "src" / "editing.py"
-    text = EDITING_STAGE.replace("CHANGED", repr(changed))
-    script.write_text(text.replace("OLD", repr(old)).replace("NEW", repr(new)))
-    (project / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    result = subprocess.run(
-        [sys.executable, script], cwd=project, capture_output=True, text=True, check=False
+    assert result.stderr == (
+        "error: data/catalog.yaml: digits.format.kind: expected one of digits, idx, image_folder;"
+        " found 'digit' (did you mean 'digits'?)\n"
     )
-    if error is None:
-        assert result.returncode == 0, result.stderr
-        assert result.stdout == "finished\n"
-    else:
-        assert result.returncode == 1
-        assert result.stdout == ""
-        assert result.stderr == (
-            f"error: {error} changed while the stage was running: what it has written is of"
-            " before; run it again\n"
-        )
 
 
-def test_the_traceback_comes_on_request(project: Path) -> None:
-    result = attempt(project, "preprocess", IMGPIPE_TRACEBACK="1")
-    assert result.returncode == 1
-    assert "Traceback (most recent call last)" in result.stderr
+def test_the_cap_leaves_the_official_test_split_whole(
+    project: Path, params_value: dict[str, Any], write_idx: Callable[..., None]
+) -> None:
+    params_value["dataset"] = "mnist"
+    params_value["preprocess"]["max_per_class"] = 10
+    set_params(project, params_value)
+    write_small_mnist(project / "data" / "raw", write_idx, train=200, test=150)
+    assert "250 images" in run(project, "preprocess")
+    data = json.loads((project / "metrics" / "data.json").read_text())
+    assert [split["images"] for split in data["splits"]] == [90, 10, 150]
 
 
 def test_a_damaged_download_leaves_what_was_there(project: Path, tmp_path: Path) -> None:
     run(project, "fetch")
-    before = hashes(project / "data" / "raw")
+    before = hash_files(project / "data" / "raw")
     catalog = (project / "data" / "catalog.yaml").read_text()
     wrong = catalog.replace("09f66e6d", "00000000")
     (project / "data" / "catalog.yaml").write_text(wrong)
     result = attempt(project, "fetch")
     assert result.returncode == 1
     assert "expected SHA-256 00000000" in result.stderr
-    assert hashes(project / "data" / "raw") == before
+    assert hash_files(project / "data" / "raw") == before
     assert sorted(path.name for path in (project / "data").iterdir()) == ["catalog.yaml", "raw"]
 
 

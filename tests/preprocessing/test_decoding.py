@@ -57,8 +57,8 @@ def reason_of(content: bytes, suffix: str) -> str:
     return str(caught.value)
 
 
-def colours(image: NDArray[np.uint8]) -> list[str]:
-    """Name the colours of the four quarters: top left, top right, bottom left, bottom right."""
+def colors(image: NDArray[np.uint8]) -> list[str]:
+    """Name the colors of the four quarters: top left, top right, bottom left, bottom right."""
     height_px, width_px, _ = image.shape
     rows, columns = (height_px // 4, 3 * height_px // 4), (width_px // 4, 3 * width_px // 4)
     names = ("red", "green", "blue")
@@ -86,12 +86,12 @@ def test_shape_and_type(
     assert result.dtype == np.uint8
 
 
-def test_grey_becomes_colour_by_repetition() -> None:
+def test_gray_becomes_color_by_repetition() -> None:
     image = noise(4, 4, 1)
     assert (decode_and_resize(picture_of(image), to_shape((4, 4, 3))) == image).all()
 
 
-def test_colour_becomes_grey_by_the_weights_of_itu_601() -> None:
+def test_color_becomes_gray_by_the_weights_of_itu_601() -> None:
     image = np.zeros((1, 3, 3), dtype=np.uint8)
     image[0, range(3), range(3)] = 255
     assert decode_and_resize(picture_of(image), to_shape((1, 3, 1))).ravel().tolist() == [
@@ -128,7 +128,7 @@ def test_a_flat_image_stays_flat() -> None:
 
 def test_stretching_keeps_everything() -> None:
     result = decode_and_resize(scene(80, 40), to_shape((20, 20, 3), fit="stretch"))
-    assert colours(result) == ["red", "blue", "green", "blue"]
+    assert colors(result) == ["red", "blue", "green", "blue"]
 
 
 def test_cropping_keeps_the_middle_and_its_proportions() -> None:
@@ -180,11 +180,11 @@ def test_an_extreme_proportion_still_fits() -> None:
 def test_each_format(suffix: str) -> None:
     content = save(scene(40, 32), FORMAT_OF_SUFFIX[suffix])
     result = read(content, suffix, to_shape((16, 20, 3)))
-    assert colours(result) == ["red", "blue", "green", "blue"]
+    assert colors(result) == ["red", "blue", "green", "blue"]
 
 
 def test_the_first_frame_of_an_animation() -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     for suffix, file_format in ((".gif", "GIF"), (".webp", "WEBP"), (".png", "PNG")):
         content = save(frames[0], file_format, save_all=True, append_images=frames[1:])
         red, _, blue = read(content, suffix, to_shape((8, 8, 3)))[4, 4].tolist()
@@ -194,7 +194,7 @@ def test_the_first_frame_of_an_animation() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("suffix", "file_format"), [(".jpg", "JPEG"), (".png", "PNG")])
 @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
-def test_turned_pictures_come_out_upright(
+def test_the_exif_orientation_is_applied(
     orientation: int, suffix: str, file_format: str, fit: str
 ) -> None:
     """What a camera stores is the upright picture turned by the inverse of the orientation."""
@@ -210,14 +210,14 @@ def test_turned_pictures_come_out_upright(
     exif[0x0112] = orientation
     content = save(stored, file_format, exif=exif)
     result = read(content, suffix, to_shape((48, 64, 3), fit=fit))
-    assert colours(result) == ["red", "blue", "green", "blue"]
+    assert colors(result) == ["red", "blue", "green", "blue"]
     expected = decode_and_resize(upright, to_shape((48, 64, 3), fit=fit)).astype(int)
     assert np.abs(result - expected).mean() < 2
 
 
-def test_grey_palette_and_black_and_white() -> None:
-    grey = Image.new("L", (8, 8), 77)
-    for content in (save(grey, "PNG"), save(grey.convert("P"), "PNG")):
+def test_gray_palette_and_black_and_white() -> None:
+    gray = Image.new("L", (8, 8), 77)
+    for content in (save(gray, "PNG"), save(gray.convert("P"), "PNG")):
         assert (read(content, ".png", to_shape((8, 8, 3))) == 77).all()
     dots = Image.new("1", (8, 8), 1)
     assert (read(save(dots, "PNG"), ".png", to_shape((4, 4, 1))) == 255).all()
@@ -243,8 +243,8 @@ def test_what_is_transparent_is_white() -> None:
         result = read(content, suffix, to_shape((8, 8, 3)))
         assert (result[:, :4] == 255).all()
         assert (result[:, 4:] == (255, 0, 0)).all()
-    grey = Image.merge("LA", (Image.new("L", (8, 8), 10), Image.new("L", (8, 8), 0)))
-    assert (read(save(grey, "PNG"), ".png", to_shape((8, 8, 1))) == 255).all()
+    gray = Image.merge("LA", (Image.new("L", (8, 8), 10), Image.new("L", (8, 8), 0)))
+    assert (read(save(gray, "PNG"), ".png", to_shape((8, 8, 1))) == 255).all()
 
 
 def test_cmyk() -> None:

@@ -12,6 +12,8 @@ from imgpipe.preprocessing.splits import (
     UNASSIGNED,
     assign_splits,
     cap_per_class,
+    check_splits,
+    choose_splits,
     shuffle_split,
 )
 from imgpipe.settings.preprocess import Preprocess
@@ -25,11 +27,9 @@ SETTINGS = Preprocess(
     normalization="rescale",
     validation_frac=0.1,
     test_frac=0.2,
-    folds=5,
-    test_fold=0,
+    test_fold="none",
     max_per_class=0,
     max_bad_frac=0.0,
-    record_encoding="raw",
     shard_size_mib=1,
     seed=7,
 )
@@ -97,7 +97,7 @@ def test_too_few_images_say_what_to_do() -> None:
     with pytest.raises(PipelineError) as caught:
         assign_splits(labels, codes((UNASSIGNED, 12)), ["cat", "dog"], SETTINGS)
     assert str(caught.value).startswith(
-        "class 'dog' has no image for the train split, of 2 that can be read; add images, or"
+        "class 'dog' has no image for the train split, of 2 images; add images, or"
     )
 
 
@@ -129,14 +129,42 @@ def test_every_image_is_in_exactly_one_split_and_every_class_in_every_split(
         assert (of_class == TRAIN).sum() >= 1
 
 
-def test_the_cap_holds_for_each_class_and_split() -> None:
-    labels = np.tile([0, 1, 2], 40)
-    splits = codes((TRAIN, 90), (TEST, 30))
+def test_the_cap_holds_for_each_class_and_split_but_not_for_an_official_test_split() -> None:
+    labels = np.tile([0, 1, 2], 60)
+    splits = codes((TRAIN, 90), (VALIDATION, 60), (TEST, 30))
     kept = cap_per_class(labels, splits, 5, seed=1)
     assert (np.diff(kept) > 0).all()
     for label in range(3):
-        for split in (TRAIN, TEST):
-            assert ((labels[kept] == label) & (splits[kept] == split)).sum() == 5
+        for split, images in ((TRAIN, 5), (VALIDATION, 5), (TEST, 10)):
+            assert ((labels[kept] == label) & (splits[kept] == split)).sum() == images
+
+
+def test_chosen_splits_hold_the_whole_official_test_split() -> None:
+    labels = np.tile([0, 1], 60)
+    official = codes((TRAIN, 80), (TEST, 40))
+    chosen = choose_splits(labels, official, ["a", "b"], change(max_per_class=10))
+    assert sorted(chosen["test"]) == list(range(80, 120))
+    assert list(chosen) == list(SPLITS)
+    assert len(chosen["train"]) + len(chosen["validation"]) == 20
+    assert set(chosen["train"]) | set(chosen["validation"]) < set(range(80))
+
+
+def test_splits_drawn_after_the_cap_are_shares_of_the_images_kept() -> None:
+    labels = np.tile([0, 1], 60)
+    settings = change(max_per_class=10)
+    chosen = choose_splits(labels, codes((UNASSIGNED, 120)), ["a", "b"], settings)
+    assert {split: len(indices) for split, indices in chosen.items()} == {
+        "train": 14, "validation": 2, "test": 4
+    }  # fmt: skip
+
+
+def test_after_reading_the_error_counts_the_readable_images() -> None:
+    images = {"train": {"cat": 3, "dog": 1}, "validation": {"cat": 1, "dog": 0}}
+    with pytest.raises(PipelineError) as caught:
+        check_splits(images, counted="readable images")
+    assert str(caught.value).startswith(
+        "class 'dog' has no image for the validation split, of 1 readable images; add images, or"
+    )
 
 
 def test_no_cap_keeps_everything() -> None:
@@ -162,7 +190,7 @@ def test_shuffling_keeps_the_images_and_mixes_the_classes() -> None:
 def folds_of(labels: np.ndarray, official: np.ndarray, folds: int) -> list[np.ndarray]:
     """The splits of the images, for each fold in turn."""
     return [
-        assign_splits(labels, official, ["a", "b"], change(folds=folds, test_fold=fold))
+        assign_splits(labels, official, ["a", "b"], change(test_fold=f"{fold}/{folds}"))
         for fold in range(1, folds + 1)
     ]
 
@@ -195,11 +223,11 @@ def test_a_fold_depends_on_the_seed_alone() -> None:
     labels, official = np.array([0, 1] * 50), codes((UNASSIGNED, 100))
     first, again = folds_of(labels, official, 3), folds_of(labels, official, 3)
     assert all((one == other).all() for one, other in zip(first, again, strict=True))
-    other = assign_splits(labels, official, ["a", "b"], change(folds=3, test_fold=1, seed=8))
+    other = assign_splits(labels, official, ["a", "b"], change(test_fold="1/3", seed=8))
     assert (other != first[0]).any()
 
 
 def test_a_class_too_small_for_the_folds_is_named() -> None:
     labels = np.array([0] * 30 + [1] * 4)
     with pytest.raises(PipelineError, match="class 'b' has 4 images for 5 folds"):
-        assign_splits(labels, codes((UNASSIGNED, 34)), ["a", "b"], change(test_fold=2))
+        assign_splits(labels, codes((UNASSIGNED, 34)), ["a", "b"], change(test_fold="2/5"))

@@ -1,1 +1,1 @@
-"""Which datasets exist, and how their files get to `data/raw`."""
+"""The datasets in the catalog, and how their files get to `data/raw`."""

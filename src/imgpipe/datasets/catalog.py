@@ -1,173 +1,94 @@
 """`data/catalog.yaml`: the datasets that the pipeline knows."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import Field, model_validator
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import Section, check, nearest
 from imgpipe.core.yaml_file import read_yaml
+from imgpipe.datasets.formats import FORMATS, FileName, Format, check_distinct
 from imgpipe.settings.params import PARAMS_FILE
 
 CATALOG_FILE = Path("data/catalog.yaml")
 LOCAL = Path("data/local")
 UNPUBLISHED = "unpublished"
 
-# A plain name: no separator, no "..", nothing that could lead out of the folder it is put in.
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
-# Names with "/" between them, none of which begins with a dot.
-FolderPath = Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*(/[^/\\.][^/\\]*)*$")]
-LocalFolder = Annotated[str, Field(pattern=rf"^{LOCAL.as_posix()}/[^/\\.][^/\\]*/?$")]
-Classes = Annotated[list[str], Field(min_length=2)]
-ImageShape = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
+FormatT = TypeVar("FormatT", bound=Format)
 
 
 class RawFile(Section):
-    """One file as the dataset's publisher offers it."""
+    """One file as the publisher of the dataset offers it."""
 
     name: FileName
     bytes: Annotated[int, Field(ge=1)]
     sha256: Annotated[str, Field(pattern=f"^([0-9a-f]{{64}}|{UNPUBLISHED})$")]
 
 
-class Format(Section):
-    """What every format says of its classes."""
-
-    classes: Classes | None
-
-    @model_validator(mode="after")
-    def _classes_are_distinct(self) -> "Format":
-        _check_distinct("classes", self.classes or [])
-        return self
-
-
-class DigitsFormat(Format):
-    """scikit-learn's `digits.csv.gz`; there are no official splits."""
-
-    kind: Literal["digits"]
-    image_shape: ImageShape
-    classes: Classes
-
-
-class IdxSplit(Section):
-    """The two IDX archives of one split."""
-
-    images: FileName
-    labels: FileName
-
-
-class IdxSplits(Section):
-    """The official splits of an IDX dataset."""
-
-    train: IdxSplit
-    test: IdxSplit
-
-
-class IdxFormat(Format):
-    """Gzipped IDX archives, the format of MNIST and its kin."""
-
-    kind: Literal["idx"]
-    image_shape: ImageShape
-    classes: Classes
-    splits: IdxSplits
-
-
-class FolderSplits(Section):
-    """The folder of each official split; a split that is not named is taken from the others."""
-
-    train: FolderPath
-    validation: FolderPath | None = None
-    test: FolderPath | None = None
-
-
-class ImageFolderFormat(Format):
-    """Image files, in a folder for each class, in a folder for each official split if any."""
-
-    kind: Literal["image_folder"]
-    root: FolderPath | None = None
-    """Where the folders of the splits, or of the classes, are; the top if it is not said."""
-    classes: Classes | None = None
-    """Their folders, in the order of the labels; all there are, sorted, if it is not said."""
-    splits: FolderSplits | None = None
-
-
-class DownloadEntry(Section):
-    """What the catalog says of a dataset that its publisher offers as files."""
+class DownloadEntry(Section, Generic[FormatT]):
+    """The entry of a dataset whose files are downloaded."""
 
     title: str
     licence: str
     citation: str
     urls: list[str]
     files: Annotated[list[RawFile], Field(min_length=1)]
+    format: FormatT
 
     @model_validator(mode="after")
-    def _names_are_distinct(self) -> "DownloadEntry":
-        _check_distinct("files", [file.name for file in self.files])
-        return self
-
-
-class DigitsEntry(DownloadEntry):
-    """An entry of format `digits`."""
-
-    format: DigitsFormat
-
-
-class IdxEntry(DownloadEntry):
-    """An entry of format `idx`."""
-
-    format: IdxFormat
-
-    @model_validator(mode="after")
-    def _splits_name_files(self) -> "IdxEntry":
+    def _files_fit_the_format(self) -> "DownloadEntry[FormatT]":
         names = [file.name for file in self.files]
-        for split in ("train", "test"):
-            for part in ("images", "labels"):
-                name = getattr(getattr(self.format.splits, split), part)
-                if name not in names:
-                    raise ValueError(
-                        f"format.splits.{split}.{part}: expected one of the entry's files;"
-                        f" found {name!r}{nearest(name, names)}"
-                    )
+        check_distinct("files", names)
+        self.format.check_files(names)
         return self
 
+    @property
+    def archive_name(self) -> str:
+        """Name of the first file in `data/raw`, which is the only one of most formats."""
+        return self.files[0].name
 
-class ImageArchiveEntry(DownloadEntry):
-    """Image files in one zip or tar archive."""
+    @property
+    def identity_prefix(self) -> str:
+        """The part of an image's identity before the name of a member of the archive."""
+        return f"{self.archive_name}#"
 
-    files: Annotated[list[RawFile], Field(min_length=1, max_length=1)]
-    format: ImageFolderFormat
+    def show_archive(self, raw: Path) -> str:
+        """Return the name of the archive for error messages; `raw` is its folder."""
+        return (raw / self.archive_name).as_posix()
 
 
-class LocalImagesEntry(Section):
-    """A folder of image files on this machine."""
+class LocalEntry(Section, Generic[FormatT]):
+    """The entry of the user's own folder of images, `data/local/<name of the dataset>`."""
 
     title: str
     licence: str = ""
     citation: str = ""
-    files: LocalFolder
-    format: ImageFolderFormat
+    files: str
+    format: FormatT
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds the images."""
+        return Path(self.files)
 
     @property
     def archive_name(self) -> str:
-        """Name of the archive that `fetch` makes of the folder."""
-        return f"{Path(self.files).name}.zip"
+        """Name of the archive in `data/raw` into which `fetch` packs the folder."""
+        return f"{self.folder.name}.zip"
+
+    @property
+    def identity_prefix(self) -> str:
+        """The part of an image's identity before the name of a member of the archive."""
+        return f"{self.folder.as_posix()}/"
+
+    def show_archive(self, raw: Path) -> str:
+        """Return the name of the folder, which the user knows, for error messages."""
+        return self.folder.as_posix()
 
 
-Entry = DigitsEntry | IdxEntry | ImageArchiveEntry | LocalImagesEntry
-
-
-def _check_distinct(key: str, names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{key}: expected distinct names; found {twice[0]!r} twice")
-
-
-_ENTRY_OF_KIND: dict[str, type[DigitsEntry] | type[IdxEntry] | type[ImageArchiveEntry]] = {
-    "digits": DigitsEntry,
-    "idx": IdxEntry,
-    "image_folder": ImageArchiveEntry,
-}
+Entry = DownloadEntry[Any] | LocalEntry[Any]
 
 
 def load_entry(dataset: str, path: Path = CATALOG_FILE) -> Entry:
@@ -183,18 +104,37 @@ def load_entry(dataset: str, path: Path = CATALOG_FILE) -> Entry:
     if dataset not in catalog:
         raise PipelineError(
             f"{PARAMS_FILE}: dataset: expected an entry of {path.as_posix()}"
-            f" ({', '.join(catalog)}); found {dataset!r}{nearest(dataset, list(catalog))}"
+            f" ({', '.join(map(str, catalog))}); found {dataset!r}{nearest(dataset, list(catalog))}"
         )
-    entry: Any = catalog[dataset]
-    reading = entry.get("format") if isinstance(entry, dict) else None
-    kind = reading.get("kind") if isinstance(reading, dict) else None
-    if kind not in _ENTRY_OF_KIND:
+    if not re.fullmatch(r"\w[\w -]*", dataset):  # DVC reads a dot as a separator of keys
         raise PipelineError(
-            f"{path.as_posix()}: {dataset}.format.kind: expected one of"
-            f" {', '.join(_ENTRY_OF_KIND)}; found {kind!r}{nearest(kind, list(_ENTRY_OF_KIND))}"
+            f"{path.as_posix()}: {dataset}: expected a name of letters, digits, _ and -"
         )
-    model: Any = _ENTRY_OF_KIND[kind]
-    if kind == "image_folder" and isinstance(entry.get("files"), str):
-        model = LocalImagesEntry
-    checked: Entry = check(model, entry, path.as_posix(), prefix=f"{dataset}.")
-    return checked
+    return _check_entry(dataset, catalog[dataset], path.as_posix())
+
+
+def _check_entry(dataset: str, entry: Any, where: str) -> Entry:
+    described = entry.get("format") if isinstance(entry, dict) else None
+    kind = described.get("kind") if isinstance(described, dict) else None
+    if kind not in FORMATS:
+        raise PipelineError(
+            f"{where}: {dataset}.format.kind: expected one of {', '.join(FORMATS)};"
+            f" found {kind!r}{nearest(kind, list(FORMATS))}"
+        )
+    schema: Any = FORMATS[kind]
+    if not isinstance(entry.get("files"), str):
+        downloaded: Entry = check(DownloadEntry[schema], entry, where, prefix=f"{dataset}.")
+        return downloaded
+    if not schema.reads_local_folder:
+        raise PipelineError(
+            f"{where}: {dataset}.files: expected a list of files, because the format {kind} does"
+            f" not read folders; found {entry['files']!r}"
+        )
+    folder = (LOCAL / dataset).as_posix()
+    if entry["files"].rstrip("/") != folder:
+        raise PipelineError(
+            f"{where}: {dataset}.files: expected {folder}, because your own folder bears the name"
+            f" of its dataset; found {entry['files']!r}; rename the folder, or the entry"
+        )
+    local: Entry = check(LocalEntry[schema], entry, where, prefix=f"{dataset}.")
+    return local

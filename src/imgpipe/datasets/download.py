@@ -1,4 +1,7 @@
-"""Bring a dataset's files from a mirror or from the addresses in the catalog, and check them."""
+"""Download the files of a dataset from a mirror or from the addresses in the catalog.
+
+Every file is checked by its size and SHA-256.
+"""
 
 import hashlib
 import http.client
@@ -10,12 +13,12 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.files import replace_file
+from imgpipe.core.files import replace_directory, replace_file
 from imgpipe.core.progress import progress_bar
-from imgpipe.datasets.catalog import CATALOG_FILE, UNPUBLISHED, RawFile
+from imgpipe.datasets.catalog import CATALOG_FILE, UNPUBLISHED, DownloadEntry, RawFile
 
 ATTEMPTS = 3
 TIMEOUT_S = 30.0
@@ -23,12 +26,33 @@ FIRST_PAUSE_S = 1.0
 CHUNK_BYTES = 1 << 20
 
 
+def download_dataset(
+    dataset: str, entry: DownloadEntry[Any], raw: Path, *, allow_unpinned: bool
+) -> dict[str, str]:
+    """Replace `raw` by a folder with the files of a dataset.
+
+    Returns:
+        the SHA-256 of each file whose hash the catalog does not know, by its name.
+
+    Raises:
+        PipelineError: as `fetch_file`; `raw` is then as before.
+    """
+    addresses = find_addresses(dataset, entry.urls)
+    unpinned = {}
+    with replace_directory(raw) as folder:
+        for file in entry.files:
+            sha256 = fetch_file(file, addresses, folder, allow_unpinned=allow_unpinned)
+            if sha256 != file.sha256:
+                unpinned[file.name] = sha256
+    return unpinned
+
+
 def find_addresses(dataset: str, urls: Iterable[str]) -> list[str]:
-    """Return the folders to try for a dataset's files, best first.
+    """Return the folders to try for the files of a dataset, best first.
 
     `DATASET_MIRROR`, a folder or URL laid out as `<dataset>/<file>`, comes before `urls`. A
-    relative folder is meant from the project's top folder, also when DVC runs the stage in a
-    copy of it (`dvc exp run --temp`): DVC names the original in `DVC_ROOT`.
+    relative folder is relative to the top folder of the project, also if DVC runs the stage in a
+    copy of the project (`dvc exp run --temp`): DVC names the original in `DVC_ROOT`.
     """
     mirror = os.environ.get("DATASET_MIRROR")
     addresses = [f"{mirror.rstrip('/')}/{dataset}"] if mirror else []
@@ -42,17 +66,24 @@ def find_addresses(dataset: str, urls: Iterable[str]) -> list[str]:
 def fetch_file(
     file: RawFile, addresses: Iterable[str], folder: Path, *, allow_unpinned: bool = False
 ) -> str:
-    """Bring `file` into `folder` from the first address that has it with the right size and hash.
+    """Download `file` into `folder` from the first address that has it with the right hash.
 
-    A network failure is tried `ATTEMPTS` times with growing pauses; a wrong hash or a missing file
-    moves on to the next address at once. Nothing is left under the file's name unless it is right.
+    After a network failure the address is tried again, `ATTEMPTS` times in all, with growing
+    pauses. After a wrong hash or a missing file the next address is tried at once. The file gets
+    its name only if its size and hash are right.
+
+    Args:
+        file: name, size and hash, as the catalog gives them.
+        addresses: folders or URLs of folders.
+        folder: where the file goes.
+        allow_unpinned: accept a file whose hash the catalog does not know.
 
     Returns:
-        its SHA-256.
+        the SHA-256 of the file.
 
     Raises:
-        PipelineError: no address had it; the line says what each of them answered. Or it came, but
-            the catalog knows no hash and `allow_unpinned` is false; the line says the hash.
+        PipelineError: no address had the file; the line gives the answer of each address. Or the
+            catalog does not know the hash and `allow_unpinned` is false; the line gives the hash.
     """
     answers = []
     for address in addresses:
@@ -62,9 +93,9 @@ def fetch_file(
                 sha256 = _copy_with_retries(url, file, partial)
                 if file.sha256 == UNPUBLISHED and not allow_unpinned:
                     raise PipelineError(
-                        f"{file.name}: nobody has published its SHA-256; that of {url} is {sha256}:"
-                        f" write it into {CATALOG_FILE.as_posix()} if you trust the file, or set"
-                        " allow_unpinned: true in params.yaml"
+                        f"{file.name}: the catalog does not know its SHA-256; the SHA-256 of {url}"
+                        f" is {sha256}; write it into {CATALOG_FILE.as_posix()} if you trust the"
+                        " file, or set allow_unpinned: true in params.yaml"
                     )
             return sha256
         except (OSError, http.client.HTTPException, _WrongContentError) as error:
@@ -76,11 +107,11 @@ def fetch_file(
 
 
 class _WrongContentError(Exception):
-    """What came is not the file that the catalog describes."""
+    """The content is not that of the file that the catalog describes."""
 
 
 class _ShortContentError(OSError):
-    """Fewer bytes came than the catalog says: often a broken connection, so worth a retry."""
+    """Fewer bytes than the catalog says: often a broken connection, so it is tried again."""
 
 
 def _copy_with_retries(url: str, file: RawFile, destination: Path) -> str:
@@ -96,7 +127,7 @@ def _copy_with_retries(url: str, file: RawFile, destination: Path) -> str:
 
 
 def _may_pass(url: str, error: Exception) -> bool:
-    """Whether a failure may be gone at the next attempt."""
+    """Return whether the next attempt may succeed."""
     if not url.startswith(("http://", "https://")):
         return False
     if isinstance(error, urllib.error.HTTPError):
@@ -138,7 +169,7 @@ def _open(url: str) -> BinaryIO:
 
 
 def _package_folder(package: str) -> Path:
-    """Return where a Python package is installed, without importing it."""
+    """Return the folder in which a Python package is installed, without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(f"the Python package {package} is not installed")

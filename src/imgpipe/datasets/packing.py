@@ -1,41 +1,51 @@
-"""Members of zip and tar archives, read in place: one at a time, nothing is ever unpacked to files.
-
-A member is known by its position in the archive, one number, so that an index of a million members
-is a small array. Python's `zipfile` keeps an object of half a kilobyte for each.
-
-Formats: APPNOTE.TXT 6.3 (https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT) for zip,
-stored and deflated members, zip64 too; `tarfile` for tar, plain or packed with gzip, bzip2 or xz.
-"""
+"""Pack the user's own folder of images into one archive, because DVC is slow with many files."""
 
 import os
 import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import replace_directory
 from imgpipe.core.progress import progress_bar
-from imgpipe.preprocessing.archives import _UNIX
+from imgpipe.datasets.catalog import LocalEntry
 
 _EARLIEST_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can express
-
-
+_UNIX = 3  # the system that made the archive, on every system, so that the bytes are the same
 _REGULAR_FILE = 0o100644
-
-
 _LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def pack_local_dataset(entry: LocalEntry[Any], raw: Path) -> int:
+    """Replace `raw` by a folder with one archive of the user's images; return their number.
+
+    Raises:
+        PipelineError: as `pack_folder`; or the folder is not in this copy of the project.
+    """
+    shown = entry.folder.as_posix()
+    in_copy = Path(os.environ.get("DVC_ROOT", ".")).resolve() != Path.cwd()
+    if in_copy and not entry.folder.exists():
+        raise PipelineError(
+            f"{shown}: not in this copy of the project, which holds only what git or DVC track;"
+            f" run `dvc add {shown}` first"
+        )
+    with replace_directory(raw) as folder:
+        return pack_folder(entry.folder, folder / entry.archive_name)
 
 
 def pack_folder(folder: Path, path: Path) -> int:
     """Pack a folder into a zip archive with stable bytes; return the number of its files.
 
-    Members are stored as they are, in the order of their names, with one date for all. Hidden
-    files and what operating systems leave in folders are left out. Links to files are followed;
-    links to folders are refused, because DVC does not see what is behind them.
+    Members are stored without compression, in the order of their names, all with the same date.
+    Hidden files and the files that operating systems leave in folders are left out. Links to files
+    are followed. Links to folders are refused, because DVC does not see changes behind them.
 
     Raises:
-        PipelineError: the folder is missing or empty, holds a link to a folder, or changes
-            meanwhile: DVC would take the archive for one of what the folder holds then.
+        PipelineError: the folder is missing or empty, holds a link to a folder or a file that
+            cannot be read, or changes during the packing: DVC records the hash of the folder when
+            `fetch` ends, so the archive would be taken for one of the changed folder.
     """
     count = 0
     before = _stat_files(folder)
@@ -45,7 +55,7 @@ def pack_folder(folder: Path, path: Path) -> int:
     ):
         for file, name in _list_folder(folder):
             info = zipfile.ZipInfo(name, _EARLIEST_DATE)
-            info.create_system = _UNIX  # on every system
+            info.create_system = _UNIX
             if name.endswith("/"):
                 archive.writestr(info, b"")
                 continue
@@ -55,7 +65,7 @@ def pack_folder(folder: Path, path: Path) -> int:
                 with file.open("rb") as source, archive.open(info, "w") as target:
                     shutil.copyfileobj(source, target)
             except OSError as error:
-                raise PipelineError(f"{file.as_posix()}: {error.strerror}") from None
+                raise _unreadable(file, error) from None
             except UnicodeEncodeError:
                 raise PipelineError(f"{name!r}: the name is not UTF-8; rename the file") from None
             count += 1
@@ -65,8 +75,13 @@ def pack_folder(folder: Path, path: Path) -> int:
             f"{folder.as_posix()}: no files there; put a folder of images for each class into it"
         )
     if _stat_files(folder) != before:
-        raise PipelineError(f"{folder.as_posix()}: changed while it was read; run it again")
+        raise PipelineError(f"{folder.as_posix()}: changed while it was read; run the stage again")
     return count
+
+
+def is_litter(name: str) -> bool:
+    """Return whether a file or folder is hidden, or one that operating systems leave in folders."""
+    return any(part.startswith(".") or part in _LITTER for part in name.split("/"))
 
 
 def _stat_files(folder: Path) -> list[tuple[str, int, int]]:
@@ -76,18 +91,27 @@ def _stat_files(folder: Path) -> list[tuple[str, int, int]]:
 
 
 def _list_folder(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield what is below a folder, each with its name from there, in the order of the names."""
+    """Yield all that is below a folder, each with its name from there, in the order of the names.
+
+    Raises:
+        PipelineError: the folder is missing, or holds a link to a folder, or a folder that cannot
+            be read.
+    """
     if not folder.is_dir():
         raise PipelineError(
             f"{folder.as_posix()}: no such folder; put a folder of images for each class into it"
         )
+
+    def refuse(error: OSError) -> None:
+        raise _unreadable(Path(error.filename), error)
+
     found = []
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=refuse):
         paths = [Path(parent) / name for name in folders]
         for path in (folder, *paths):
             if path.is_symlink():
                 raise PipelineError(
-                    f"{path.as_posix()}: a link to a folder, whose changes DVC does not see;"
+                    f"{path.as_posix()}: a link to a folder; DVC does not see changes behind it;"
                     " put the folder itself there"
                 )
         found += [(path.relative_to(folder).as_posix() + "/", path) for path in paths]
@@ -97,6 +121,12 @@ def _list_folder(folder: Path) -> Iterator[tuple[Path, str]]:
     yield from ((path, name) for name, path in sorted(found) if not is_litter(name))
 
 
-def is_litter(name: str) -> bool:
-    """Whether a file or folder is hidden, or what operating systems leave in folders unasked."""
-    return any(part.startswith(".") or part in _LITTER for part in name.split("/"))
+def _unreadable(path: Path, error: OSError) -> PipelineError:
+    if path.is_symlink() and not path.exists():
+        return PipelineError(
+            f"{path.as_posix()}: a link to a file that does not exist; delete the link, or put the"
+            " file there"
+        )
+    return PipelineError(
+        f"{path.as_posix()}: cannot be read: {error.strerror}; change its permissions, or delete it"
+    )

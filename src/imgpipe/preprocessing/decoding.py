@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, ImageOps
 from imgpipe.core.errors import UnreadableImageError
 from imgpipe.settings.image_spec import ImageSpec
 
-# The format that a file's ending promises.
+# The format of a file, by the ending of its name.
 FORMAT_OF_SUFFIX = {
     ".bmp": "BMP",
     ".gif": "GIF",
@@ -30,20 +30,20 @@ _RESAMPLING = {
 }
 _LARGEST_16_BIT = 65_535
 _QUARTER_TURNS = (5, 6, 7, 8)  # the EXIF orientations that exchange height and width
-# What Pillow raises for damaged files of the five formats.
+# The exceptions that Pillow raises for damaged files of the five formats.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError)
 
 
 def open_image(content: bytes, suffix: str) -> Image.Image:
-    """Open an image file; its pixels are decoded later, when its final size is known.
+    """Open an image file; its pixels are decoded later, when the final size is known.
 
     Args:
         content: a JPEG, PNG, BMP, GIF or WebP file.
-        suffix: the ending of its name in small letters, such as ".jpg".
+        suffix: the ending of its name in lower case, such as ".jpg".
 
     Raises:
-        UnreadableImageError: empty, no image, not what its name says, or more pixels than Pillow's
-            limit (`PIL.Image.MAX_IMAGE_PIXELS`), beyond which it may be an attack.
+        UnreadableImageError: empty, not an image, not of the format that the name says, or more
+            pixels than Pillow's limit (`PIL.Image.MAX_IMAGE_PIXELS`), which may be an attack.
     """
     if not content:
         raise UnreadableImageError("empty file")
@@ -69,13 +69,17 @@ def open_image(content: bytes, suffix: str) -> Image.Image:
 
 
 def decode_and_resize(picture: Image.Image, image_spec: ImageSpec) -> NDArray[np.uint8]:
-    """Decode a picture, turn it upright, and bring it to `image_spec.image_shape`.
+    """Decode a picture, apply its EXIF orientation, and resize it to `image_spec.image_shape`.
 
-    "stretch" changes the proportions, "crop" keeps them and cuts off what is too much on both
-    sides, "pad" keeps them and fills up with black. Colour becomes grey by the weights of ITU-R
-    601-2 (Pillow's mode L), grey becomes colour by repetition; what is transparent becomes white;
-    16 bits are scaled to 8. When shrinking, all interpolations but "nearest" average over the
-    covered pixels, so that fine patterns do not alias.
+    "stretch" changes the aspect ratio. "crop" preserves it and cuts off equal parts of both sides.
+    "pad" preserves it and adds black bars. Color becomes gray by the weights of ITU-R 601-2
+    (Pillow's mode L). Gray becomes color by repetition. Transparent pixels become white. 16 bits
+    are scaled to 8. When shrinking, all interpolations but "nearest" average over the covered
+    pixels, so that fine patterns do not alias.
+
+    Args:
+        picture: an image file that `open_image` opened, or an image from an array.
+        image_spec: shape, fit and interpolation.
 
     Returns:
         (H, W, C) uint8 in [0, 255].
@@ -93,18 +97,18 @@ def decode_and_resize(picture: Image.Image, image_spec: ImageSpec) -> NDArray[np
 
 
 def _decode(picture: Image.Image, target: tuple[int, int], image_spec: ImageSpec) -> Image.Image:
-    """Return the picture decoded and upright, not smaller than needed for the target's size."""
+    """Decode and orient a picture, at a size that is not smaller than the target needs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd but harmless metadata
         try:
             orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
             if picture.format == "JPEG" and image_spec.interpolation != "nearest":
-                # The decoder averages over blocks of pixels for next to nothing.
+                # The JPEG decoder averages over blocks of pixels at almost no cost.
                 turned = orientation in _QUARTER_TURNS
                 size = _scaled_size(
                     picture.size, target[::-1] if turned else target, image_spec.fit
                 )
-                picture.draft(None, size)  # never gives less than that
+                picture.draft(None, size)  # the result is never smaller than `size`
             picture.load()
             return picture if orientation == 1 else ImageOps.exif_transpose(picture)
         except _DAMAGE as error:
@@ -112,7 +116,7 @@ def _decode(picture: Image.Image, target: tuple[int, int], image_spec: ImageSpec
 
 
 def _scaled_size(size: tuple[int, int], target: tuple[int, int], fit: str) -> tuple[int, int]:
-    """Return the size of the whole picture when what is wanted of it has the target's size."""
+    """Return the size of the whole picture at which the part in use has the target's size."""
     if fit == "stretch":
         return target
     ratios = [wanted / given for wanted, given in zip(target, size, strict=True)]
@@ -124,7 +128,7 @@ def _scaled_size(size: tuple[int, int], target: tuple[int, int], fit: str) -> tu
 def _fit(picture: Image.Image, target: tuple[int, int], image_spec: ImageSpec) -> Image.Image:
     resampling = _RESAMPLING[image_spec.interpolation]
     if image_spec.fit == "crop":
-        # Of the whole picture, the middle part that has the target's proportions.
+        # The middle part of the picture that has the target's aspect ratio.
         scale = min(given / wanted for given, wanted in zip(picture.size, target, strict=True))
         left, top = (
             max(0.0, (given - wanted * scale) / 2)  # rounding may leave it just below zero
@@ -141,12 +145,12 @@ def _fit(picture: Image.Image, target: tuple[int, int], image_spec: ImageSpec) -
 
 
 def _with_channels(picture: Image.Image, channels: int) -> Image.Image:
-    """Return the picture in mode L (1 channel) or RGB (3 channels), as it looks on white paper."""
+    """Return the picture in mode L (1 channel) or RGB (3 channels), on a white background."""
     mode = "L" if channels == 1 else "RGB"
     if picture.mode.startswith("I"):
         values = np.clip(np.asarray(picture), 0, _LARGEST_16_BIT).astype(np.uint32)
-        grey = (values * 255 + _LARGEST_16_BIT // 2) // _LARGEST_16_BIT
-        picture = Image.fromarray(grey.astype(np.uint8))
+        gray = (values * 255 + _LARGEST_16_BIT // 2) // _LARGEST_16_BIT
+        picture = Image.fromarray(gray.astype(np.uint8))
     elif picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture.convert("RGBA"))

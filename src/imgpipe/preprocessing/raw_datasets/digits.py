@@ -1,4 +1,4 @@
-"""The digits that scikit-learn carries: gzipped CSV, one image of 8 x 8 values in a line."""
+"""The reader of the digits in scikit-learn: gzipped CSV, one image of 8 x 8 values in a line."""
 
 import gzip
 import zlib
@@ -9,21 +9,26 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.datasets.catalog import DigitsEntry
+from imgpipe.datasets.catalog import DownloadEntry
+from imgpipe.datasets.formats import DigitsFormat
 from imgpipe.preprocessing.splits import UNASSIGNED
 
-LARGEST_VALUE = 16  # of a pixel: the count of set bits in a block of 4 x 4
+LARGEST_VALUE = 16  # of a pixel, which is the number of set bits in a block of 4 x 4
 
 
 class Digits:
     """A `RawDataset`; each line of the file holds the pixels, row by row, then the label."""
 
-    def __init__(self, entry: DigitsEntry, raw: Path) -> None:
-        self._file_name = entry.files[0].name
+    def __init__(self, entry: DownloadEntry[DigitsFormat], raw: Path, scratch: Path) -> None:
+        self._file_name = entry.archive_name
         path = raw / self._file_name
         try:
             with gzip.open(path, "rt", encoding="ascii") as stream:
                 table = np.loadtxt(stream, delimiter=",", dtype=np.int64, ndmin=2)
+        except FileNotFoundError:
+            raise PipelineError(
+                f"{path.as_posix()}: not found; `dvc repro fetch` brings it"
+            ) from None
         except (OSError, EOFError, ValueError, zlib.error) as error:
             raise PipelineError(
                 f"{path.as_posix()}: not a gzipped table of digits: {error}"
@@ -45,3 +50,6 @@ class Digits:
 
     def read(self, index: int) -> Image.Image:
         return Image.fromarray(self._images[index])
+
+    def close(self) -> None:
+        """Do nothing: the images are in memory, and no file is open."""

@@ -1,4 +1,4 @@
-"""Gzipped IDX archives: one file of images and one of labels for each split.
+"""The reader of gzipped IDX files: one file of images and one of labels for each split.
 
 Format: http://yann.lecun.com/exdb/mnist/ (two zero bytes, a type code, the number of dimensions,
 each dimension as a big-endian 32-bit integer, then the values, the last dimension fastest).
@@ -9,36 +9,52 @@ import math
 import shutil
 import struct
 import zlib
+from functools import cached_property
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.datasets.catalog import IdxEntry
+from imgpipe.datasets.catalog import DownloadEntry
+from imgpipe.datasets.formats import IdxFormat
 from imgpipe.preprocessing.splits import SPLITS
 
 UNSIGNED_BYTE = 0x08
 
 
-class Idx:
-    """A `RawDataset`; images are read through a memory map, so memory stays flat."""
+class _Part(NamedTuple):
+    """The images of one split."""
 
-    def __init__(self, entry: IdxEntry, raw: Path, scratch: Path) -> None:
-        shape = tuple(entry.format.image_shape)
-        self._parts: list[tuple[str, Path, int, int]] = []  # file name, values, offset, first index
-        labels, splits, first = [], [], 0
+    name: str
+    """Name of the compressed file."""
+    unpacked: Path
+    offset_bytes: int
+    """Where the values begin in the unpacked file."""
+    shape: tuple[int, int, int, int]
+    """(N, H, W, C)."""
+
+
+class Idx:
+    """A `RawDataset`; each process maps the unpacked images into memory, so memory stays flat."""
+
+    def __init__(self, entry: DownloadEntry[IdxFormat], raw: Path, scratch: Path) -> None:
+        height_px, width_px, channels = entry.format.image_shape
+        self._parts: list[_Part] = []
+        labels, splits = [], []
         for split, names in (
             ("train", entry.format.splits.train),
             ("test", entry.format.splits.test),
         ):
-            path, offset, dimensions = _unpack(raw / names.images, scratch)
+            path, offset_bytes, dimensions = _unpack(raw / names.images, scratch)
             found = (*dimensions[1:], 1) if len(dimensions) == 3 else dimensions[1:]
-            if found != shape:
+            if found != (height_px, width_px, channels):
                 raise PipelineError(
-                    f"{raw.as_posix()}/{names.images}: expected images of {shape}"
-                    f" (image_shape in the catalog); found {found}"
+                    f"{raw.as_posix()}/{names.images}: expected images of"
+                    f" {(height_px, width_px, channels)} (image_shape in the catalog);"
+                    f" found {found}"
                 )
             split_labels = _read_labels(raw / names.labels, scratch)
             if len(split_labels) != dimensions[0]:
@@ -46,34 +62,48 @@ class Idx:
                     f"{raw.as_posix()}/{names.labels}: expected {dimensions[0]} labels, one for"
                     f" each image in {names.images}; found {len(split_labels)}"
                 )
-            self._parts.append((names.images, path, offset, first))
+            shape = (dimensions[0], height_px, width_px, channels)
+            self._parts.append(_Part(names.images, path, offset_bytes, shape))
             labels.append(split_labels)
             splits.append(np.full(len(split_labels), SPLITS.index(split), dtype=np.int8))
-            first += len(split_labels)
-        self._shape = shape
         self.classes = entry.format.classes
         self.labels: NDArray[np.int64] = np.concatenate(labels)
         self.splits: NDArray[np.int8] = np.concatenate(splits)
 
     def identities(self, indices: NDArray[np.int64]) -> list[str]:
-        parts = [(index, self._part(index)) for index in indices.tolist()]
-        return [f"{name}#{index - first}" for index, (name, _, _, first) in parts]
+        places = map(self._find, indices.tolist())
+        return [f"{self._parts[part].name}#{number}" for part, number in places]
 
     def read(self, index: int) -> Image.Image:
-        _, path, offset, first = self._part(index)
-        size_bytes = math.prod(self._shape)
-        with path.open("rb") as stream:
-            stream.seek(offset + (index - first) * size_bytes)
-            values = np.frombuffer(stream.read(size_bytes), dtype=np.uint8)
-        image = values.reshape(self._shape)
-        return Image.fromarray(image[..., 0] if self._shape[2] == 1 else image)
+        part, number = self._find(index)
+        image = np.array(self._images[part][number])
+        return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
-    def _part(self, index: int) -> tuple[str, Path, int, int]:
-        return next(part for part in reversed(self._parts) if index >= part[3])
+    def close(self) -> None:
+        self.__dict__.pop("_images", None)  # a map is closed when nothing refers to it
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process maps the files itself; sent there, a map would become a copy."""
+        return {name: value for name, value in self.__dict__.items() if name != "_images"}
+
+    @cached_property
+    def _images(self) -> list[NDArray[np.uint8]]:
+        return [
+            np.memmap(part.unpacked, np.uint8, "r", part.offset_bytes, part.shape)
+            for part in self._parts
+        ]
+
+    def _find(self, index: int) -> tuple[int, int]:
+        """Return the part that holds an image, and the number of the image in this part."""
+        part = 0
+        while index >= self._parts[part].shape[0]:
+            index -= self._parts[part].shape[0]
+            part += 1
+        return part, index
 
 
 def _unpack(path: Path, scratch: Path) -> tuple[Path, int, tuple[int, ...]]:
-    """Unpack one archive into `scratch`; return the file, where its values begin, and its shape."""
+    """Unpack a file into `scratch`; return the path, the byte where values begin, and the shape."""
     unpacked = scratch / path.with_suffix("").name
     try:
         with gzip.open(path, "rb") as source, unpacked.open("wb") as target:

@@ -1,4 +1,5 @@
 import gzip
+import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -7,18 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
-from support import CATALOG, identity, load_download
+from support import CATALOG, identity
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.datasets.catalog import Entry, load_entry
-from imgpipe.datasets.download import fetch_file
 from imgpipe.preprocessing.raw_datasets import RawDataset, open_dataset
-from imgpipe.preprocessing.splits import SPLITS, UNASSIGNED
+from imgpipe.preprocessing.splits import SPLITS
 
 WriteIdx = Callable[[Path, NDArray[np.uint8]], None]
 MNIST = load_entry("mnist", CATALOG)
-DIGITS = load_entry("digits", CATALOG)
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 
 
@@ -50,41 +48,10 @@ def error_of(raw: Path, entry: Entry = MNIST) -> str:
     return message.replace(raw.as_posix() + "/", "")
 
 
-def test_digits_are_scikit_learns(tmp_path: Path) -> None:
-    download = load_download("digits")
-    fetch_file(download.files[0], download.urls, tmp_path)
-    source = open_dataset(DIGITS, tmp_path, tmp_path)
-    expected = load_digits()
-    assert (source.labels == expected.target).all()
-    images = np.stack([np.asarray(source.read(index)) for index in range(len(source.labels))])
-    assert images.shape == (1797, 8, 8)
-    assert images.dtype == np.uint8
-    assert (images == np.rint(expected.images * 255 / 16)).all()
-    assert identity(source, 17) == "digits.csv.gz#17"
-    assert set(source.splits) == {UNASSIGNED}
-    assert source.classes == [str(digit) for digit in range(10)]
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (b"1,2,3\n", "not a gzipped table"),
-        (gzip.compress(b"1,2,x\n"), "not a gzipped table"),
-        (gzip.compress(b"1,2,3\n"), "expected 64 pixels and a label in a line; found 3 values"),
-        (gzip.compress(b"0," * 64 + b"0\n")[:-9], "not a gzipped table"),
-    ],
-)
-def test_damaged_digits(tmp_path: Path, content: bytes, expected: str) -> None:
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    (raw / "digits.csv.gz").write_bytes(content)
-    assert error_of(raw, DIGITS).startswith(f"digits.csv.gz: {expected}")
-
-
 def test_idx_gives_images_labels_splits_and_identities(raw: Path) -> None:
-    source = open_small(raw)
-    assert source.labels.tolist() == [*range(10), *range(10), *range(10)]
-    assert [SPLITS[code] for code in source.splits] == ["train"] * 20 + ["test"] * 10
+    dataset = open_small(raw)
+    assert dataset.labels.tolist() == [*range(10), *range(10), *range(10)]
+    assert [SPLITS[code] for code in dataset.splits] == ["train"] * 20 + ["test"] * 10
     for index, prefix, number in (
         (0, "train", 0),
         (19, "train", 19),
@@ -93,17 +60,17 @@ def test_idx_gives_images_labels_splits_and_identities(raw: Path) -> None:
     ):
         stored = gzip.decompress((raw / f"{prefix}-images-idx3-ubyte.gz").read_bytes())[16:]
         expected = np.frombuffer(stored, np.uint8).reshape(-1, 28, 28)[number]
-        assert (np.asarray(source.read(index)) == expected).all()
-        assert identity(source, index) == f"{prefix}-images-idx3-ubyte.gz#{number}"
+        assert (np.asarray(dataset.read(index)) == expected).all()
+        assert identity(dataset, index) == f"{prefix}-images-idx3-ubyte.gz#{number}"
 
 
 def test_the_official_mnist(mirror: Path, tmp_path: Path) -> None:
-    source = open_dataset(MNIST, mirror / "mnist", tmp_path)
-    assert len(source.labels) == 70_000
+    dataset = open_dataset(MNIST, mirror / "mnist", tmp_path)
+    assert len(dataset.labels) == 70_000
     # The first training digit is the well-known five; its sum of pixels is a fact about the file.
-    assert source.labels[0] == 5
-    assert np.asarray(source.read(0)).sum() == 27_525
-    assert source.labels[60_000] == 7
+    assert dataset.labels[0] == 5
+    assert np.asarray(dataset.read(0)).sum() == 27_525
+    assert dataset.labels[60_000] == 7
 
 
 def rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
@@ -176,3 +143,25 @@ def test_a_class_without_images(raw: Path, write_idx: WriteIdx) -> None:
     assert error_of(raw) == (
         "class '9' has no images; add some, or remove the class from the catalog or its folder"
     )
+
+
+def test_each_process_maps_the_images_once(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = open_small(raw)
+    state = pickle.dumps(dataset)
+    assert len(state) < 5000  # without the images, which are mapped again
+    mapped = []
+
+    def note_and_map(path: Path, *arguments: Any) -> Any:
+        mapped.append(path.name)
+        return memmap(path, *arguments)
+
+    memmap = np.memmap
+    monkeypatch.setattr(np, "memmap", note_and_map)
+    elsewhere = pickle.loads(state)
+    for index in range(30):
+        assert (np.asarray(elsewhere.read(index)) == np.asarray(dataset.read(index))).all()
+    twice = ["train-images-idx3-ubyte", "t10k-images-idx3-ubyte"] * 2
+    assert mapped == twice  # once by each of the two
+    elsewhere.close()
+    dataset.close()
+    assert len(pickle.dumps(dataset)) == len(state)

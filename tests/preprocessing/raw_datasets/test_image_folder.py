@@ -10,20 +10,21 @@ from PIL import Image
 from support import CATALOG, identity
 
 from imgpipe.core.errors import PipelineError, UnreadableImageError
-from imgpipe.datasets.catalog import LocalImagesEntry, load_entry
+from imgpipe.datasets.catalog import LocalEntry, load_entry
+from imgpipe.datasets.formats import ImageFolderFormat
 from imgpipe.datasets.packing import pack_folder
 from imgpipe.preprocessing.raw_datasets import RawDataset, open_dataset
 from imgpipe.preprocessing.splits import SPLITS, UNASSIGNED
 
 
-def jpeg(colour: str) -> bytes:
+def jpeg(color: str) -> bytes:
     stream = BytesIO()
-    Image.new("RGB", (8, 6), colour).save(stream, "JPEG")
+    Image.new("RGB", (8, 6), color).save(stream, "JPEG")
     return stream.getvalue()
 
 
-def entry_of(**reading: Any) -> LocalImagesEntry:
-    return LocalImagesEntry.model_validate(
+def entry_of(**reading: Any) -> LocalEntry[ImageFolderFormat]:
+    return LocalEntry[ImageFolderFormat].model_validate(
         {
             "title": "Leaves",
             "files": "data/local/leaves",
@@ -33,7 +34,7 @@ def entry_of(**reading: Any) -> LocalImagesEntry:
 
 
 def open_files(tmp_path: Path, files: dict[str, bytes], **reading: Any) -> RawDataset:
-    """Open files as `fetch` leaves a folder of one's own; names that end in "/" are folders."""
+    """Open files as `fetch` packs a user's own folder; names that end in "/" are folders."""
     folder = tmp_path / "leaves"
     for name, content in files.items():
         path = folder / name
@@ -54,7 +55,7 @@ def error_of(tmp_path: Path, names: list[str], **reading: Any) -> str:
 
 
 def test_a_folder_for_each_class(tmp_path: Path) -> None:
-    source = open_files(
+    dataset = open_files(
         tmp_path,
         {
             "oak/b.jpg": jpeg("red"),
@@ -65,11 +66,11 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
             "oak/Thumbs.db": b"",
         },
     )
-    assert source.classes == ["elm", "oak"]
-    assert source.splits.tolist() == [UNASSIGNED] * 3
+    assert dataset.classes == ["elm", "oak"]
+    assert dataset.splits.tolist() == [UNASSIGNED] * 3
     found = {
-        identity(source, index): (source.classes[label], np.asarray(source.read(index))[0, 0])
-        for index, label in enumerate(source.labels)
+        identity(dataset, index): (dataset.classes[label], np.asarray(dataset.read(index))[0, 0])
+        for index, label in enumerate(dataset.labels)
     }
     assert list(found) == [
         "data/local/leaves/elm/c.jpg",
@@ -82,9 +83,9 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
 
 def test_classes_in_the_order_of_the_entry_and_no_others(tmp_path: Path) -> None:
     files = {f"{name}/1.jpg": jpeg("red") for name in ("elm", "oak", "pine")}
-    source = open_files(tmp_path, files, classes=["pine", "elm"])
-    assert source.classes == ["pine", "elm"]
-    assert source.labels.tolist() == [1, 0]  # elm comes first in the archive
+    dataset = open_files(tmp_path, files, classes=["pine", "elm"])
+    assert dataset.classes == ["pine", "elm"]
+    assert dataset.labels.tolist() == [1, 0]  # elm comes first in the archive
 
 
 def test_an_archive_in_any_order_with_what_systems_leave_in_it(tmp_path: Path) -> None:
@@ -93,9 +94,9 @@ def test_an_archive_in_any_order_with_what_systems_leave_in_it(tmp_path: Path) -
             "oak/1.jpg", "__MACOSX/oak/._1.jpg", "elm/1.jpg", "elm/.DS_Store", "elm/Thumbs.db"
         ):  # fmt: skip
             archive.writestr(name, jpeg("red"))
-    source = open_dataset(entry_of(), tmp_path, tmp_path)
-    assert source.classes == ["elm", "oak"]
-    assert source.labels.tolist() == [1, 0]
+    dataset = open_dataset(entry_of(), tmp_path, tmp_path)
+    assert dataset.classes == ["elm", "oak"]
+    assert dataset.labels.tolist() == [1, 0]
 
 
 def test_split_folders(tmp_path: Path) -> None:
@@ -105,46 +106,46 @@ def test_split_folders(tmp_path: Path) -> None:
         for name in ("elm", "oak")
     }
     splits = {"train": "fit", "validation": "val", "test": "other"}
-    source = open_files(tmp_path, files, root="set", splits=splits)
-    folders = [identity(source, index).split("/")[-3] for index in range(6)]
-    assert [splits[SPLITS[code]] for code in source.splits] == folders
-    assert source.labels.tolist() == [0, 1] * 3
+    dataset = open_files(tmp_path, files, root="set", splits=splits)
+    folders = [identity(dataset, index).split("/")[-3] for index in range(6)]
+    assert [splits[SPLITS[code]] for code in dataset.splits] == folders
+    assert dataset.labels.tolist() == [0, 1] * 3
     part = open_files(tmp_path, files, root="set", splits={"train": "fit", "test": "val"})
     assert {SPLITS[code] for code in part.splits} == {"train", "test"}
 
 
-def test_a_source_can_be_sent_to_another_process(tmp_path: Path) -> None:
-    source = open_files(tmp_path, {"elm/1.jpg": jpeg("red"), "oak/1.jpg": jpeg("blue")})
-    again = pickle.loads(pickle.dumps(source))
-    assert identity(again, 1) == identity(source, 1)
-    assert np.asarray(again.read(1)).tolist() == np.asarray(source.read(1)).tolist()
+def test_a_dataset_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    dataset = open_files(tmp_path, {"elm/1.jpg": jpeg("red"), "oak/1.jpg": jpeg("blue")})
+    again = pickle.loads(pickle.dumps(dataset))
+    assert identity(again, 1) == identity(dataset, 1)
+    assert np.asarray(again.read(1)).tolist() == np.asarray(dataset.read(1)).tolist()
 
 
 def test_a_file_that_is_no_image_says_so_when_it_is_read(tmp_path: Path) -> None:
-    source = open_files(tmp_path, {"elm/1.jpg": b"", "elm/2.txt": b"x", "oak/1.jpg": jpeg("red")})
+    dataset = open_files(tmp_path, {"elm/1.jpg": b"", "elm/2.txt": b"x", "oak/1.jpg": jpeg("red")})
     with pytest.raises(UnreadableImageError, match="empty file"):
-        source.read(0)
+        dataset.read(0)
     with pytest.raises(UnreadableImageError, match=r"\.txt: expected"):
-        source.read(1)
+        dataset.read(1)
 
 
-@pytest.mark.parametrize("dataset", ["cats_and_dogs_small"])
-def test_the_real_photographs(dataset: str, mirror: Path, tmp_path: Path) -> None:
-    source = open_dataset(load_entry(dataset, CATALOG), mirror / dataset, tmp_path)
-    assert source.classes == ["cats", "dogs"]
+def test_the_real_photographs(mirror: Path, tmp_path: Path) -> None:
+    name = "cats_and_dogs_small"
+    dataset = open_dataset(load_entry(name, CATALOG), mirror / name, tmp_path)
+    assert dataset.classes == ["cats", "dogs"]
     counts = {
         (split, name): int(
-            ((source.splits == SPLITS.index(split)) & (source.labels == label)).sum()
+            ((dataset.splits == SPLITS.index(split)) & (dataset.labels == label)).sum()
         )
         for split in ("train", "test")
-        for label, name in enumerate(source.classes)
+        for label, name in enumerate(dataset.classes)
     }
     assert counts == {
         ("train", "cats"): 1000, ("train", "dogs"): 1000,
         ("test", "cats"): 500, ("test", "dogs"): 500,
     }  # fmt: skip
-    assert source.read(0).format == "JPEG"
-    assert identity(source, 0).startswith("cats_and_dogs_small.zip#cats_and_dogs_small/")
+    assert dataset.read(0).format == "JPEG"
+    assert identity(dataset, 0).startswith("cats_and_dogs_small.zip#cats_and_dogs_small/")
     assert list(tmp_path.iterdir()) == []  # read in place
 
 
@@ -154,21 +155,21 @@ def test_the_real_photographs(dataset: str, mirror: Path, tmp_path: Path) -> Non
 def test_no_folder_of_a_class(tmp_path: Path) -> None:
     assert error_of(tmp_path, ["a.jpg", "b.jpg"]) == (
         "data/local/leaves: its top: no folder of a class there; found at the top: ;"
-        " say in the catalog where they are: format.root, format.splits"
+        " write in the catalog where they are: format.root, format.splits"
     )
 
 
 def test_a_root_that_is_not_there(tmp_path: Path) -> None:
     assert error_of(tmp_path, ["photos/elm/1.jpg", "photos/oak/1.jpg"], root="foto") == (
         "data/local/leaves: foto: no folder of a class there; found at the top: photos;"
-        " say in the catalog where they are: format.root, format.splits"
+        " write in the catalog where they are: format.root, format.splits"
     )
 
 
 def test_a_single_class(tmp_path: Path) -> None:
     assert error_of(tmp_path, ["photos/elm/1.jpg", "photos/oak/1.jpg"]) == (
-        "data/local/leaves: a single class, 'photos'; at least two are needed, a folder for each;"
-        " if they are inside 'photos', say so in the catalog's format.root"
+        "data/local/leaves: only one class, 'photos'; at least two are needed, a folder for each;"
+        " if the classes are inside 'photos', write format.root: photos in the catalog"
     )
 
 
@@ -176,7 +177,7 @@ def test_folders_that_look_like_splits(tmp_path: Path) -> None:
     message = error_of(tmp_path, ["train/elm/1.jpg", "test/oak/1.jpg"])
     assert message == (
         "data/local/leaves: the folders test, train look like splits, not classes;"
-        " say so in the catalog: format.splits: {test: test, train: train}"
+        " if they are, write in the catalog: format.splits: {test: test, train: train}"
     )
 
 

@@ -1,0 +1,144 @@
+"""The formats of raw datasets: the schema of `format` in an entry of the catalog, by its `kind`.
+
+`imgpipe.preprocessing.raw_datasets` holds a reader of the same name for each of them. The schemas
+are here, so that `fetch` finds a wrong entry before it downloads anything.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from imgpipe.core.schema import Section, nearest
+
+# A plain name: no separator, no "..", so that it cannot lead out of the folder of the file.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+# Names with "/" between them; none of them begins with a dot.
+FolderPath = Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*(/[^/\\.][^/\\]*)*$")]
+Classes = Annotated[list[str], Field(min_length=2)]
+ImageShape = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
+
+
+class Format(Section):
+    """The keys that all formats have, and the rules that an entry of a format follows."""
+
+    description: ClassVar[str]
+    """One line for the documentation."""
+    reads_local_folder: ClassVar[bool] = False
+    """Whether `files` of the entry may be a folder of the user instead of files to download."""
+
+    kind: str
+    classes: Classes | None
+
+    @model_validator(mode="after")
+    def _classes_are_distinct(self) -> "Format":
+        check_distinct("classes", self.classes or [])
+        return self
+
+    def check_files(self, names: Sequence[str]) -> None:
+        """Check that the files that the entry names are those that the format needs.
+
+        Raises:
+            ValueError: they are not; the message begins with the key in the entry.
+        """
+
+
+class DigitsFormat(Format):
+    """The format `digits`."""
+
+    description = "the file digits.csv.gz of scikit-learn; no official splits"
+
+    kind: Literal["digits"]
+    image_shape: ImageShape
+    classes: Classes
+
+    def check_files(self, names: Sequence[str]) -> None:
+        """Check that there is one file."""
+        _check_single(names, "file")
+
+
+class IdxSplit(Section):
+    """The two IDX files of one split."""
+
+    images: FileName
+    labels: FileName
+
+
+class IdxSplits(Section):
+    """The official splits of an IDX dataset."""
+
+    train: IdxSplit
+    test: IdxSplit
+
+
+class IdxFormat(Format):
+    """The format `idx`."""
+
+    description = "gzipped IDX files, as of MNIST: images and labels for each official split"
+
+    kind: Literal["idx"]
+    image_shape: ImageShape
+    classes: Classes
+    splits: IdxSplits
+
+    def check_files(self, names: Sequence[str]) -> None:
+        """Check that the entry has every file that `splits` names."""
+        for split, parts in self.splits.model_dump().items():
+            for part, name in parts.items():
+                if name not in names:
+                    raise ValueError(
+                        f"format.splits.{split}.{part}: expected one of the entry's files;"
+                        f" found {name!r}{nearest(name, names)}"
+                    )
+
+
+class FolderSplits(Section):
+    """The folder of each official split; a split without a folder is taken from the others."""
+
+    train: FolderPath
+    validation: FolderPath | None = None
+    test: FolderPath | None = None
+
+
+class ImageFolderFormat(Format):
+    """The format `image_folder`."""
+
+    description = (
+        "JPEG, PNG, BMP, GIF and WebP files in a zip or tar archive or in your own folder:"
+        " a folder for each class, inside a folder for each official split, if any"
+    )
+    reads_local_folder = True
+
+    kind: Literal["image_folder"]
+    root: FolderPath | None = None
+    """The folder that holds the folders of the splits, or of the classes; by default the top."""
+    classes: Classes | None = None
+    """The folders of the classes, in the order of the labels; by default all, sorted by name."""
+    splits: FolderSplits | None = None
+
+    def check_files(self, names: Sequence[str]) -> None:
+        """Check that there is one archive."""
+        _check_single(names, "archive")
+
+
+FORMATS: dict[str, type[Format]] = {
+    "digits": DigitsFormat,
+    "idx": IdxFormat,
+    "image_folder": ImageFolderFormat,
+}
+
+
+def check_distinct(key: str, names: Sequence[str]) -> None:
+    """Check that no name occurs twice.
+
+    Raises:
+        ValueError: one does; the message begins with the key.
+    """
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{key}: expected distinct names; found {twice[0]!r} twice")
+
+
+def _check_single(names: Sequence[str], noun: str) -> None:
+    if len(names) != 1:
+        raise ValueError(f"files: expected one {noun}; found {len(names)}: {', '.join(names)}")

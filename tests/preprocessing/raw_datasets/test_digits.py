@@ -1,0 +1,48 @@
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from support import CATALOG, identity, load_download
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.datasets.catalog import load_entry
+from imgpipe.datasets.download import fetch_file
+from imgpipe.preprocessing.raw_datasets import open_dataset
+from imgpipe.preprocessing.splits import UNASSIGNED
+
+DIGITS = load_entry("digits", CATALOG)
+
+
+def test_digits_are_scikit_learns(tmp_path: Path) -> None:
+    download = load_download("digits")
+    fetch_file(download.files[0], download.urls, tmp_path)
+    dataset = open_dataset(DIGITS, tmp_path, tmp_path)
+    expected = load_digits()
+    assert (dataset.labels == expected.target).all()
+    images = np.stack([np.asarray(dataset.read(index)) for index in range(len(dataset.labels))])
+    assert images.shape == (1797, 8, 8)
+    assert images.dtype == np.uint8
+    assert (images == np.rint(expected.images * 255 / 16)).all()
+    assert identity(dataset, 17) == "digits.csv.gz#17"
+    assert set(dataset.splits) == {UNASSIGNED}
+    assert dataset.classes == [str(digit) for digit in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"1,2,3\n", "not a gzipped table"),
+        (gzip.compress(b"1,2,x\n"), "not a gzipped table"),
+        (gzip.compress(b"1,2,3\n"), "expected 64 pixels and a label in a line; found 3 values"),
+        (gzip.compress(b"0," * 64 + b"0\n")[:-9], "not a gzipped table"),
+    ],
+)
+def test_damaged_digits(tmp_path: Path, content: bytes, expected: str) -> None:
+    (tmp_path / "digits.csv.gz").write_bytes(content)
+    with pytest.raises(PipelineError) as caught:
+        open_dataset(DIGITS, tmp_path, tmp_path)
+    message = str(caught.value).removeprefix(tmp_path.as_posix())
+    assert "\n" not in message
+    assert message.startswith(f"/digits.csv.gz: {expected}")
