@@ -77,6 +77,24 @@ def test_a_diverging_loss_is_an_error() -> None:
         train_easily(params)
 
 
+def test_a_trained_model_has_the_weights_of_the_best_epoch(repository: Path) -> None:
+    from imgpipe.nn.common.runtime import keras
+    from imgpipe.nn.training.checkpoint import Checkpoint
+    from imgpipe.nn.training.loop import train_model
+
+    params = change_params(EASY_PARAMS, train__early_stopping_patience_epochs=2, train__epochs=9)
+    training_set = make_training_set(params)
+    keras.utils.set_random_seed(1)
+    model = build_network("cnn", params, shape=(12, 12, 1))
+    checkpoint = Checkpoint(sources={}, parameters={}, data="")
+    history = train_model(model, training_set, params.train, checkpoint, Path("metrics"))
+    images, labels = training_set.validation
+    probabilities = np.asarray(model(images[np.arange(200)]))
+    loss = -np.log(np.maximum(probabilities[range(200), labels], 1e-7)).mean()
+    assert best_epoch(history).validation_loss < history[-1].validation_loss
+    assert loss == pytest.approx(best_epoch(history).validation_loss, rel=1e-3)
+
+
 def make_training_set(params: Params) -> TrainingSet:
     """Easy images; with early stopping, the validation labels are wrong."""
     images, labels = make_easy_images(200)
