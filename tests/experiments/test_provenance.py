@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from support import RUN_PARAMETERS, commit_run, git, keep_experiment, run_parameters, set_params
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.yaml_file import read_yaml
 from imgpipe.experiments.provenance import (
     Provenance,
     find_parameter_edits,
@@ -136,6 +138,21 @@ def test_a_revision_without_a_run_is_refused(repository: Path) -> None:
     lock.unlink()
     with pytest.raises(PipelineError, match=r"^workspace: dvc\.lock not found$"):
         read_text(find_revision("workspace"), "dvc.lock")
+
+
+def test_a_stage_that_has_not_run_after_the_stages_before_is_refused(repository: Path) -> None:
+    """As after an experiment that stopped at `train`."""
+    lock = read_yaml(repository / "dvc.lock")
+    lock["stages"]["evaluate"]["deps"].append({"path": "models/model.keras", "md5": "other"})
+    (repository / "dvc.lock").write_text(yaml.safe_dump(lock))
+    with pytest.raises(PipelineError) as raised:
+        read("workspace")
+    assert str(raised.value) == (
+        "workspace: dvc.lock: the stage evaluate has not run since models/model.keras changed;"
+        " run `dvc repro`"
+    )
+    to_train = read_provenance(find_revision("workspace"), to_evaluate=False)
+    assert to_train.outputs["models/model.keras"] == "0.9"
 
 
 def test_parameters_edited_since_the_run_are_found(repository: Path) -> None:

@@ -112,7 +112,7 @@ def read_provenance(revision: Revision, *, to_evaluate: bool) -> Provenance:
         to_evaluate: read the stages to `evaluate`; otherwise those to `train`.
 
     Raises:
-        PipelineError: one of the stages has not run.
+        PipelineError: one of the stages has not run, or not with the outputs of earlier stages.
     """
     where = f"{revision.name}: {_LOCK}"
     lock = parse_yaml(read_text(revision, _LOCK), where) or {}
@@ -130,11 +130,15 @@ def read_provenance(revision: Revision, *, to_evaluate: bool) -> Provenance:
             else:
                 prefix = "" if file == _PARAMS else f"{file}: "
                 parameters |= {f"{prefix}{key}": value for key, value in _flatten(values).items()}
-        sources |= {
-            dependency["path"]: dependency["md5"]
-            for dependency in entry.get("deps", [])
-            if dependency["path"].startswith(_SOURCES)
-        }
+        for path, digest in ((each["path"], each["md5"]) for each in entry.get("deps", [])):
+            # After an experiment that stopped at `train`, for example, the lock still has the entry
+            # of `evaluate` of the commit before.
+            if outputs.get(path, digest) != digest:
+                raise PipelineError(
+                    f"{where}: the stage {stage} has not run since {path} changed; run `dvc repro`"
+                )
+            if path.startswith(_SOURCES):
+                sources[path] = digest
         outputs |= {output["path"]: output["md5"] for output in entry.get("outs", [])}
     return Provenance(_translate_old_keys(parameters), libraries, sources, outputs)
 
