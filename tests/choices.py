@@ -1,6 +1,6 @@
 """Write docs/choices.md from the registries: what can be chosen, and how to add to it.
 
-    make docs
+make docs
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,15 +19,16 @@ HEADER = """\
 # What can be chosen, and how to add to it
 
 Written by `make docs` from the registries of the code; a test checks that this page is up to date.
-Tests run with every entry of a registry, so a new entry is tested without a new test; add a test for
-what only the new entry does. Edit values in `recipes/defaults.yaml`; `make recipe NAME=defaults` writes
-them into `params.yaml`.
+Tests run with every entry of a registry, so a new entry is tested without a new test; add a test
+for what only the new entry does. Edit values in `recipes/defaults.yaml`; `make recipe NAME=defaults`
+writes them into `params.yaml`.
 """
 
 ARCHITECTURE_STEPS = """\
 To add one, edit four files:
 
-1. `src/imgpipe/settings/architectures.py`: a class with its settings, and a line in `ARCHITECTURES`.
+1. `src/imgpipe/settings/architectures.py`: a class with its settings, and a line in
+   `ARCHITECTURES`.
 2. `src/imgpipe/nn/training/architectures/NAME.py`: `build(x, settings)`, from normalized images
    to features; every layer needs a name.
 3. `src/imgpipe/nn/training/architectures/__init__.py`: a line in `BUILDERS`.
@@ -53,26 +54,26 @@ To add one, edit four files:
 """
 
 DATASET_STEPS = """\
-To add a dataset in one of these formats, add an entry to `data/catalog.yaml`. Your own images must be in
-`data/local/NAME`; a download needs a placeholder file with that name.
+To add a dataset in one of these formats, add an entry to `data/catalog.yaml`. Your own images must be
+in `data/local/NAME`; a download needs a placeholder file with that name.
 """
 
 TRANSFORMATION_STEPS = """\
 To add one, edit four files: a module in `src/imgpipe/augmentation` with `is_active` and
-`apply_randomly`, a line in `TRANSFORMATIONS` (`src/imgpipe/augmentation/transforms.py`), its values in
-`src/imgpipe/settings/augment.py` and in `recipes/defaults.yaml`. Then `make recipe NAME=defaults` and
-`make docs`. A transformation has random numbers of its own, so the bytes that the others produce stay
-the same.
+`apply_randomly`, a line in `TRANSFORMATIONS` (`src/imgpipe/augmentation/transforms.py`), its values
+in `src/imgpipe/settings/augment.py` and in `recipes/defaults.yaml`. Then
+`make recipe NAME=defaults` and `make docs`. A transformation has random numbers of its own, so the
+bytes that the others produce stay the same.
 """
 
 METRIC_STEPS = """\
-To add one, edit one file: `src/imgpipe/evaluation/metrics.py`, a function and a line in `METRICS`. Then
-`dvc repro`, because `metrics/test.json` gets the new key.
+To add one, edit one file: `src/imgpipe/evaluation/metrics.py`, a function and a line in `METRICS`.
+Then `make docs`, and `dvc repro`, because `metrics/test.json` gets the new key.
 """
 
 PICTURE_STEPS = """\
-To add one, edit one or two files: a function that draws the figure in `src/imgpipe/reporting/charts`,
-and an entry in `PICTURES` (`src/imgpipe/reporting/pictures.py`).
+To add one, edit two files: a function that draws the figure in `src/imgpipe/reporting/charts`, and
+an entry in `PICTURES` (`src/imgpipe/reporting/pictures.py`). Then `make docs` and `dvc repro`.
 """
 
 
@@ -91,7 +92,7 @@ def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterat
 
 def render_page() -> str:
     """Return the page."""
-    sections = [
+    sections: list[tuple[str, tuple[str, ...], list[tuple[str, ...]], str]] = [
         (
             "Architectures (`train.architecture`)",
             ("name", "network"),
@@ -126,7 +127,7 @@ def render_page() -> str:
         (
             "Pictures (metrics/plots)",
             ("file", "what it shows"),
-            [(f"`{name}.png`", picture.description) for name, picture in PICTURES.items()],
+            [(f"`{name}.png`", picture.description.rstrip(".")) for name, picture in PICTURES.items()],
             PICTURE_STEPS,
         ),
     ]

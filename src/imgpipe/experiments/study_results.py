@@ -13,7 +13,8 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import write_csv, write_json
 from imgpipe.evaluation.metrics import score_predictions
 from imgpipe.evaluation.predictions import Predictions
-from imgpipe.reporting import charts
+from imgpipe.reporting.charts.studies import draw_errors, draw_folds, draw_members
+from imgpipe.reporting.charts.style import save_figure
 
 Scores = Mapping[str, float]
 
@@ -55,7 +56,7 @@ def write_folds(folder: Path, folds: Mapping[int, Scores], dpi: int) -> str:
     )
     table = pd.DataFrame(runs, index=pd.Index(list(folds), name="fold"))
     write_csv(folder / "folds.csv", ["fold", *table.columns], table.itertuples(name=None))
-    charts.save_figure(charts.draw_folds(table, summary), folder / "folds.png", dpi)
+    save_figure(draw_folds(table, summary), folder / "folds.png", dpi)
     images = sum(run["images"] for run in runs)
     return f"accuracy {mean:.4f}, sd {sd:.4f}, over {len(runs)} folds with {images} test images"
 
@@ -109,7 +110,7 @@ def write_ensemble(
     )
     table = pd.DataFrame([*runs, ensemble], index=pd.Index([*members, "ensemble"], name="member"))
     write_csv(folder / "members.csv", ["member", *table.columns], table.itertuples(name=None))
-    charts.save_figure(charts.draw_members(table), folder / "members.png", dpi)
+    save_figure(draw_members(table), folder / "members.png", dpi)
     return (
         f"accuracy of the ensemble {ensemble['accuracy']:.4f}; of its {len(runs)} members"
         f" {mean:.4f}, sd {sd:.4f}"
@@ -138,7 +139,7 @@ def write_errors(folder: Path, variants: Mapping[str, Sequence[pd.DataFrame]], d
     header += ["validation_error", "validation_error_sd"]
     write_csv(folder / "errors.csv", header, rows)
     table = pd.DataFrame(rows, columns=header).set_index("variant")
-    charts.save_figure(charts.draw_errors(variants, table), folder / "errors.png", dpi)
+    save_figure(draw_errors(variants, table), folder / "errors.png", dpi)
     listing = "; ".join(
         f"{name} {mean:.4f}, sd {sd:.4f}"
         for name, mean, sd in zip(
