@@ -73,7 +73,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class ComparisonPage:
-    """The values on the page of a comparison."""
+    """The values that `templates/comparison.html` shows."""
 
     title: str
     verdict: str
@@ -90,27 +90,9 @@ class ComparisonPage:
 
 def write_html(compared: RunComparison, path: Path) -> None:
     """Write the comparison as a page, with pictures of the images that one run gets right."""
-    from imgpipe.reporting import pages
+    from imgpipe.reporting.html_pages import write_page  # Jinja2, which text does not need
 
-    page = collect_page(compared)
-    blocks = [pages.paragraph(page.verdict, verdict=True)]
-    blocks += [pages.paragraph(f"Note: {note}") for note in page.notes]
-    blocks += [
-        pages.heading("Scores on the test split"),
-        pages.table(page.metrics_header, page.metrics_rows),
-        *map(pages.paragraph, page.explanations),
-        pages.heading("What differs"),
-    ]
-    if page.differences_rows:
-        blocks.append(pages.table(page.differences_header, page.differences_rows))
-    blocks += map(pages.paragraph, page.data_and_code)
-    blocks.append(pages.heading("Images that only one of them gets right"))
-    for gallery in page.galleries:
-        if isinstance(gallery, Gallery):
-            blocks.append(pages.picture(gallery.png, gallery.description))
-        else:
-            blocks.append(pages.paragraph(gallery))
-    pages.write_page(path, page.title, blocks)
+    write_page(path, "comparison.html", **vars(collect_page(compared)))
 
 
 def collect_page(compared: RunComparison) -> ComparisonPage:
@@ -197,7 +179,9 @@ def _describe_data_and_code(compared: RunComparison) -> list[str]:
 
 def _draw_galleries(compared: RunComparison) -> Iterator[Gallery | str]:
     """Yield a gallery of the images that only the second run gets right, then only the first."""
-    from imgpipe.reporting import charts  # matplotlib takes 2 s, which text does not need
+    # Importing matplotlib takes 2 s, which text does not need.
+    from imgpipe.reporting.charts.results import draw_gallery
+    from imgpipe.reporting.charts.style import encode_figure
 
     runs, found = (compared.first, compared.second), compared.comparison
     identities, classes = compared.predictions[0].identities, compared.predictions[0].classes
@@ -225,7 +209,7 @@ def _draw_galleries(compared: RunComparison) -> Iterator[Gallery | str]:
         gallery = [images[identities[index]] for index in shown[right]]
         limit = f" The {_SHOWN_IMAGES} of highest confidence are shown."
         yield Gallery(
-            charts.encode_figure(charts.draw_gallery(gallery, captions, title), _DPI),
+            encode_figure(draw_gallery(gallery, captions, title), _DPI),
             f"{title}.{limit if count > _SHOWN_IMAGES else ''} Below the true class is the class"
             f" that {runs[1 - right].name} predicts.",
         )
