@@ -21,6 +21,7 @@ from imgpipe.core.yaml_file import read_yaml
 from imgpipe.datasets.catalog import DownloadEntry, load_entry
 from imgpipe.evaluation.predictions import Predictions, write_predictions
 from imgpipe.experiments.comparison import hash_folder
+from imgpipe.evaluation.predictions import Predictions
 from imgpipe.preprocessing.raw_datasets import RawDataset
 from imgpipe.records.info import FIELDS, FORMAT_VERSION, RecordsInfo, SplitInfo, write_info
 from imgpipe.records.normalization import Normalization
@@ -476,3 +477,30 @@ def keep_experiment(folder: Path, name: str, **values: Any) -> str:
     git(folder, "update-ref", f"refs/exps/{before[:2]}/{before[2:]}/{name}", commit)
     git(folder, "reset", "--quiet", "--hard", before)
     return commit
+# Test images of three classes, and what a network says of each.
+LABELS = np.array([0, 0, 1, 1, 2, 2])
+PROBABILITIES = np.array(
+    [
+        [0.8, 0.1, 0.1],  # right
+        [0.3, 0.6, 0.1],  # wrong: 1
+        [0.1, 0.9, 0.0],  # right
+        [0.1, 0.5, 0.4],  # right
+        [0.5, 0.2, 0.3],  # wrong: 0
+        [0.5, 0.3, 0.2],  # wrong: 0, and the actual class comes last
+    ],
+    dtype=np.float32,
+)
+
+
+def draw_predictions(classes: int, *, rounded: bool, examples: int = 400) -> Predictions:
+    """Return random predictions; if they are rounded, many probabilities are equal."""
+    generator = np.random.default_rng(classes)
+    labels = generator.integers(0, classes, examples)
+    raw = generator.dirichlet(np.ones(classes), examples) + 0.3 * np.eye(classes)[labels]
+    raw = np.maximum(raw.round(1), 0.1) if rounded else raw
+    return Predictions(
+        classes=[f"class {label}" for label in range(classes)],
+        identities=[f"image-{number}" for number in range(examples)],
+        labels=labels,
+        probabilities=(raw / raw.sum(axis=1, keepdims=True)).astype(np.float32),
+    )

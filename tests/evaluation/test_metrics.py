@@ -1,28 +1,23 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.stats import binomtest
-from sklearn import metrics
+from sklearn import metrics as oracle
+from support import LABELS, PROBABILITIES, draw_predictions
 
+from imgpipe.evaluation import metrics
 from imgpipe.evaluation.metrics import (
-    measure_reliability,
-    measure_roc,
-    score_classes,
+    METRICS,
+    Metric,
+    find_metric,
+    metrics_among,
     score_predictions,
+    score_resamples,
     wilson_interval,
 )
-
-LABELS = np.array([0, 0, 1, 1, 2, 2])
-PROBABILITIES = np.array(
-    [
-        [0.8, 0.1, 0.1],  # right
-        [0.3, 0.6, 0.1],  # wrong: 1
-        [0.1, 0.9, 0.0],  # right
-        [0.1, 0.5, 0.4],  # right
-        [0.5, 0.2, 0.3],  # wrong: 0
-        [0.5, 0.3, 0.2],  # wrong: 0, and the label comes last
-    ],
-    dtype=np.float32,
-)
+from imgpipe.evaluation.resamples import Resamples, ScoredExamples
 
 
 def scores(top_k: int = 2, bins: int = 10) -> dict[str, float | int]:
@@ -47,109 +42,101 @@ def test_scores_by_hand() -> None:
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
 @pytest.mark.parametrize("rounded", [True, False])
-def test_scores_are_scikit_learns(classes: int, rounded: bool) -> None:
-    """Rounded, many probabilities are equal."""
-    generator = np.random.default_rng(classes)
-    labels = generator.integers(0, classes, 400)
-    raw = generator.dirichlet(np.ones(classes), 400) + 0.3 * np.eye(classes)[labels]
-    raw = np.maximum(raw.round(1), 0.1) if rounded else raw
-    probabilities = (raw / raw.sum(axis=1, keepdims=True)).astype(np.float32)
-    names = [str(label) for label in range(classes)]
+def test_metrics_are_scikit_learns(classes: int, rounded: bool) -> None:
+    """If the probabilities are rounded, many of them are equal."""
+    predictions = draw_predictions(classes, rounded=rounded)
+    labels, probabilities = predictions.labels, predictions.probabilities
     result = score_predictions(labels, probabilities, top_k=2, bins=10)
-    table = score_classes(labels, probabilities, names)
-    assert result["loss"] == pytest.approx(metrics.log_loss(labels, probabilities), rel=1e-6)
-    columns = metrics.precision_recall_fscore_support(
-        labels, probabilities.argmax(axis=1), zero_division=0
-    )
-    for name, column in zip(("precision", "recall", "f1", "images"), columns, strict=True):
-        assert [getattr(row, name) for row in table] == pytest.approx(column.tolist())
-        if name != "images":
-            assert result[f"macro_{name}"] == pytest.approx(column.mean())
+    predicted = probabilities.argmax(axis=1)
+    assert result["accuracy"] == oracle.accuracy_score(labels, predicted)
+    assert result["loss"] == pytest.approx(oracle.log_loss(labels, probabilities), rel=1e-6)
+    columns = oracle.precision_recall_fscore_support(labels, predicted, zero_division=0)
+    for name, column in zip(("precision", "recall", "f1"), columns, strict=False):
+        assert result[f"macro_{name}"] == pytest.approx(column.mean())
     areas = [
-        metrics.roc_auc_score(labels == label, probabilities[:, label]) for label in range(classes)
+        oracle.roc_auc_score(labels == label, probabilities[:, label]) for label in range(classes)
     ]
-    assert [row.roc_auc for row in table] == pytest.approx(areas)
     assert result["roc_auc"] == pytest.approx(np.mean(areas))
-    if classes > 2 and not rounded:  # of equal probabilities, which come first is a matter of taste
-        expected = metrics.top_k_accuracy_score(labels, probabilities, k=2)
+    if classes > 2 and not rounded:  # libraries order equal probabilities differently
+        expected = oracle.top_k_accuracy_score(labels, probabilities, k=2)
         assert result["top_2_accuracy"] == pytest.approx(expected)
-    points = measure_roc(labels, probabilities, names)
-    for label in range(classes) if classes > 2 else [1]:
-        mine = [
-            (point.false_positive_rate, point.true_positive_rate)
-            for point in points
-            if point.name == names[label]
-        ]
-        theirs = metrics.roc_curve(labels == label, probabilities[:, label])[:2]
-        every = np.linspace(0, 1, 1001) + 1e-9  # beside the steps
-        curves = [np.interp(every, *np.transpose(curve)) for curve in (mine, np.transpose(theirs))]
-        assert curves[0] == pytest.approx(curves[1], abs=1e-6)
-        assert len(mine) <= len(theirs[0])
 
 
-@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 1, 0], [2, 2, 2, 2, 2, 2]])
-def test_without_images_of_a_class_it_has_no_scores(labels: list[int]) -> None:
-    with pytest.raises(ValueError, match="a class has no examples, or all of them"):
-        score_classes(np.array(labels), PROBABILITIES, ["a", "b", "c"])
+def test_the_scores_are_those_of_the_registry() -> None:
+    names = [metric.name.format(k=2) for metric in METRICS]
+    assert names[0] == "accuracy"
+    expected = ["accuracy", "accuracy_low", "accuracy_high", *names[1:], "images"]
+    assert list(scores()) == expected
+    assert [metric.name for metric in metrics_among(scores())] == names
+
+
+def test_a_metric_is_added_by_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistakes(resamples: Resamples) -> NDArray[np.float64]:
+        return resamples.share(~resamples.examples.correct)
+
+    entry = Metric("error", "share of mistakes", False, True, mistakes)
+    monkeypatch.setattr(metrics, "METRICS", (*METRICS, entry))
+    assert scores()["error"] == 0.5
+    assert find_metric("error") == entry
+
+
+def test_every_metric_is_best_for_a_perfect_network() -> None:
+    """The direction of each entry, from values: no network is better than a perfect one."""
+    perfect = np.eye(3, dtype=np.float32)[LABELS]
+    best = score_predictions(LABELS, perfect, top_k=2, bins=10)
+    wrong = score_predictions(LABELS, np.roll(perfect, 1, axis=1), top_k=2, bins=10)
+    for metric in metrics_among(best):
+        assert (best[metric.name] > wrong[metric.name]) == metric.higher_is_better, metric.name
+        if metric.is_proportion:
+            assert 0 <= wrong[metric.name] <= best[metric.name] == 1
+
+
+def test_a_metric_of_a_family_is_found_by_its_number() -> None:
+    metric = find_metric("top_12_accuracy")
+    assert metric.name == "top_12_accuracy"
+    assert metric.label == "share of images with the true class among the 12 likeliest"
+    general = next(entry for entry in METRICS if entry.name == "top_{k}_accuracy")
+    assert metric == replace(general, name=metric.name, label=metric.label)
+    for name in ("top_accuracy", "accuracies", "macro_f2"):
+        with pytest.raises(KeyError, match=name):
+            find_metric(name)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_metrics_of_a_resample_are_those_of_its_images(classes: int) -> None:
+    generator = np.random.default_rng(1)
+    probabilities = draw_predictions(classes, rounded=False, examples=60).probabilities.copy()
+    labels = generator.integers(classes, size=60)
+    probabilities[:20] = probabilities[:20].round(1) + 0.01  # some of them equal
+    probabilities[20] = np.eye(classes)[1 - labels[20] % 2]  # certain, and wrong
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    probabilities[21:30] = np.eye(classes)[0] / 2 + 0.5 / classes  # on the edge of a bin
+    probabilities[30:36] = [0.5, 0.5, *[0.0] * (classes - 2)]
+    drawn = generator.integers(60, size=(5, 60))
+    weights = np.stack([np.bincount(row, minlength=60) for row in drawn]).astype(float)
+    examples = ScoredExamples(labels, probabilities, top_k=2, bins=4)
+    found = score_resamples(Resamples(examples, weights))
+    for number, row in enumerate(drawn):
+        expected = score_predictions(labels[row], probabilities[row], top_k=2, bins=4)
+        for name in ("accuracy_low", "accuracy_high", "images"):
+            del expected[name]
+        assert list(found) == list(expected)
+        for name, value in expected.items():
+            assert found[name][number] == pytest.approx(value, abs=1e-6), name
+
+
+def test_a_class_that_a_resample_lacks_is_left_out() -> None:
+    labels = np.array([0, 0, 1, 1, 2])
+    probabilities = draw_predictions(3, rounded=False, examples=5).probabilities
+    examples = ScoredExamples(labels, probabilities, top_k=2, bins=5)
+    found = score_resamples(Resamples(examples, np.array([[1.0, 1, 1, 1, 0]])))
+    recalls = [(probabilities[i].argmax(axis=1) == labels[i]).mean() for i in ([0, 1], [2, 3])]
+    assert found["macro_recall"][0] == pytest.approx(np.mean(recalls))
+    assert np.isfinite(found["roc_auc"][0])
 
 
 def test_top_k_needs_more_classes_than_k() -> None:
     assert "top_3_accuracy" not in scores(top_k=3)
-
-
-def test_the_table_of_classes() -> None:
-    table = score_classes(LABELS, PROBABILITIES, ["a", "b", "c"])
-    assert [row.name for row in table] == ["a", "b", "c"]
-    assert [row.images for row in table] == [2, 2, 2]
-    assert table[1].precision == pytest.approx(2 / 3)
-    assert (table[2].precision, table[2].f1) == (0, 0)
-
-
-def test_reliability_by_hand() -> None:
-    bins = measure_reliability(LABELS, PROBABILITIES, 5)
-    assert [(part.low, part.high) for part in bins] == [
-        (0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1.0)
-    ]  # fmt: skip
-    # Confidences 0.8, 0.6, 0.9, 0.5, 0.5, 0.5; as float32, 0.8 and 0.6 lie just above.
-    assert [part.images for part in bins] == [0, 0, 3, 1, 2]
-    assert bins[2].confidence == pytest.approx(0.5)
-    assert bins[2].accuracy == pytest.approx(1 / 3)
-    expected = 3 / 6 * abs(0.5 - 1 / 3) + 1 / 6 * abs(0.6 - 0) + 2 / 6 * abs(0.85 - 1)
-    assert scores(bins=5)["calibration_error"] == pytest.approx(expected)
-
-
-def test_certain_predictions_fall_into_the_last_bin() -> None:
-    bins = measure_reliability(np.array([0]), np.array([[1.0, 0.0]], dtype=np.float32), 10)
-    assert [part.images for part in bins] == [0] * 9 + [1]
-
-
-def test_two_classes_have_an_area_under_the_curve() -> None:
-    labels = np.array([0, 0, 1, 1])
-    positive = np.array([0.1, 0.4, 0.35, 0.8], dtype=np.float32)
-    probabilities = np.stack([1 - positive, positive], axis=1)
-    result = score_predictions(labels, probabilities, top_k=2, bins=10)
-    assert result["roc_auc"] == pytest.approx(0.75)
-    assert "top_2_accuracy" not in result
-    points = measure_roc(labels, probabilities, ["no", "yes"])
-    assert [(p.name, p.false_positive_rate, p.true_positive_rate) for p in points] == [
-        ("yes", 0, 0), ("yes", 0, 0.5), ("yes", 0.5, 0.5), ("yes", 0.5, 1), ("yes", 1, 1)
-    ]  # fmt: skip
-
-
-def test_the_area_under_the_points_is_the_score() -> None:
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, 4, 300)
-    probabilities = generator.dirichlet(np.ones(4), 300).astype(np.float32)
-    table = score_classes(labels, probabilities, ["a", "b", "c", "d"])
-    points = measure_roc(labels, probabilities, ["a", "b", "c", "d"])
-    for row in table:
-        curve = [
-            (point.false_positive_rate, point.true_positive_rate)
-            for point in points
-            if point.name == row.name
-        ]
-        area = np.trapezoid([y for _, y in curve], [x for x, _ in curve])
-        assert area == pytest.approx(row.roc_auc)
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (355, 359), (9_900, 10_000)])
