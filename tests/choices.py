@@ -20,8 +20,8 @@ HEADER = """\
 
 Written by `make docs` from the registries of the code; a test checks that this page is up to date.
 Tests run with every entry of a registry, so a new entry is tested without a new test; add a test
-for what only the new entry does. Edit values in `recipes/defaults.yaml`; `make recipe NAME=defaults`
-writes them into `params.yaml`.
+for what only the new entry does. Edit values in `recipes/defaults.yaml`; then
+`make recipe NAME=defaults` writes them into `params.yaml`.
 """
 
 ARCHITECTURE_STEPS = """\
@@ -54,8 +54,8 @@ To add one, edit four files:
 """
 
 DATASET_STEPS = """\
-To add a dataset in one of these formats, add an entry to `data/catalog.yaml`. Your own images must be
-in `data/local/NAME`; a download needs a placeholder file with that name.
+To add a dataset in one of these formats, add an entry to `data/catalog.yaml`. Your own images must
+be in `data/local/NAME`; a download needs a placeholder file with that name.
 """
 
 TRANSFORMATION_STEPS = """\
@@ -127,7 +127,10 @@ def render_page() -> str:
         (
             "Pictures (metrics/plots)",
             ("file", "what it shows"),
-            [(f"`{name}.png`", picture.description.rstrip(".")) for name, picture in PICTURES.items()],
+            [
+                (f"`{name}.png`", picture.description.rstrip("."))
+                for name, picture in PICTURES.items()
+            ],
             PICTURE_STEPS,
         ),
     ]

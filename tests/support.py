@@ -21,7 +21,6 @@ from imgpipe.core.yaml_file import read_yaml
 from imgpipe.datasets.catalog import DownloadEntry, load_entry
 from imgpipe.evaluation.predictions import Predictions, write_predictions
 from imgpipe.experiments.comparison import hash_folder
-from imgpipe.evaluation.predictions import Predictions
 from imgpipe.preprocessing.raw_datasets import RawDataset
 from imgpipe.records.info import FIELDS, FORMAT_VERSION, RecordsInfo, SplitInfo, write_info
 from imgpipe.records.normalization import Normalization
@@ -477,6 +476,8 @@ def keep_experiment(folder: Path, name: str, **values: Any) -> str:
     git(folder, "update-ref", f"refs/exps/{before[:2]}/{before[2:]}/{name}", commit)
     git(folder, "reset", "--quiet", "--hard", before)
     return commit
+
+
 # Test images of three classes, and what a network says of each.
 LABELS = np.array([0, 0, 1, 1, 2, 2])
 PROBABILITIES = np.array(

@@ -80,14 +80,14 @@ def test_readme_quotes_what_the_benchmarks_have_reached() -> None:
 def test_the_scores_of_the_studies_are_those_in_readme() -> None:
     text = (ROOT / "README.md").read_text()
     folds = json.loads((ROOT / "studies" / "cross_validation" / "metrics.json").read_text())
-    runs = read_yaml(ROOT / "studies" / "cross_validation" / "params.yaml")["run_folds"]
+    runs = pd.read_csv(ROOT / "studies" / "cross_validation" / "folds.csv")
     accuracy = f"{folds['folds_accuracy']:.4f}, sd {folds['folds_accuracy_sd']:.4f}"
     assert f"| `digits`, five folds | {accuracy} | {len(runs)} |" in text
     table = pd.read_csv(ROOT / "studies" / "bagging" / "members.csv").set_index("member")
     ensemble = table.loc["ensemble"]
     interval = f"{ensemble['accuracy_low']:.4f} to {ensemble['accuracy_high']:.4f}"
     assert f"| `digits`, five bagged | {ensemble['accuracy']:.4f} | 1 |" in text
-    assert f" {interval} | `dvc repro studies/bagging/dvc.yaml` |" in text
+    assert f" {interval} | `python src/study.py bagging` |" in text
 
 
 def test_every_leaf_has_a_comment() -> None:
