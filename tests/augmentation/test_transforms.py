@@ -1,5 +1,6 @@
 """The registry: a transformation does not change the random numbers of the others."""
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -119,3 +120,13 @@ def test_batches_of_a_shard_continue_the_random_numbers(
     generators = seed_generators(settings, 0, 1)
     parts = [transform_batch(part, settings, generators) for part in (IMAGES[:13], IMAGES[13:])]
     assert (np.concatenate(parts) == transform(settings)).all()
+
+
+def test_the_random_numbers_of_an_entry_follow_from_its_name(
+    monkeypatch: pytest.MonkeyPatch, without_effect: Augment
+) -> None:
+    noise = Noise()
+    register(monkeypatch, "noise", noise)
+    transform(without_effect, shard=5, copy=3)
+    expected = np.random.default_rng([without_effect.seed, 3, 5, 3, zlib.crc32(b"noise")])
+    assert noise.drawn == (1 + 255 * expected.random(len(IMAGES))).astype(np.uint8).tolist()

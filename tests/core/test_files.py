@@ -286,14 +286,14 @@ def test_a_power_cut_leaves_whole_directories(disk: Disk) -> None:
             (partial / "sub" / f"b{number}").write_bytes(CONTENT)
         found = disk.cut_power()
         # The old directory is deleted last, so the disk may still have it under another name.
-        found = {name: it for name, it in found.items() if ".replaced." not in name}
+        found = {name: data for name, data in found.items() if ".replaced." not in name}
         assert found == {"new/folder/a": CONTENT, f"new/folder/sub/b{number}": CONTENT}
 
 
 def test_a_power_cut_without_a_flush_leaves_no_or_an_empty_file(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shows that the tests above can see a missing flush."""
+    """This shows that the tests above can detect a missing flush."""
     monkeypatch.setattr(files, "_sync", lambda _: None)
     with replace_file(disk.path / "file") as partial:
         partial.write_bytes(CONTENT)

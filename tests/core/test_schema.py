@@ -48,7 +48,7 @@ def test_a_correct_value_is_returned_and_cannot_be_changed() -> None:
         found.name = "y"
 
 
-def test_whole_numbers_serve_as_fractional_ones() -> None:
+def test_a_whole_number_is_accepted_for_a_fractional_one() -> None:
     found = check(Whole, WHOLE | {"parts": [PART | {"share": 0}]}, "file.yaml")
     assert type(found.parts[0].share) is float
 
@@ -118,7 +118,7 @@ def test_a_long_value_is_shortened() -> None:
     assert len(message) < 120
 
 
-def test_the_nearest_choice_is_offered_only_if_it_is_near() -> None:
+def test_the_nearest_choice_is_suggested_only_if_it_is_near() -> None:
     assert nearest("adm", ["sgd", "adam"]) == " (did you mean 'adam'?)"
     assert nearest("zzz", ["sgd", "adam"]) == ""
     assert nearest(3, ["sgd", "adam"]) == ""

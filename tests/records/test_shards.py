@@ -179,7 +179,7 @@ def test_a_shard_with_more_records_is_reported(
     assert error_of(info).startswith(f"{SECOND}: expected 10 records, as info.json says; found 20")
 
 
-def test_two_shards_of_equal_size_in_each_others_place_are_reported(
+def test_two_swapped_shards_of_equal_size_are_reported(
     tmp_path: Path, info: RecordsInfo, error_of: Callable[[RecordsInfo], str]
 ) -> None:
     shutil.move(tmp_path / FIRST, tmp_path / "between")
@@ -272,9 +272,7 @@ def test_a_description_of_other_shards_is_reported(
 @pytest.mark.parametrize(
     ("examples", "expected"), [(0, 1), (1, 1), (1149, 1), (1150, 2), (10_000, 9)]
 )
-def test_shards_are_of_at_most_the_size_asked_for(
-    tmp_path: Path, examples: int, expected: int
-) -> None:
+def test_a_shard_has_at_most_the_given_size(tmp_path: Path, examples: int, expected: int) -> None:
     assert count_shards(examples, (28, 28, 1), shard_size_mib=1) == expected
     images = np.zeros((28, 28, 1), np.uint8)
     path = tmp_path / "shard"
