@@ -38,10 +38,9 @@ def fail_here(number: int) -> int:
 
 
 def fail_or_write(folder: Path, number: int) -> None:
-    """Fail in another process; there, no task is done after the first."""
-    if parent_process() is not None:
+    if number == 0:  # the first task that another process takes
         raise PipelineError("a shard is rotten")
-    time.sleep(0.1)
+    time.sleep(0.2)
     (folder / str(number)).touch()
 
 
@@ -99,8 +98,8 @@ def test_an_error_in_this_process_is_the_only_one_reported(
 def test_an_error_cancels_the_other_tasks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("IMGPIPE_WORKERS", "2")
     with pytest.raises(PipelineError, match=r"^a shard is rotten$"):
-        map_shards(partial(fail_or_write, tmp_path), range(300), label="test", count_images=one)
-    assert len(list(tmp_path.iterdir())) < 290
+        map_shards(partial(fail_or_write, tmp_path), range(60), label="test", count_images=one)
+    assert len(list(tmp_path.iterdir())) < 55
 
 
 class Bar:

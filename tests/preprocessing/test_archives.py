@@ -218,6 +218,14 @@ def test_control_characters_in_a_name_are_refused(tmp_path: Path) -> None:
     assert error_of(tmp_path / "a.zip").endswith("control characters in the name 'a\\nb.jpg'")
 
 
+def test_a_name_with_a_null_character_is_not_cut_but_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as target:
+        target.writestr("good.jpg_.exe", b"x")
+    path.write_bytes(path.read_bytes().replace(b"good.jpg_.exe", b"good.jpg\0.exe"))
+    assert error_of(path).endswith("control characters in the name 'good.jpg\\x00.exe'")
+
+
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
 def test_links_in_a_tar_archive_are_not_followed(tmp_path: Path, kind: bytes) -> None:
     member = tarfile.TarInfo("a.jpg")
