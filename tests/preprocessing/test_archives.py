@@ -70,7 +70,7 @@ def test_members_are_read_in_place(tmp_path: Path, name: str) -> None:
         ) as elsewhere:  # as another process gets it
             assert elsewhere.names == archive.names
             assert elsewhere.read(1) == b"first"
-    assert all(path.name == "unpacked.tar" for path in scratch.iterdir())
+    assert all(path.name == f"{name}.unpacked" for path in scratch.iterdir())
 
 
 @pytest.mark.parametrize("name", ["deflated.zip", "pax.tar"])
