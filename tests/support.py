@@ -51,7 +51,7 @@ def hash_files(folder: Path) -> dict[str, str]:
     }
 
 
-def load_download(dataset: str) -> DownloadEntry:
+def load_download(dataset: str) -> DownloadEntry[Any]:
     """Return the catalog's entry of a dataset that is downloaded."""
     entry = load_entry(dataset, CATALOG)
     assert isinstance(entry, DownloadEntry)

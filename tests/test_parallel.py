@@ -1,6 +1,10 @@
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from multiprocessing import parent_process
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +37,13 @@ def fail_here(number: int) -> int:
     return number
 
 
+def fail_or_write(folder: Path, number: int) -> None:
+    if number == 0:  # the first task that another process takes
+        raise PipelineError("a shard is rotten")
+    time.sleep(0.2)
+    (folder / str(number)).touch()
+
+
 def die_elsewhere(number: int) -> int:
     if parent_process() is not None:
         os._exit(9)
@@ -40,7 +51,9 @@ def die_elsewhere(number: int) -> int:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_results_keep_the_order_of_the_tasks(monkeypatch: pytest.MonkeyPatch, workers: str) -> None:
+def test_results_are_in_the_order_of_the_tasks(
+    monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
     monkeypatch.setenv("IMGPIPE_WORKERS", workers)
     assert map_shards(square, range(7), label="test", count_images=one) == [0, 1, 4, 9, 16, 25, 36]
     assert map_shards(square, [], label="test", count_images=one) == []
@@ -61,7 +74,7 @@ def test_few_tasks_stay_in_this_process_and_more_go_to_others(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_an_error_in_a_worker_arrives_as_it_is(
+def test_an_error_in_a_worker_is_raised_unchanged(
     monkeypatch: pytest.MonkeyPatch, workers: str
 ) -> None:
     monkeypatch.setenv("IMGPIPE_WORKERS", workers)
@@ -69,17 +82,51 @@ def test_an_error_in_a_worker_arrives_as_it_is(
         map_shards(fail_at_three, range(5), label="test", count_images=one)
 
 
-def test_an_error_in_this_process_arrives_alone(
+def test_an_error_in_this_process_is_the_only_one_reported(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Nothing is heard of the processes that are still at work."""
+    """The processes that are still at work print nothing."""
     monkeypatch.setenv("IMGPIPE_WORKERS", "3")
     with pytest.raises(PipelineError, match=r"^shard 0 is rotten$"):
         map_shards(fail_here, range(8), label="test", count_images=one)
     assert capfd.readouterr().err == ""
     assert caplog.records == []
+
+
+def test_an_error_cancels_the_other_tasks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("IMGPIPE_WORKERS", "2")
+    with pytest.raises(PipelineError, match=r"^a shard is rotten$"):
+        map_shards(partial(fail_or_write, tmp_path), range(60), label="test", count_images=one)
+    assert len(list(tmp_path.iterdir())) < 55
+
+
+class Bar:
+    """Stands for the progress bar, which shows nothing in a test."""
+
+    def __init__(self) -> None:
+        self.updates: list[int] = []
+
+    def update(self, images: int) -> None:
+        self.updates.append(images)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_bar_advances_with_every_task(monkeypatch: pytest.MonkeyPatch, workers: str) -> None:
+    bar = Bar()
+    asked = []
+
+    @contextmanager
+    def progress_bar(label: str, total: int, unit: str) -> Iterator[Bar]:
+        asked.append((label, total, unit))
+        yield bar
+
+    monkeypatch.setattr("imgpipe.parallel.progress_bar", progress_bar)
+    monkeypatch.setenv("IMGPIPE_WORKERS", workers)
+    map_shards(square, [1, 2, 3, 4, 5], label="test", count_images=square)
+    assert asked == [("test", 55, "image")]
+    assert sorted(bar.updates) == [1, 4, 9, 16, 25]
 
 
 def test_a_worker_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,3 +140,12 @@ def test_the_number_of_workers_is_checked(monkeypatch: pytest.MonkeyPatch, setti
     monkeypatch.setenv("IMGPIPE_WORKERS", setting)
     with pytest.raises(PipelineError, match="IMGPIPE_WORKERS: expected a whole number"):
         count_workers()
+
+
+def test_the_number_of_workers_where_processes_have_no_affinity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("IMGPIPE_WORKERS", raising=False)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert count_workers() == 7

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -78,15 +78,12 @@ def test_only_some_formats_read_a_users_own_folder(
     )
 
 
-@pytest.mark.parametrize("dataset", ["digits", "flowers"])
-def test_a_format_of_one_file_refuses_two(
-    tmp_path: Path, catalog_value: dict[str, Any], dataset: str
-) -> None:
-    (file,) = catalog_value[dataset]["files"]
-    catalog_value[dataset]["files"].append({**file, "name": "b"})
-    message = error_of(tmp_path, catalog_value, dataset)
-    assert message.startswith(f"catalog.yaml: {dataset}.files: expected one ")
-    assert message.endswith(f"; found 2: {file['name']}, b")
+def test_a_format_of_one_file_refuses_two(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
+    (file,) = catalog_value["digits"]["files"]
+    catalog_value["digits"]["files"].append({**file, "name": "b"})
+    assert error_of(tmp_path, catalog_value, "digits") == (
+        "catalog.yaml: digits.files: expected one file; found 2: digits.csv.gz, b"
+    )
 
 
 def test_files_are_distinct(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
@@ -169,7 +166,7 @@ def test_an_unknown_kind_names_the_nearest(
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_says_what_it_is(kind: str) -> None:
-    assert FORMATS[kind].model_fields["kind"].annotation == Literal[kind]
+    assert get_args(FORMATS[kind].model_fields["kind"].annotation) == (kind,)
     assert FORMATS[kind].description
     assert "\n" not in FORMATS[kind].description
 

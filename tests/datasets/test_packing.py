@@ -114,7 +114,7 @@ def test_a_file_or_folder_that_cannot_be_read_is_named(
     refused = folder / "top" / "one" / "a.txt"
     real_open, real_scandir = Path.open, os.scandir
 
-    def refuse_open(path: Path, *arguments: Any) -> IO[Any]:
+    def refuse_open(path: Path, *arguments: Any) -> Any:
         if path == refused:
             raise PermissionError(13, "Permission denied", str(path))
         return real_open(path, *arguments)

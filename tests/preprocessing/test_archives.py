@@ -70,7 +70,7 @@ def test_members_are_read_in_place(tmp_path: Path, name: str) -> None:
         ) as elsewhere:  # as another process gets it
             assert elsewhere.names == archive.names
             assert elsewhere.read(1) == b"first"
-    assert all(path.name == "unpacked.tar" for path in scratch.iterdir())
+    assert all(path.name == f"{name}.unpacked" for path in scratch.iterdir())
 
 
 @pytest.mark.parametrize("name", ["deflated.zip", "pax.tar"])
@@ -216,6 +216,14 @@ def test_control_characters_in_a_name_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as target:
         target.writestr("a\nb.jpg", b"x")
     assert error_of(tmp_path / "a.zip").endswith("control characters in the name 'a\\nb.jpg'")
+
+
+def test_a_name_with_a_null_character_is_not_cut_but_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as target:
+        target.writestr("good.jpg_.exe", b"x")
+    path.write_bytes(path.read_bytes().replace(b"good.jpg_.exe", b"good.jpg\0.exe"))
+    assert error_of(path).endswith("control characters in the name 'good.jpg\\x00.exe'")
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])

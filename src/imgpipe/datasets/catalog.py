@@ -45,18 +45,18 @@ class DownloadEntry(Section, Generic[FormatT]):
         return self
 
     @property
-    def archive_name(self) -> str:
-        """Name of the first file in `data/raw`, which is the only one of most formats."""
-        return self.files[0].name
+    def archive_names(self) -> list[str]:
+        """Names of the files in `data/raw`."""
+        return [file.name for file in self.files]
 
     @property
-    def identity_prefix(self) -> str:
-        """The part of an image's identity before the name of a member of the archive."""
-        return f"{self.archive_name}#"
+    def identity_prefixes(self) -> list[str]:
+        """For each archive: the part of an image's identity before the name of the member."""
+        return [f"{name}#" for name in self.archive_names]
 
-    def show_archive(self, raw: Path) -> str:
-        """Return the name of the archive for error messages; `raw` is its folder."""
-        return (raw / self.archive_name).as_posix()
+    def show_archives(self, raw: Path) -> str:
+        """Return the paths of the archives for error messages; `raw` is their folder."""
+        return ", ".join((raw / name).as_posix() for name in self.archive_names)
 
 
 class LocalEntry(Section, Generic[FormatT]):
@@ -79,12 +79,17 @@ class LocalEntry(Section, Generic[FormatT]):
         return f"{self.folder.name}.zip"
 
     @property
-    def identity_prefix(self) -> str:
-        """The part of an image's identity before the name of a member of the archive."""
-        return f"{self.folder.as_posix()}/"
+    def archive_names(self) -> list[str]:
+        """Names of the files in `data/raw`."""
+        return [self.archive_name]
 
-    def show_archive(self, raw: Path) -> str:
-        """Return the name of the folder, which the user knows, for error messages."""
+    @property
+    def identity_prefixes(self) -> list[str]:
+        """For each archive: the part of an image's identity before the name of the member."""
+        return [f"{self.folder.as_posix()}/"]
+
+    def show_archives(self, raw: Path) -> str:
+        """Return the path of the folder, which the user knows, for error messages."""
         return self.folder.as_posix()
 
 

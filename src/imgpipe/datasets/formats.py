@@ -54,7 +54,8 @@ class DigitsFormat(Format):
 
     def check_files(self, names: Sequence[str]) -> None:
         """Check that there is one file."""
-        _check_single(names, "file")
+        if len(names) != 1:
+            raise ValueError(f"files: expected one file; found {len(names)}: {', '.join(names)}")
 
 
 class IdxSplit(Section):
@@ -104,7 +105,7 @@ class ImageFolderFormat(Format):
     """The format `image_folder`."""
 
     description = (
-        "JPEG, PNG, BMP, GIF and WebP files in a zip or tar archive or in your own folder:"
+        "JPEG, PNG, BMP, GIF and WebP files in zip or tar archives or in your own folder:"
         " a folder for each class, inside a folder for each official split, if any"
     )
     reads_local_folder = True
@@ -115,10 +116,6 @@ class ImageFolderFormat(Format):
     classes: Classes | None = None
     """The folders of the classes, in the order of the labels; by default all, sorted by name."""
     splits: FolderSplits | None = None
-
-    def check_files(self, names: Sequence[str]) -> None:
-        """Check that there is one archive."""
-        _check_single(names, "archive")
 
 
 FORMATS: dict[str, type[Format]] = {
@@ -137,8 +134,3 @@ def check_distinct(key: str, names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"{key}: expected distinct names; found {twice[0]!r} twice")
-
-
-def _check_single(names: Sequence[str], noun: str) -> None:
-    if len(names) != 1:
-        raise ValueError(f"files: expected one {noun}; found {len(names)}: {', '.join(names)}")

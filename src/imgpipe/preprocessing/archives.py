@@ -79,7 +79,7 @@ def open_archive(path: Path, scratch: Path) -> Archive:
         return ZipArchive(path, path.as_posix())
     for magic, unpacker in unpackers.items():
         if start.startswith(magic):
-            unpacked = scratch / "unpacked.tar"
+            unpacked = scratch / f"{path.name}.unpacked"
             _unpack(path, unpacker, unpacked)
             return TarArchive(unpacked, path.as_posix())
     if start[257:262] == b"ustar":

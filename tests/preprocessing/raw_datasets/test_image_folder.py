@@ -1,5 +1,7 @@
 import pickle
+import tarfile
 import zipfile
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from PIL import Image
 from support import CATALOG, identity
 
 from imgpipe.core.errors import PipelineError, UnreadableImageError
-from imgpipe.datasets.catalog import LocalEntry, load_entry
+from imgpipe.datasets.catalog import DownloadEntry, LocalEntry, load_entry
 from imgpipe.datasets.formats import ImageFolderFormat
 from imgpipe.datasets.packing import pack_folder
 from imgpipe.preprocessing.raw_datasets import RawDataset, open_dataset
@@ -112,6 +114,34 @@ def test_split_folders(tmp_path: Path) -> None:
     assert dataset.labels.tolist() == [0, 1] * 3
     part = open_files(tmp_path, files, root="set", splits={"train": "fit", "test": "val"})
     assert {SPLITS[code] for code in part.splits} == {"train", "test"}
+
+
+def test_several_archives_are_one_dataset(tmp_path: Path) -> None:
+    names = {"a.zip": ["oak/1.jpg", "oak/2.jpg"], "b.tgz": ["elm/1.jpg"], "c.tgz": ["oak/1.jpg"]}
+    content = jpeg("red")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names["a.zip"]:
+            archive.writestr(name, content)
+    for file in ("b.tgz", "c.tgz"):
+        with tarfile.open(tmp_path / file, "w:gz") as tar:
+            member = tarfile.TarInfo(names[file][0])
+            member.size = len(content)
+            tar.addfile(member, BytesIO(content))
+    entry = DownloadEntry[ImageFolderFormat].model_validate(
+        {
+            "title": "", "licence": "", "citation": "", "urls": [],
+            "files": [{"name": name, "bytes": 1, "sha256": "unpublished"} for name in names],
+            "format": {"kind": "image_folder"},
+        }
+    )  # fmt: skip
+    with closing(open_dataset(entry, tmp_path, tmp_path)) as dataset:
+        assert dataset.classes == ["elm", "oak"]
+        assert dataset.labels.tolist() == [1, 1, 0, 1]
+        assert dataset.identities(np.arange(4)) == [
+            f"{file}#{name}" for file, members in names.items() for name in members
+        ]
+        with closing(pickle.loads(pickle.dumps(dataset))) as elsewhere:
+            assert all(elsewhere.read(index).size == (8, 6) for index in range(4))
 
 
 def test_a_dataset_can_be_sent_to_another_process(tmp_path: Path) -> None:

@@ -70,8 +70,10 @@ def open_example(kind: str, tmp_path: Path, write_idx: WriteIdx) -> RawDataset:
     described = EXAMPLES[kind](raw, write_idx)
     names = sorted(path.name for path in raw.iterdir())
     files = [{"name": name, "bytes": 1, "sha256": "unpublished"} for name in names]
-    entry = {"title": "", "licence": "", "citation": "", "urls": [], "files": files}
-    entry["format"] = {"kind": kind, **described}
+    entry = {
+        "title": "", "licence": "", "citation": "", "urls": [], "files": files,
+        "format": {"kind": kind, **described},
+    }  # fmt: skip
     (tmp_path / "catalog.yaml").write_text(yaml.safe_dump({"example": entry}))
     return open_dataset(load_entry("example", tmp_path / "catalog.yaml"), raw, scratch)
 

@@ -20,7 +20,7 @@ class Digits:
     """A `RawDataset`; each line of the file holds the pixels, row by row, then the label."""
 
     def __init__(self, entry: DownloadEntry[DigitsFormat], raw: Path, scratch: Path) -> None:
-        self._file_name = entry.archive_name
+        self._file_name = entry.files[0].name
         path = raw / self._file_name
         try:
             with gzip.open(path, "rt", encoding="ascii") as stream:

@@ -1,7 +1,7 @@
 """The reader of image files: a folder for each class, in folders for the official splits if any."""
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -20,7 +20,7 @@ _NAMES_OF_SPLITS = {"train", "training", "val", "valid", "validation", "test", "
 
 
 class ImageFolder:
-    """A `RawDataset`; an image is found by its number among the members of the archive."""
+    """A `RawDataset`; an image is found by its number among the members of its archive."""
 
     def __init__(
         self,
@@ -28,18 +28,18 @@ class ImageFolder:
         raw: Path,
         scratch: Path,
     ) -> None:
-        self._shown = entry.show_archive(raw)
-        self._identity_prefix = entry.identity_prefix
-        self._archive = open_archive(raw / entry.archive_name, scratch)
+        self._shown = entry.show_archives(raw)
+        self._identity_prefixes = entry.identity_prefixes
+        self._archives = [open_archive(raw / name, scratch) for name in entry.archive_names]
         self._index(entry.format)
 
     def _index(self, reading: ImageFolderFormat) -> None:
         folders = _split_folders(reading)
-        members, labels, splits = array("q"), array("i"), array("b")
+        archives, members, labels, splits = array("q"), array("q"), array("i"), array("b")
         found: dict[str, int] = {}  # each class, numbered as it is found
         folders_of_split: dict[int, set[str]] = {split: set() for split in folders.values()}
         tops: set[str] = set()
-        for member, name in enumerate(self._archive.names):
+        for archive, member, name in self._list_members():
             if is_litter(name):
                 continue
             if "/" in name:
@@ -53,15 +53,23 @@ class ImageFolder:
                 if reading.classes is None or class_name in reading.classes:
                     label = found.setdefault(class_name, len(found))
                     if rest and not rest.endswith("/"):
+                        archives.append(archive)
                         members.append(member)
                         labels.append(label)
                         splits.append(split)
         self.classes = reading.classes or sorted(found)
         self._check_folders(reading, folders, folders_of_split, tops)
         renumbered = np.array([self.classes.index(name) for name in found], dtype=np.int64)
-        self._members = np.frombuffer(members, dtype=np.int64)
+        self._archive_of = np.frombuffer(archives, dtype=np.int64)
+        self._member_of = np.frombuffer(members, dtype=np.int64)
         self.labels: NDArray[np.int64] = renumbered[np.frombuffer(labels, dtype=np.int32)]
         self.splits: NDArray[np.int8] = np.frombuffer(splits, dtype=np.int8)
+
+    def _list_members(self) -> Iterator[tuple[int, int, str]]:
+        """Yield the number of the archive, the number of the member in it, and its name."""
+        for number, archive in enumerate(self._archives):
+            for member, name in enumerate(archive.names):
+                yield number, member, name
 
     def _check_folders(
         self,
@@ -99,16 +107,20 @@ class ImageFolder:
             )
 
     def identities(self, indices: NDArray[np.int64]) -> list[str]:
-        names = self._archive.names
-        return [self._identity_prefix + names[member] for member in self._members[indices]]
+        places = zip(self._archive_of[indices], self._member_of[indices], strict=True)
+        return [
+            self._identity_prefixes[archive] + self._archives[archive].names[member]
+            for archive, member in places
+        ]
 
     def read(self, index: int) -> Image.Image:
-        member = int(self._members[index])
-        suffix = PurePosixPath(self._archive.names[member]).suffix.lower()
-        return open_image(self._archive.read(member), suffix)
+        archive = self._archives[self._archive_of[index]]
+        member = int(self._member_of[index])
+        return open_image(archive.read(member), PurePosixPath(archive.names[member]).suffix.lower())
 
     def close(self) -> None:
-        self._archive.close()
+        for archive in self._archives:
+            archive.close()
 
 
 def _split_folders(reading: ImageFolderFormat) -> dict[str, int]:

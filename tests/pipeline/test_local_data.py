@@ -1,0 +1,130 @@
+"""The user's own datasets, run by DVC: what `fetch` depends on, in the workspace and in a copy."""
+
+import json
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from support import dvc, git, hash_file, make_copy, set_leaf, stages_run
+
+from imgpipe.core.yaml_file import read_yaml
+
+pytestmark = pytest.mark.e2e
+
+CLASSES = ("elm", "oak")
+IMAGES_PER_CLASS = 5
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project, in a repository of its own."""
+    return make_copy(tmp_path / "project")
+
+
+def write_images(folder: Path) -> Path:
+    """Write small images, each in the folder of its class."""
+    generator = np.random.default_rng(0)
+    for name in CLASSES:
+        (folder / name).mkdir(parents=True)
+        for number in range(IMAGES_PER_CLASS):
+            pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+def choose_own(project: Path, **entry: Any) -> None:
+    """Add the dataset `leaves` to the catalog, and choose it."""
+    catalog = read_yaml(project / "data" / "catalog.yaml")
+    catalog["leaves"] = {"title": "Leaves", "format": {"kind": "image_folder"}, **entry}
+    (project / "data" / "catalog.yaml").write_text(yaml.safe_dump(catalog, sort_keys=False))
+    set_leaf(project, "dataset", "leaves")
+
+
+def commit(project: Path) -> None:
+    git(project, "add", "--all")
+    git(project, "commit", "--quiet", "--message", "change")
+
+
+def attempt_repro(project: Path) -> subprocess.CompletedProcess[str]:
+    """Run `fetch` by DVC, which may fail."""
+    return subprocess.run(
+        ["dvc", "repro", "fetch"], cwd=project, capture_output=True, text=True, check=False
+    )
+
+
+def test_other_files_in_data_local_change_nothing(project: Path) -> None:
+    assert stages_run(dvc(project, "repro", "fetch")) == ["fetch"]
+    commit(project)
+    write_images(project / "data" / "local" / "another")
+    (project / "data" / "local" / "stray.jpg").write_bytes(b"stray")
+    assert dvc(project, "status", "fetch") == "Data and pipelines are up to date.\n"
+    assert stages_run(dvc(project, "repro", "fetch")) == []
+    assert git(project, "status", "--short") == ""
+
+
+def test_a_folder_that_dvc_tracks_also_works_in_a_temporary_copy(project: Path) -> None:
+    folder = write_images(project / "data" / "local" / "leaves")
+    choose_own(project, files="data/local/leaves")
+    dvc(project, "add", "data/local/leaves")
+    commit(project)
+    assert git(project, "ls-files", "data/local/leaves.dvc").strip() == "data/local/leaves.dvc"
+    output = dvc(project, "exp", "run", "--temp", "--name", "own", "preprocess")
+    assert stages_run(output) == ["fetch", "preprocess"]
+    assert "fetch: leaves, 10 files of data/local/leaves\n" in output
+    assert not (project / "data" / "raw").exists()  # the workspace is untouched
+    references = git(project, "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    (experiment,) = [name for name in references if name.endswith("/own")]
+    data = json.loads(git(project, "show", f"{experiment}:metrics/data.json"))
+    assert sum(split["images"] for split in data["splits"]) == 10
+
+    dvc(project, "repro", "fetch")
+    assert dvc(project, "status", "fetch") == "Data and pipelines are up to date.\n"
+    (folder / "elm" / "0.png").unlink()
+    assert "changed" in dvc(project, "status", "fetch")
+
+
+def test_a_download_entry_of_the_user_works_with_a_placeholder(
+    project: Path, tmp_path: Path
+) -> None:
+    images = write_images(tmp_path / "images")
+    path = tmp_path / "server" / "leaves.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        for image in sorted(images.rglob("*.png")):
+            archive.write(image, image.relative_to(images).as_posix())
+    file = {"name": path.name, "bytes": path.stat().st_size, "sha256": hash_file(path)}
+    choose_own(project, licence="", citation="", urls=[path.parent.as_uri()], files=[file])
+
+    without = attempt_repro(project)
+    assert without.returncode != 0
+    missing = project / "data" / "local" / "leaves"
+    assert f"No such file or directory: '{missing.as_posix()}'" in without.stderr
+    assert "Traceback" not in without.stderr
+
+    missing.touch()
+    git(project, "add", "--force", "data/local/leaves")
+    commit(project)
+    output = dvc(project, "repro", "preprocess")
+    assert stages_run(output) == ["fetch", "preprocess"]
+    assert "preprocess: leaves, 10 images of 28 x 28 x 1 in 2 classes" in output
+    assert git(project, "ls-files", "data/local/leaves").strip() == "data/local/leaves"
+
+
+def test_a_folder_named_unlike_its_dataset_is_refused_in_one_line(project: Path) -> None:
+    write_images(project / "data" / "local" / "photographs")
+    (project / "data" / "local" / "leaves").touch()
+    choose_own(project, files="data/local/photographs")
+    result = attempt_repro(project)
+    assert result.returncode != 0
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert lines == [
+        "error: data/catalog.yaml: leaves.files: expected data/local/leaves, because your own"
+        " folder bears the name of its dataset; found 'data/local/photographs';"
+        " rename the folder, or the entry"
+    ]
+    assert "Traceback" not in result.stderr
