@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -505,3 +506,42 @@ def draw_predictions(classes: int, *, rounded: bool, examples: int = 400) -> Pre
         labels=labels,
         probabilities=(raw / raw.sum(axis=1, keepdims=True)).astype(np.float32),
     )
+
+
+def random_images(count: int, shape: tuple[int, int, int]) -> list[NDArray[np.uint8]]:
+    """Return random images of one shape (H, W, C)."""
+    return list(np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8))
+
+
+def texts_in(figure: Any) -> list[str]:
+    """Return all texts in a Matplotlib figure, those that drawing makes included."""
+    figure.draw_without_rendering()
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+
+
+class Page(HTMLParser):
+    """A page as a browser reads it: tags that are still open, texts of cells, and addresses."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.cells: list[str] = []
+        self.sources: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        """Note an open tag and its addresses."""
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        if tag in ("td", "th"):
+            self.cells.append("")
+        self.sources += [value or "" for name, value in attributes if name in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close the tag that was opened last."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Collect the text of a cell."""
+        if self.open and self.open[-1] in ("td", "th"):
+            self.cells[-1] += data

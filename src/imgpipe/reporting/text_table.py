@@ -1,4 +1,4 @@
-"""What is told as text: rows whose columns stand below one another, and values of parameters."""
+"""Text that a command prints: rows in aligned columns, and values of parameters."""
 
 import json
 from collections.abc import Iterator, Sequence

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgpipe.reporting.charts.results import draw_confusion
+from imgpipe.reporting.charts.style import encode_figure, save_figure
+
+CONFUSION = np.array([[5, 1, 0], [0, 7, 2], [0, 0, 0]])
+
+
+def draw(path: Path) -> bytes:
+    save_figure(draw_confusion(CONFUSION, ["a", "b", "c"]), path, dpi=60)
+    return path.read_bytes()
+
+
+def test_a_picture_is_a_png_with_stable_bytes_and_no_trace_of_its_writer(tmp_path: Path) -> None:
+    first = draw(tmp_path / "1.png")
+    assert first == draw(tmp_path / "2.png")
+    assert first == encode_figure(draw_confusion(CONFUSION, ["a", "b", "c"]), dpi=60)
+    with Image.open(tmp_path / "1.png") as picture:
+        assert picture.format == "PNG"
+        assert "Software" not in picture.info
+
+
+def test_a_persons_own_style_changes_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = draw(tmp_path / "1.png")
+    monkeypatch.setitem(mpl.rcParams, "font.size", 20)
+    assert draw(tmp_path / "2.png") == plain

@@ -1,0 +1,151 @@
+"""The outputs of a small run, in a folder that is the working directory."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import CATALOG, ROOT, draw_predictions, random_images
+
+from imgpipe.core.files import write_csv, write_json
+from imgpipe.evaluation import tables
+from imgpipe.evaluation.metrics import score_predictions
+from imgpipe.evaluation.predictions import Predictions, write_predictions
+from imgpipe.evaluation.views import Views, write_views
+from imgpipe.records.info import (
+    FIELDS,
+    AugmentedInfo,
+    RecordsInfo,
+    SplitInfo,
+    copy_folder,
+    write_info,
+)
+from imgpipe.records.normalization import Normalization
+from imgpipe.records.shards import name_shard, write_shard
+from imgpipe.reporting.stage_outputs import StageOutputs
+from imgpipe.settings.params import Params, load_params
+
+SHAPE = (12, 10, 1)
+MakeOutputs = Callable[..., StageOutputs]
+
+
+@pytest.fixture
+def params() -> Params:
+    """The project's parameters."""
+    return load_params(ROOT / "params.yaml")
+
+
+@pytest.fixture
+def make_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: Params) -> MakeOutputs:
+    """Write the outputs of a run with some copies, layers with maps, and test predictions."""
+
+    def make(
+        *, copies: int = 2, map_layers: int = 1, predictions: Predictions | None = None
+    ) -> StageOutputs:
+        monkeypatch.chdir(tmp_path)
+        shutil.copy(ROOT / "pyproject.toml", tmp_path)
+        Path("data").mkdir(exist_ok=True)
+        shutil.copy(CATALOG, "data")
+        predicted = predictions or draw_predictions(4, rounded=False, examples=20)
+        info = write_records(predicted, params)
+        write_copies(info, copies)
+        write_results(predicted, params)
+        viewed = np.stack(random_images(5, SHAPE))
+        maps = np.random.default_rng(0).random((5, 4, 4, 3), dtype=np.float32)
+        layers = [(f"relu_{number}", maps) for number in range(map_layers)]
+        write_views(Path("data/evaluation/views.npz"), Views(viewed, maps, maps[..., 0], layers))
+        return StageOutputs(
+            params.model_copy(
+                update={"augment": params.augment.model_copy(update={"copies": copies})}
+            )
+        )
+
+    return make
+
+
+def write_records(predictions: Predictions, params: Params) -> RecordsInfo:
+    """Write records whose test images are those of the predictions."""
+    folder = Path("data/records")
+    splits = {}
+    for split in ("train", "validation", "test"):
+        labels = predictions.labels.tolist()
+        images = random_images(len(labels), SHAPE)
+        shard = write_shard(
+            folder / name_shard(split, 0, 1),
+            zip(images, labels, predictions.identities, strict=True),
+        )
+        counts = np.bincount(labels, minlength=len(predictions.classes)).tolist()
+        splits[split] = SplitInfo(
+            examples=len(labels),
+            per_class=dict(zip(predictions.classes, counts, strict=True)),
+            shards=[shard],
+        )
+    spec = params.preprocess.image_spec.model_copy(
+        update={"height_px": SHAPE[0], "width_px": SHAPE[1]}
+    )
+    info = RecordsInfo(
+        format_version=1,
+        dataset="digits",
+        classes=predictions.classes,
+        image_spec=spec,
+        normalization=Normalization(method="rescale", scale=[1 / 255], offset=[0.0]),
+        record_fields=FIELDS,
+        splits=splits,
+    )
+    write_info(folder, info)
+    return info
+
+
+def write_copies(info: RecordsInfo, copies: int) -> None:
+    """Write augmented copies: here, the original shards."""
+    folder = Path("data/augmented")
+    shards = info.splits["train"].shards
+    for copy in range(1, copies + 1):
+        (folder / copy_folder(copy)).mkdir(parents=True)
+        shutil.copy(Path("data/records") / shards[0].file, folder / copy_folder(copy))
+    write_info(
+        folder,
+        AugmentedInfo(
+            format_version=1, record_fields=FIELDS, shards_of_copies=[shards for _ in range(copies)]
+        ),
+    )
+
+
+def write_results(predictions: Predictions, params: Params) -> None:
+    """Write what `train` and `evaluate` measure."""
+    metrics = Path("metrics")
+    top_k, bins = params.evaluate.top_k, params.evaluate.calibration_bins
+    write_json(
+        metrics / "data.json",
+        {
+            "duplicate_images": 2,
+            "bad_images": 1,
+            "bad_files": [{"file": "x.jpg", "reason": "empty & cut"}],
+        },
+    )
+    write_csv(
+        metrics / "history.csv",
+        ["epoch", "loss", "accuracy", "validation_loss", "validation_accuracy"],
+        [[1, 1.0, 0.5, 1.1, 0.4], [2, 0.5, 0.75, 0.6, 0.7]],
+    )
+    write_json(
+        metrics / "train.json",
+        {
+            "validation_accuracy": 0.75,
+            "validation_loss": 0.5,
+            "best_epoch": 2,
+            "epochs": 5,
+            "parameters": 12345,
+        },
+    )
+    Path("models").mkdir()
+    Path("models/layers.txt").write_text("layer  kind\nlogits  Dense & co\n")
+    scores = score_predictions(
+        predictions.labels, predictions.probabilities, top_k=top_k, bins=bins
+    )
+    write_json(metrics / "test.json", scores)
+    tables.write_class_scores(metrics / "per_class.csv", predictions)
+    tables.write_reliability(metrics / "reliability.csv", predictions, bins)
+    tables.write_roc(Path("data/evaluation/roc.csv"), predictions)
+    write_predictions(Path("data/evaluation/predictions.csv"), predictions)

@@ -1,0 +1,103 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from support import draw_predictions, texts_in
+
+from imgpipe.evaluation.predictions import Predictions
+from imgpipe.reporting.charts.style import encode_figure
+from imgpipe.reporting.pictures import PICTURES
+from imgpipe.reporting.stage_outputs import StageOutputs
+
+MakeOutputs = Callable[..., StageOutputs]
+
+
+def draw(name: str, outputs: StageOutputs) -> Figure:
+    figure = PICTURES[name].draw(outputs)
+    assert figure is not None
+    return figure
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_is_drawn_from_the_files_of_a_run(
+    name: str, make_outputs: MakeOutputs
+) -> None:
+    assert encode_figure(draw(name, make_outputs()), dpi=40).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_has_a_description_of_one_sentence(name: str) -> None:
+    assert PICTURES[name].description.endswith(".")
+    assert "\n" not in PICTURES[name].description
+
+
+def test_a_picture_that_does_not_apply_is_not_drawn(make_outputs: MakeOutputs) -> None:
+    outputs = make_outputs(copies=0, map_layers=0)
+    missing = {name for name, picture in PICTURES.items() if picture.draw(outputs) is None}
+    assert missing == {"augmentation", "feature_maps"}
+
+
+def test_the_confusion_matrix_counts_the_predictions(make_outputs: MakeOutputs) -> None:
+    outputs = make_outputs()
+    shares = np.asarray(draw("confusion", outputs).axes[0].images[0].get_array())
+    predictions = outputs.predictions
+    predicted = predictions.probabilities.argmax(axis=1)
+    for label in range(4):
+        expected = [(predicted[predictions.labels == label] == other).mean() for other in range(4)]
+        assert shares[label] == pytest.approx(expected)
+
+
+def test_the_most_confident_mistakes_come_first(make_outputs: MakeOutputs) -> None:
+    right = np.array([0.9, 0.1, 0.6, 0.4, 0.25, 0.75, 0.2], dtype=np.float32)
+    predictions = Predictions(
+        ["yes", "no"],
+        [str(number) for number in range(7)],
+        np.array([0, 0, 1, 1, 0, 1, 0]),
+        np.stack([right, 1 - right], axis=1),
+    )
+    outputs = make_outputs(predictions=predictions)
+    figure = draw("mistakes", outputs)
+    captions = [axes.get_title() for axes in figure.axes if axes.axison]
+    assert captions == [
+        "yes, taken for\nno (90.0%)",
+        "yes, taken for\nno (80.0%)",
+        "yes, taken for\nno (75.0%)",  # of equal ones, the first image first
+        "no, taken for\nyes (75.0%)",
+        "no, taken for\nyes (60.0%)",
+    ]
+    assert "The most confident of 5 mistakes on 7 test images" in texts_in(figure)
+
+
+def test_without_mistakes_the_picture_says_so(make_outputs: MakeOutputs) -> None:
+    drawn = draw_predictions(4, rounded=False, examples=20)
+    perfect = np.eye(4, dtype=np.float32)[drawn.labels]
+    predictions = Predictions(drawn.classes, drawn.identities, drawn.labels, perfect)
+    figure = draw("mistakes", make_outputs(predictions=predictions))
+    assert "No mistake on 20 test images" in texts_in(figure)
+
+
+def test_samples_are_read_only_for_the_classes_that_are_shown(make_outputs: MakeOutputs) -> None:
+    classes = 30
+    labels = np.arange(60) % classes
+    predictions = Predictions(
+        [f"class {label}" for label in range(classes)],
+        [str(number) for number in range(60)],
+        labels,
+        np.eye(classes, dtype=np.float32)[labels],
+    )
+    found = texts_in(draw("samples", make_outputs(predictions=predictions)))
+    assert "Training images, class by class (the first 20 of 30 classes)" in found
+    assert "class 19" in found
+    assert "class 20" not in found
+
+
+def test_the_captions_of_activation_maps_name_mistakes(make_outputs: MakeOutputs) -> None:
+    outputs = make_outputs()
+    predictions = outputs.predictions
+    found = texts_in(draw("activation_maps", outputs))
+    for label, other in zip(
+        predictions.labels[:5], predictions.probabilities[:5].argmax(axis=1), strict=True
+    ):
+        actual, predicted = predictions.classes[label], predictions.classes[other]
+        assert (actual if label == other else f"{actual}, taken for {predicted}") in found
