@@ -3,7 +3,6 @@
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -17,9 +16,9 @@ def save_model(model: keras.Model, signature: ModelSignature, path: Path) -> Non
     """Save a model and its signature; equal models and signatures give equal bytes.
 
     Keras writes the date, memory addresses as `shared_object_id`, and zip entries with times. This
-    function leaves the date out, renumbers the ids in order, and fixes the times; Keras can load
-    the result. The optimizer, two thirds of the size, is left out: the file is for inference. The
-    signature is one more member of the archive, which Keras ignores.
+    function saves a copy whose layers share no objects, leaves the date out, and fixes the times;
+    Keras can load the result. The optimizer, two thirds of the size, is left out: the file is for
+    inference. The signature is one more member of the archive, which Keras ignores.
     """
     uncompiled = keras.Model.from_config(model.get_config())
     uncompiled.set_weights(model.get_weights())
@@ -34,23 +33,7 @@ def save_model(model: keras.Model, signature: ModelSignature, path: Path) -> Non
         metadata = json.loads(members["metadata.json"])
         metadata.pop("date_saved")
         members["metadata.json"] = json.dumps(metadata).encode()
-        config = _renumber(json.loads(members["config.json"]), {})
-        members["config.json"] = json.dumps(config).encode()
         members[SIGNATURE_FILE] = json.dumps(signature.model_dump()).encode()
         with zipfile.ZipFile(partial, "w") as target:
             for name, content in sorted(members.items()):
                 target.writestr(zipfile.ZipInfo(name, _FIRST_ZIP_DATE), content)
-
-
-def _renumber(value: Any, numbers: dict[int, int]) -> Any:
-    """Return a configuration whose shared object ids are 0, 1, 2, ... in their order."""
-    if isinstance(value, list):
-        return [_renumber(item, numbers) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: numbers.setdefault(item, len(numbers))
-        if key == "shared_object_id"
-        else _renumber(item, numbers)
-        for key, item in value.items()
-    }
