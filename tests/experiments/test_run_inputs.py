@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from support import ROOT
 
+from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.experiments.provenance import Revision
 from imgpipe.experiments.run_inputs import (
@@ -17,10 +18,7 @@ from imgpipe.experiments.run_inputs import (
     read_parameter_file,
     resolve_inputs,
 )
-from imgpipe.experiments.studies import (
-    StudyRun,
-    WantedRun,
-)
+from imgpipe.experiments.studies import StudyRun, WantedRun
 
 MD5 = {
     "data/local/digits": "l0", "src/fetch.py": "f0", "src/train.py": "t0", "src/evaluate.py": "e0",
@@ -197,6 +195,11 @@ def test_another_dataset_has_its_own_inputs(monkeypatch: pytest.MonkeyPatch) -> 
     assert fetch.files["data/local/mnist"] == "l1"
     assert "data/local/digits" not in fetch.files
     assert fetch.parameters["data/catalog.yaml"] == {"mnist.files": ["mnist.gz"]}
+
+
+def test_a_dataset_that_the_catalog_has_not_is_named() -> None:
+    with pytest.raises(PipelineError, match=r"^data/catalog.yaml: nope.files: not found; a stage"):
+        wanted_run({**PARAMETERS, "dataset": "nope"})
 
 
 def test_inputs_are_those_that_dvc_itself_finds(

@@ -1,21 +1,31 @@
 """Studies: their files, their runs, and what is checked before the first run."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-from support import ROOT, attempt, git
+from support import ROOT, attempt, git, make_copy
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import check
 from imgpipe.core.yaml_file import read_yaml
+from imgpipe.experiments import studies
+from imgpipe.experiments.provenance import Revision
+from imgpipe.experiments.run_inputs import Candidate
 from imgpipe.experiments.studies import (
+    SUMMARIES,
     Study,
     StudyRun,
+    Summary,
+    WantedRun,
     check_git,
     expand_study,
+    load_result,
     plan_runs,
+    run_study,
     study_path,
 )
 
@@ -197,3 +207,75 @@ def test_a_file_that_git_does_not_track_is_named(repository: Path) -> None:
         check_git(["src"])
     git(repository, "add", "src")
     check_git(["src"])
+
+
+# The runs, without DVC
+
+
+@pytest.fixture
+def two_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project with the study `small`, as working directory."""
+    make_copy(tmp_path)
+    (tmp_path / "studies" / "small.yaml").write_text(
+        "summary: folds\ngrid:\n  preprocess.test_fold: [1/2, 2/2]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_result_of_each_run_is_used_for_its_fold(
+    two_folds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accuracies = {"1/2": 0.6, "2/2": 0.9}
+
+    def run_experiment(wanted: WantedRun, summary: Summary) -> dict[str, bytes]:
+        accuracy = accuracies[wanted.run.overrides["preprocess.test_fold"]]
+        scores = {"accuracy": accuracy, "loss": 1 - accuracy, "images": 50}
+        return dict.fromkeys(summary.outputs, json.dumps(scores).encode())
+
+    monkeypatch.setattr(studies, "run_experiment", run_experiment)
+    assert run_study("small") == (
+        "small: accuracy 0.7500, sd 0.2121, over 2 folds with 100 test images"
+    )
+    assert capsys.readouterr().out == (
+        "run 1 of 2: test_fold-1-2, running, finished in 0 s\n"
+        "run 2 of 2: test_fold-2-2, running, finished in 0 s\n"
+    )
+    table = pd.read_csv(two_folds / "studies" / "small" / "folds.csv")
+    assert table["accuracy"].tolist() == [0.6, 0.9]
+
+
+def test_an_edit_between_two_runs_stops_the_study(
+    two_folds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_experiment(wanted: WantedRun, summary: Summary) -> dict[str, bytes]:
+        with (two_folds / "src" / "train.py").open("a") as stream:
+            stream.write("# edited\n")
+        return dict.fromkeys(summary.outputs, b"{}")
+
+    monkeypatch.setattr(studies, "run_experiment", run_experiment)
+    with pytest.raises(PipelineError, match=r"^small: parameters, data or code changed while"):
+        run_study("small")
+    assert capsys.readouterr().out.endswith("run 2 of 2: test_fold-2-2, running, stopped\n")
+
+
+def test_outputs_that_are_gone_are_looked_for_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_output(revision: Revision, provenance: None, path: str) -> bytes:
+        if revision.name != "whole":
+            raise PipelineError(f"{revision.name}: {path} is gone")
+        return path.encode()
+
+    monkeypatch.setattr(studies, "read_provenance", lambda revision, to_evaluate: None)
+    monkeypatch.setattr(studies, "open_output", open_output)
+    gone, whole, own = (
+        Candidate(Revision(name, "1" * 40), {}, "r0") for name in ("gone", "whole", "x-run-1234567")
+    )
+    wanted = WantedRun(StudyRun(None, (), {}, {}, "run"), {}, "r0", "x-run-1234567")
+    summary = SUMMARIES["errors"]
+    expected = {"metrics/history.csv": b"metrics/history.csv"}
+    assert load_result(wanted, [gone, whole], summary) == expected
+    assert load_result(wanted, [gone], summary) is None
+    with pytest.raises(
+        PipelineError, match=r"is gone; .* `dvc exp remove x-run-1234567`"
+    ):
+        load_result(wanted, [gone, own], summary)

@@ -79,10 +79,10 @@ def test_a_run_that_fails_stops_the_study_and_is_named(project: Path) -> None:
     assert result.returncode == 1
     assert result.stdout.splitlines() == [
         "run 1 of 2: learning_rate-0.002, done before",  # the run of the last commit
-        "run 2 of 2: learning_rate-1e-30, running, stopped",
+        "run 2 of 2: learning_rate-1e+30, running, stopped",
     ]
     (error,) = result.stderr.splitlines()
-    assert error.startswith("error: broken-learning_rate-1e-30-")
+    assert error.startswith("error: broken-learning_rate-1e+30-")
     assert "the run failed: train: " in error
     log = project / error.split("printed is in ")[1].split(";")[0]
     assert "lower train.learning_rate" in log.read_text()

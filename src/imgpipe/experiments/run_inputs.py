@@ -27,6 +27,7 @@ from imgpipe.settings.params import PARAMS_FILE
 STAGES_TO_TRAIN = ("fetch", "preprocess", "augment", "train")
 STAGES_TO_EVALUATE = (*STAGES_TO_TRAIN, "evaluate")
 _LOCK = "dvc.lock"
+_PARAMS = PARAMS_FILE.as_posix()
 _RAW_DATA = "data/raw"
 
 
@@ -108,7 +109,7 @@ def resolve_inputs(
     """
 
     def fill_in(text: str) -> str:
-        return re.sub(r"\$\{([^}]+)\}", lambda found: str(_lookup(params, found[1])), text)
+        return re.sub(r"\$\{([^}]+)\}", lambda found: str(_lookup(params, found[1], _PARAMS)), text)
 
     inputs: dict[str, StageInputs] = {}
     outputs: set[str] = set()
@@ -116,12 +117,12 @@ def resolve_inputs(
         definition = pipeline["stages"][stage]
         parameters: dict[str, Any] = {}
         for item in definition.get("params", []):
-            named = item if isinstance(item, dict) else {PARAMS_FILE.as_posix(): [item]}
+            named = item if isinstance(item, dict) else {_PARAMS: [item]}
             for file, keys in named.items():
-                values = params if file == PARAMS_FILE.as_posix() else read_file(file)
+                values = params if file == _PARAMS else read_file(file)
                 filled = map(fill_in, keys)
                 parameters.setdefault(file, {}).update(
-                    {key: _lookup(values, key) for key in filled}
+                    {key: _lookup(values, key, file) for key in filled}
                 )
         paths = [fill_in(path) for path in definition.get("deps", [])]
         files = {path: hash_file(path) for path in paths if path not in outputs}
@@ -132,16 +133,15 @@ def resolve_inputs(
     return inputs
 
 
-def _lookup(values: Any, key: str) -> Any:
+def _lookup(values: Any, key: str, file: str) -> Any:
     for part in key.strip().split("."):
         try:
             values = values[part]
         except (KeyError, TypeError):
-            raise PipelineError(f"dvc.yaml: {key}: there is no such parameter") from None
+            raise PipelineError(f"{file}: {key}: not found; a stage in dvc.yaml uses it") from None
     return values
 
 
-@cache
 def read_parameter_file(path: str) -> Any:
     """Read a file of parameters, YAML or TOML."""
     if path.endswith(".toml"):

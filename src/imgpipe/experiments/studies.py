@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -46,9 +47,10 @@ from imgpipe.experiments.run_inputs import (
     read_parameter_file,
     resolve_inputs,
 )
-from imgpipe.settings.params import PARAMS_FILE, Params
+from imgpipe.settings.params import PARAMS_FILE, Params, load_params
 
 STUDIES = Path("studies")
+_CHANGED = "parameters, data or code changed while the study was running; run the study again"
 _PIPELINE = Path("dvc.yaml")
 _LOGS = Path(".dvc/tmp/studies")
 _SCORES = "metrics/test.json"
@@ -207,7 +209,7 @@ def expand_study(study: Study, where: str, params: Mapping[str, Any]) -> list[St
 def _label_run(variant: str | None, values: Mapping[str, Any]) -> str:
     parts = [variant] if variant else []
     parts += [f"{key.rpartition('.')[2]}-{value}" for key, value in values.items()]
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", "-".join(parts)).strip("-.")
+    return re.sub(r"[^A-Za-z0-9_.+]+", "-", "-".join(parts)).strip("-.")
 
 
 def apply_overrides(params: Mapping[str, Any], overrides: Overrides, where: str) -> dict[str, Any]:
@@ -248,11 +250,12 @@ def plan_runs(name: str, study: Study, runs: Iterable[StudyRun]) -> list[WantedR
     """
     pipeline = read_yaml(_PIPELINE)
     stages = SUMMARIES[study.summary].stages
+    read_file = cache(read_parameter_file)
     here = read_candidate(find_revision(WORKSPACE))
     plan: dict[str, WantedRun] = {}
     with open_hasher() as hash_file:
         for run in runs:
-            inputs = resolve_inputs(stages, pipeline, run.params, read_parameter_file, hash_file)
+            inputs = resolve_inputs(stages, pipeline, run.params, read_file, hash_file)
             # If `fetch` is up to date here, an experiment uses its output.
             fetched = here is not None and here.inputs["fetch"] == inputs["fetch"]
             raw_data = here.raw_data if here and fetched else None
@@ -303,12 +306,8 @@ def run_study(name: str) -> str:
     Raises:
         PipelineError: the study is not valid, or a run failed.
     """
-    path = study_path(name)
-    study = check(Study, read_yaml(path), path.as_posix())
-    params = read_yaml(PARAMS_FILE)
-    dpi = check(Params, params, PARAMS_FILE.as_posix()).plot.dpi
+    study, plan = read_study(name)
     summary = SUMMARIES[study.summary]
-    plan = plan_runs(name, study, expand_study(study, path.as_posix(), params))
     candidates = list_candidates()
     found = [load_result(wanted, candidates, summary) for wanted in plan]
     if None in found:
@@ -321,6 +320,8 @@ def run_study(name: str) -> str:
             print("running", end=", ", flush=True)
             start_s = time.monotonic()
             try:
+                if read_study(name) != (study, plan):
+                    raise PipelineError(f"{name}: {_CHANGED}")
                 outputs = run_experiment(wanted, summary)
             except BaseException:  # Ctrl-C too: the error begins a line
                 print("stopped", flush=True)
@@ -329,11 +330,25 @@ def run_study(name: str) -> str:
         else:
             print("done before", flush=True)
         results.append((wanted.run, outputs))
-    return f"{name}: {write_results(STUDIES / name, study, results, dpi)}"
+    return f"{name}: {write_results(STUDIES / name, study, results)}"
 
 
-def write_results(folder: Path, study: Study, results: Results, dpi: int) -> str:
+def read_study(name: str) -> tuple[Study, list[WantedRun]]:
+    """Read and check a study; return it with all that decides the results of its runs.
+
+    Raises:
+        PipelineError: there is no such study, or its file or params.yaml is not valid.
+    """
+    path = study_path(name)
+    study = check(Study, read_yaml(path), path.as_posix())
+    params = read_yaml(PARAMS_FILE)
+    check(Params, params, PARAMS_FILE.as_posix())
+    return study, plan_runs(name, study, expand_study(study, path.as_posix(), params))
+
+
+def write_results(folder: Path, study: Study, results: Results) -> str:
     """Write the tables, scores and pictures of a study; return its result in one line."""
+    dpi = load_params().plot.dpi
     from imgpipe.experiments import study_results as to  # with pandas and matplotlib, two seconds
 
     if study.summary == "folds":
@@ -409,10 +424,7 @@ def run_experiment(wanted: WantedRun, summary: Summary) -> dict[str, bytes]:
     candidate = read_candidate(find_revision(wanted.experiment))
     outputs = load_result(wanted, [candidate] if candidate else [], summary)
     if outputs is None:
-        raise PipelineError(
-            f"{wanted.experiment}: parameters, data or code changed while the study was running;"
-            " run the study again"
-        )
+        raise PipelineError(f"{wanted.experiment}: {_CHANGED}")
     return outputs
 
 
