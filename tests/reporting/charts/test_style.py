@@ -29,5 +29,5 @@ def test_a_persons_own_style_changes_no_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = draw(tmp_path / "1.png")
-    monkeypatch.setitem(mpl.rcParams, "font.size", 20)
+    monkeypatch.setitem(mpl.rcParams, "figure.facecolor", "yellow")
     assert draw(tmp_path / "2.png") == plain
