@@ -275,7 +275,5 @@ def test_outputs_that_are_gone_are_looked_for_elsewhere(monkeypatch: pytest.Monk
     expected = {"metrics/history.csv": b"metrics/history.csv"}
     assert load_result(wanted, [gone, whole], summary) == expected
     assert load_result(wanted, [gone], summary) is None
-    with pytest.raises(
-        PipelineError, match=r"is gone; .* `dvc exp remove x-run-1234567`"
-    ):
+    with pytest.raises(PipelineError, match=r"is gone; .* `dvc exp remove x-run-1234567`"):
         load_result(wanted, [gone, own], summary)

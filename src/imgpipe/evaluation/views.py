@@ -48,7 +48,7 @@ def read_views(path: Path) -> Views:
         PipelineError: the file is missing, or is not such an archive.
     """
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as stream, np.load(stream) as arrays:
             return Views(
                 arrays["images"],
                 arrays["kernels"],
