@@ -42,5 +42,5 @@ def test_a_file_without_views_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for content in (b"", b"text", whole, whole[:-40]):
         path.write_bytes(content)
-        with pytest.raises(PipelineError, match=r"views\.npz: not an archive of views"):
+        with pytest.raises(PipelineError, match=r"views\.npz: expected an npz archive of views"):
             read_views(path)

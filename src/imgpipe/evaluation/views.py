@@ -48,7 +48,7 @@ def read_views(path: Path) -> Views:
         PipelineError: the file is missing, or is not such an archive.
     """
     try:
-        with path.open("rb") as stream, np.load(stream) as arrays:
+        with path.open("rb") as stream, np.load(stream) as arrays:  # closed on an error, too
             return Views(
                 arrays["images"],
                 arrays["kernels"],
@@ -60,7 +60,8 @@ def read_views(path: Path) -> Views:
             )
     except FileNotFoundError:
         raise PipelineError(f"{path.as_posix()}: not found; `dvc repro` writes it") from None
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile):
         raise PipelineError(
-            f"{path.as_posix()}: not an archive of views: {error}; run `dvc repro`"
+            f"{path.as_posix()}: expected an npz archive of views; found another file, or a part;"
+            " run `dvc repro evaluate`"
         ) from None
