@@ -34,13 +34,9 @@ from support import (
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.records.info import read_info
 from imgpipe.records.shards import read_split
+from imgpipe.reporting.pictures import PICTURES
 
 pytestmark = pytest.mark.e2e
-
-PICTURES = {
-    "activation_maps", "augmentation", "class_scores", "confusion", "feature_maps", "kernels",
-    "learning_curves", "mistakes", "pixel_numbers", "reliability", "roc", "samples",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +66,7 @@ def test_every_stage_leaves_what_it_promises(project: Path) -> None:
     assert "total" in (project / "models" / "layers.txt").read_text()
 
     pictures = list((project / "metrics" / "plots").iterdir())
-    assert {path.stem for path in pictures} == PICTURES
+    assert {path.stem for path in pictures} == set(PICTURES)
     for path in pictures:
         with Image.open(path) as picture:
             assert np.asarray(picture.convert("L")).std() > 10  # not blank
@@ -192,7 +188,7 @@ def test_other_architectures_run_to_the_last_picture(project: Path, architecture
         if ref.endswith(f"/try-{architecture}")
     ]
     pictures = git(project, "ls-tree", "-r", "--name-only", ref, "metrics/plots/")
-    expected = PICTURES - ({"feature_maps"} if architecture == "mlp" else set())
+    expected = set(PICTURES) - ({"feature_maps"} if architecture == "mlp" else set())
     assert {Path(line).stem for line in pictures.split()} == expected
 
 
@@ -238,7 +234,7 @@ def test_a_folder_of_ones_own_as_readme_says(tmp_path: Path) -> None:
     scores = json.loads((folder / "metrics" / "test.json").read_text())
     assert scores["images"] == 30
     assert scores["accuracy"] > 0.6  # chance is 0.2
-    assert {path.stem for path in (folder / "metrics" / "plots").iterdir()} == PICTURES
+    assert {path.stem for path in (folder / "metrics" / "plots").iterdir()} == set(PICTURES)
 
     photographs = folder / "data" / "local" / "leaves"
     table = pd.read_csv(folder / "data" / "evaluation" / "predictions.csv")
