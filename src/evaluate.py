@@ -40,7 +40,7 @@ def main(params: Params) -> None:
     identities = [identity for shard in shards for identity in shard.identities]
     images = StoredImages(shards, info)
 
-    from imgpipe.nn.common.runtime import configure_runtime  # first: it quietens TensorFlow's start
+    from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
 
     configure_runtime(threads=params.threads, seed=0, precision="float32")
     from imgpipe.nn.inference.explanation import activation_maps, feature_maps, first_kernels

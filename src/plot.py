@@ -14,10 +14,6 @@ from typing import Any
 from imgpipe.core.files import replace_directory
 from imgpipe.core.stage import run_stage
 from imgpipe.datasets.catalog import load_entry
-from imgpipe.reporting.charts.style import save_figure
-from imgpipe.reporting.model_card import GROUPS, write_model_card
-from imgpipe.reporting.pictures import PICTURES
-from imgpipe.reporting.stage_outputs import StageOutputs
 from imgpipe.settings.params import Params, load_params
 
 PLOTS = Path("metrics/plots")
@@ -25,6 +21,12 @@ REPORT = Path("metrics/report.html")
 
 
 def main(params: Params) -> None:
+    # Here, because pandas and matplotlib take two seconds, and params.yaml is checked first.
+    from imgpipe.reporting.charts.style import save_figure
+    from imgpipe.reporting.model_card import write_model_card
+    from imgpipe.reporting.pictures import PICTURES
+    from imgpipe.reporting.stage_outputs import StageOutputs
+
     outputs = StageOutputs(params)
     drawn = {}
     with replace_directory(PLOTS) as folder:
@@ -50,4 +52,5 @@ def uses(params: Params) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_stage(main, load_params=load_params, uses=uses, libraries=GROUPS, description=__doc__)
+    libraries = ("config", "arrays", "images", "charts", "nn")  # the card lists all of them
+    run_stage(main, load_params=load_params, uses=uses, libraries=libraries, description=__doc__)

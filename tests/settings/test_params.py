@@ -70,7 +70,7 @@ sys.argv = sys.argv[1:]
 try:
     runpy.run_path(sys.argv[0], run_name="__main__")
 except SystemExit as stop:
-    heavy = sorted({"tensorflow", "keras"} & set(sys.modules))
+    heavy = sorted({"tensorflow", "keras", "pandas", "matplotlib"} & set(sys.modules))
     print(json.dumps({"status": stop.code, "heavy": heavy}))
 """
 

@@ -21,13 +21,19 @@ class UnreadableImageError(Exception):
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`; print a `PipelineError` as one line and exit with status 1.
+    """Run a script's `main`; print an error that a person can act on as one line, with status 1.
 
-    Set `IMGPIPE_TRACEBACK=1` to see the traceback instead.
+    These are a `PipelineError`, and an error of the system such as a full disk. Set
+    `IMGPIPE_TRACEBACK=1` to see the traceback instead.
     """
     try:
         main()
-    except PipelineError as error:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of the output, such as `head`, has read enough. Python flushes at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (PipelineError, OSError) as error:
         if os.environ.get("IMGPIPE_TRACEBACK") == "1":
             raise
         sys.exit(f"error: {error}")

@@ -62,6 +62,7 @@ def nearest(name: object, choices: Sequence[str]) -> str:
 # What a value must be, by pydantic's name of the problem.
 _EXPECTED = {
     "bool_type": "true or false",
+    "dict_type": "a mapping of keys to values",
     "finite_number": "a finite number",
     "float_type": "a number",
     "greater_than": "a number greater than {gt:g}",
