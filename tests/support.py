@@ -156,9 +156,13 @@ def make_copy(folder: Path) -> Path:
 
 
 def run_small(folder: Path, *, per_class: int, epochs: int) -> Path:
-    """Copy the project, run the pipeline quickly on some of the digits, and commit it."""
+    """Copy the project, run the pipeline quickly on some of the digits, and commit it.
+
+    Of each of the ten classes, `per_class` images are for training and validation, 12 for the test.
+    """
     make_copy(folder)
     set_leaf(folder, "preprocess.max_per_class", per_class)
+    set_leaf(folder, "preprocess.test_frac", 0.067)
     set_leaf(folder, "augment.copies", 1)
     set_leaf(folder, "train.epochs", epochs)
     assert stages_run(dvc(folder, "repro")) == STAGES

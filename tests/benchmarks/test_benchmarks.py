@@ -99,12 +99,12 @@ def test_fewer_epochs_are_compared_seed_by_seed() -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small project with records: 72 digits for training, two epochs."""
+    """A small project with records: 70 digits for training, two epochs."""
     folder = tmp_path_factory.mktemp("benchmark") / "project"
     command = (
         "from measuring import *; from pathlib import Path; import sys;"
-        "make_project(Path(sys.argv[1]), changes={'preprocess.max_per_class': 10,"
-        " 'augment.copies': 1, 'train.epochs': 2})"
+        "make_project(Path(sys.argv[1]), changes={'preprocess.max_per_class': 8,"
+        " 'preprocess.test_frac': 0.012, 'augment.copies': 1, 'train.epochs': 2})"
     )
     paths = os.pathsep.join([str(ROOT / "src"), str(BENCHMARKS)])
     subprocess.run(

@@ -36,7 +36,7 @@ REALLY = ("--force", "--single-item", "--no-run-cache")
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which the pipeline has run, quickly, on some of the digits."""
-    return run_small(tmp_path_factory.mktemp("faults"), per_class=40, epochs=12)
+    return run_small(tmp_path_factory.mktemp("faults"), per_class=32, epochs=12)
 
 
 def results(folder: Path) -> dict[str, str]:

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which the pipeline has run, quickly, on some of the digits."""
-    return run_small(tmp_path_factory.mktemp("project"), per_class=60, epochs=8)
+    return run_small(tmp_path_factory.mktemp("project"), per_class=48, epochs=8)
 
 
 def test_every_stage_leaves_what_it_promises(project: Path) -> None:

@@ -24,7 +24,7 @@ def project(tmp_path: Path, params_value: dict[str, Any]) -> Path:
     (folder / "data").mkdir(parents=True)
     shutil.copy(CATALOG, folder / "data")
     shutil.copy(ROOT / "pyproject.toml", folder)
-    params_value["preprocess"]["max_per_class"] = 30
+    params_value["preprocess"] |= {"max_per_class": 24, "test_frac": 0.0335}
     params_value["augment"]["copies"] = 2
     set_params(folder, params_value)
     return folder
@@ -211,6 +211,22 @@ def test_the_cap_leaves_the_official_test_split_whole(
     assert "250 images" in run(project, "preprocess")
     data = json.loads((project / "metrics" / "data.json").read_text())
     assert [split["images"] for split in data["splits"]] == [90, 10, 150]
+
+
+def test_the_cap_changes_no_byte_of_a_drawn_test_split(
+    project: Path, params_value: dict[str, Any]
+) -> None:
+    run(project, "fetch")
+    records = project / "data" / "records"
+    shards = []
+    for max_per_class in (0, 24, 5):
+        params_value["preprocess"]["max_per_class"] = max_per_class
+        set_params(project, params_value)
+        run(project, "preprocess")
+        shards.append(hash_files(records))
+    for name in shards[0]:
+        assert (shards[0][name] == shards[1][name] == shards[2][name]) == name.startswith("test-")
+    assert any(name.startswith("test-") for name in shards[0])
 
 
 def test_a_damaged_download_leaves_what_was_there(project: Path, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -129,14 +130,15 @@ def test_every_image_is_in_exactly_one_split_and_every_class_in_every_split(
         assert (of_class == TRAIN).sum() >= 1
 
 
-def test_the_cap_holds_for_each_class_and_split_but_not_for_an_official_test_split() -> None:
-    labels = np.tile([0, 1, 2], 60)
-    splits = codes((TRAIN, 90), (VALIDATION, 60), (TEST, 30))
-    kept = cap_per_class(labels, splits, 5, seed=1)
-    assert (np.diff(kept) > 0).all()
+def test_the_cap_holds_for_each_class_and_split_but_not_for_the_test_split() -> None:
+    labels = np.tile([0, 1, 2], 70)
+    splits = codes((TRAIN, 90), (VALIDATION, 60), (TEST, 30), (UNASSIGNED, 30))
+    capped = cap_per_class(labels, splits, 5, seed=1)
+    assert (capped[capped != LEFT_OUT] == splits[capped != LEFT_OUT]).all()
     for label in range(3):
-        for split, images in ((TRAIN, 5), (VALIDATION, 5), (TEST, 10)):
-            assert ((labels[kept] == label) & (splits[kept] == split)).sum() == images
+        assert Counter(capped[labels == label].tolist()) == {
+            TRAIN: 5, VALIDATION: 5, TEST: 10, UNASSIGNED: 5, LEFT_OUT: 45
+        }  # fmt: skip
 
 
 def test_chosen_splits_hold_the_whole_official_test_split() -> None:
@@ -149,13 +151,66 @@ def test_chosen_splits_hold_the_whole_official_test_split() -> None:
     assert set(chosen["train"]) | set(chosen["validation"]) < set(range(80))
 
 
-def test_splits_drawn_after_the_cap_are_shares_of_the_images_kept() -> None:
+def test_a_drawn_test_split_is_a_share_of_all_images_and_validation_one_of_those_kept() -> None:
     labels = np.tile([0, 1], 60)
     settings = change(max_per_class=10)
     chosen = choose_splits(labels, codes((UNASSIGNED, 120)), ["a", "b"], settings)
     assert {split: len(indices) for split, indices in chosen.items()} == {
-        "train": 14, "validation": 2, "test": 4
+        "train": 18, "validation": 2, "test": 24
     }  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    official=st.sampled_from(
+        [(UNASSIGNED,), (TRAIN, VALIDATION), (TRAIN, TEST), (TRAIN, VALIDATION, TEST)]
+    ),
+    counts=st.lists(st.integers(6, 40), min_size=1, max_size=4),
+    test_fold=st.sampled_from(["none", "1/2", "2/3", "4/4"]),
+    validation_frac=st.floats(0.01, 0.3),
+    test_frac=st.floats(0.01, 0.3),
+    max_per_class=st.integers(2, 30),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_the_cap_limits_training_and_validation_and_never_changes_the_test_split(
+    official: tuple[int, ...],
+    counts: list[int],
+    test_fold: str,
+    validation_frac: float,
+    test_frac: float,
+    max_per_class: int,
+    seed: int,
+) -> None:
+    dataset = [
+        (label, split)
+        for split in official
+        for label, count in enumerate(counts)
+        for _ in range(count)
+    ]
+    labels, splits = np.random.default_rng(seed).permutation(dataset).T
+    settings = change(
+        validation_frac=validation_frac, test_frac=test_frac, test_fold=test_fold, seed=seed
+    )
+    every, capped = (
+        choose_splits(
+            labels,
+            splits.astype(np.int8),
+            [str(label) for label in range(len(counts))],
+            settings.model_copy(update={"max_per_class": cap}),
+        )
+        for cap in (0, max_per_class)
+    )
+    assert capped["test"].tolist() == every["test"].tolist()
+    candidates = set(every["train"]) | set(every["validation"])
+    assert set(capped["train"]) | set(capped["validation"]) <= candidates
+    assert not set(capped["train"]) & set(capped["validation"])
+    own_validation = VALIDATION in official and test_fold == "none"
+    for label in range(len(counts)):
+        train, validation = (
+            int((labels[capped[split]] == label).sum()) for split in ("train", "validation")
+        )
+        assert max(train, validation) <= max_per_class
+        assert own_validation or train + validation <= max_per_class
 
 
 def test_after_reading_the_error_counts_the_readable_images() -> None:
@@ -168,14 +223,17 @@ def test_after_reading_the_error_counts_the_readable_images() -> None:
 
 
 def test_no_cap_keeps_everything() -> None:
-    assert (
-        cap_per_class(np.zeros(9, dtype=np.int64), codes((UNASSIGNED, 9)), 0, 1) == np.arange(9)
-    ).all()
+    splits = codes((UNASSIGNED, 9))
+    assert (cap_per_class(np.zeros(9, dtype=np.int64), splits, 0, seed=1) == splits).all()
 
 
 def test_a_smaller_cap_keeps_a_part_of_what_a_larger_one_keeps() -> None:
     labels, splits = np.tile([0, 1], 50), codes((UNASSIGNED, 100))
-    small, large = (set(cap_per_class(labels, splits, cap, seed=3)) for cap in (5, 20))
+    small, large = (
+        set(np.flatnonzero(cap_per_class(labels, splits, cap, seed=3) != LEFT_OUT).tolist())
+        for cap in (5, 20)
+    )
+    assert len(small) == 10
     assert small < large
 
 

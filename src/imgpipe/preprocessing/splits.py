@@ -11,8 +11,9 @@ from imgpipe.settings.preprocess import Preprocess
 
 SPLITS = ("train", "validation", "test")
 UNASSIGNED = -1  # the dataset has no official split for the image
-LEFT_OUT = -2  # the image is in an official test split, which cross-validation does not use
+LEFT_OUT = -2  # above `max_per_class`, or in an official test split during cross-validation
 _TRAIN = SPLITS.index("train")
+_VALIDATION = SPLITS.index("validation")
 _TEST = SPLITS.index("test")
 
 _CHOICE_STREAM, _ORDER_STREAM = 1, 2  # keep the random numbers of the two apart
@@ -35,33 +36,11 @@ def choose_splits(
     Raises:
         PipelineError: a class has too few images to be in every split, or in every fold.
     """
-    kept = cap_per_class(labels, official, settings.max_per_class, settings.seed)
-    assigned = assign_splits(labels[kept], official[kept], classes, settings)
+    assigned = assign_splits(labels, official, classes, settings)
     return {
-        split: shuffle_split(kept[assigned == code], split, settings.seed)
+        split: shuffle_split(np.flatnonzero(assigned == code), split, settings.seed)
         for code, split in enumerate(SPLITS)
     }
-
-
-def cap_per_class(
-    labels: NDArray[np.int64], official: NDArray[np.int8], max_per_class: int, seed: int
-) -> NDArray[np.int64]:
-    """Choose at most `max_per_class` images of each class in each official split (0: all of them).
-
-    An official test split stays whole, so that its scores can be compared for any number of
-    training images. The choice depends on nothing but the arguments.
-
-    Returns:
-        the indices of the chosen images, ascending.
-    """
-    if max_per_class == 0:
-        return np.arange(len(labels))
-    chosen = [np.flatnonzero(official == _TEST)]
-    for label in np.unique(labels):
-        for split in np.unique(official[official != _TEST]):
-            candidates = np.flatnonzero((labels == label) & (official == split))
-            chosen.append(_shuffled(candidates, seed, int(label))[:max_per_class])
-    return np.sort(np.concatenate(chosen))
 
 
 def assign_splits(
@@ -72,13 +51,15 @@ def assign_splits(
 ) -> NDArray[np.int8]:
     """Assign each image to a split: stratified by class, seeded, disjoint.
 
-    Official test and validation splits stay as they are. If there is no official test split, it is
-    drawn: `test_frac` of the images of each class. If there is no official validation split, it is
-    drawn from the rest: `validation_frac` of each class. The other images are for training. The
-    images drawn of a class depend on this class only.
+    An official test split stays as it is. If there is none, it is drawn: `test_frac` of the images
+    of each class. With a `test_fold` such as 2/5, the images outside the official test split are
+    dealt into five folds, the second of which is the test split; an official test split is left
+    out.
 
-    With a `test_fold` such as 2/5, the images outside the official test split are dealt into five
-    folds, the second of which is the test split; an official test split is left out.
+    Then `max_per_class` limits the other images, never the test split, so that scores can be
+    compared for any number of training images. An official validation split stays as it is, up to
+    this limit. If there is none, it is drawn: `validation_frac` of the images of each class. The
+    other images are for training. The images drawn of a class depend on this class only.
 
     Args:
         labels: (N,) indices into `classes`.
@@ -92,23 +73,15 @@ def assign_splits(
     Raises:
         PipelineError: a class has too few images to be in every split, or in every fold.
     """
-    splits = official.copy()
     if settings.fold_and_folds:
         splits = _choose_test_fold(
             labels, official, classes, *settings.fold_and_folds, settings.seed
         )
-    missing = [
-        (SPLITS.index(split), frac)
-        for split, frac in (("test", settings.test_frac), ("validation", settings.validation_frac))
-        if not (splits == SPLITS.index(split)).any()
-    ]
-    for label in range(len(classes)):
-        for split, frac in missing:
-            free = (splits == UNASSIGNED) | (splits == _TRAIN)
-            candidates = np.flatnonzero((labels == label) & free)
-            count = max(1, round(frac * len(candidates)))
-            splits[_shuffled(candidates, settings.seed, label)[:count]] = split
-        splits[(labels == label) & (splits == UNASSIGNED)] = _TRAIN
+    else:
+        splits = _draw_if_missing(_TEST, settings.test_frac, labels, official, settings.seed)
+    splits = cap_per_class(labels, splits, settings.max_per_class, settings.seed)
+    splits = _draw_if_missing(_VALIDATION, settings.validation_frac, labels, splits, settings.seed)
+    splits[splits == UNASSIGNED] = _TRAIN
     counts = {
         split: np.bincount(labels[splits == code], minlength=len(classes)).tolist()
         for code, split in enumerate(SPLITS)
@@ -118,6 +91,48 @@ def assign_splits(
         counted="images",
     )
     return splits
+
+
+def cap_per_class(
+    labels: NDArray[np.int64], splits: NDArray[np.int8], max_per_class: int, seed: int
+) -> NDArray[np.int8]:
+    """Leave out the images above `max_per_class` of each class in each group (0: none).
+
+    The groups are the official training images, the official validation images, and the images
+    without a split. The test split stays whole.
+
+    Args:
+        labels: (N,) indices of the classes.
+        splits: (N,) indices into `SPLITS`, or `UNASSIGNED` or `LEFT_OUT`.
+        max_per_class: the limit.
+        seed: of the choice.
+
+    Returns:
+        (N,) `splits` with `LEFT_OUT` for the images above the limit.
+    """
+    capped = splits.copy()
+    if max_per_class == 0:
+        return capped
+    for label in np.unique(labels):
+        for group in (_TRAIN, _VALIDATION, UNASSIGNED):
+            candidates = np.flatnonzero((labels == label) & (splits == group))
+            capped[_shuffled(candidates, seed, int(label))[max_per_class:]] = LEFT_OUT
+    return capped
+
+
+def _draw_if_missing(
+    split: int, frac: float, labels: NDArray[np.int64], splits: NDArray[np.int8], seed: int
+) -> NDArray[np.int8]:
+    """Draw a share of each class's training and unassigned images, if the split has no image."""
+    drawn = splits.copy()
+    if (splits == split).any():
+        return drawn
+    free = (splits == UNASSIGNED) | (splits == _TRAIN)
+    for label in np.unique(labels):
+        candidates = np.flatnonzero((labels == label) & free)
+        count = max(1, round(frac * len(candidates)))
+        drawn[_shuffled(candidates, seed, int(label))[:count]] = split
+    return drawn
 
 
 def _choose_test_fold(
