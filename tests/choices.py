@@ -19,9 +19,14 @@ HEADER = """\
 # What can be chosen, and how to add to it
 
 Written by `make docs` from the registries of the code; a test checks that this page is up to date.
+Edit values in `recipes/defaults.yaml`; then `make recipe NAME=defaults` writes them into
+`params.yaml`. After every addition, run `make docs` and `dvc repro`, and commit what they write
+(`docs`, `recipes/effective.json`, `dvc.lock`, `metrics`). An addition that the default values do
+not use leaves the weights, scores and pictures as they are, to the byte.
+
 Tests run with every entry of a registry, so a new entry is tested without a new test; add a test
-for what only the new entry does. Edit values in `recipes/defaults.yaml`; then
-`make recipe NAME=defaults` writes them into `params.yaml`.
+for what only the new entry does. `tests/test_parameters_are_read.py` fails if no stage reads a
+value; if a value is only read while another value switches it on, switch it on in `CHANGES` there.
 """
 
 ARCHITECTURE_STEPS = """\
@@ -29,51 +34,54 @@ To add one, edit four files:
 
 1. `src/imgpipe/settings/architectures.py`: a class with its settings, and a line in
    `ARCHITECTURES`.
-2. `src/imgpipe/nn/training/architectures/NAME.py`: `build(x, settings)`, from normalized images
-   to features; every layer needs a name.
+2. `src/imgpipe/nn/training/architectures/NAME.py`: `build_NAME(x, settings)`, from normalized
+   images to features. Every layer needs a name. After a convolution, write the activation as a
+   `ReLU` layer of its own: `feature_maps.png` and `activation_maps.png` need such layers.
 3. `src/imgpipe/nn/training/architectures/__init__.py`: a line in `BUILDERS`.
-4. `recipes/defaults.yaml`: its settings, with a comment for each.
+4. `recipes/defaults.yaml`: its settings, with a comment for each, and its name in the comment of
+   `train.architecture`.
 
-Then `make recipe NAME=defaults` and `make docs`.
+Then `make recipe NAME=defaults`.
 """
 
 PARAMETER_STEPS = """\
 To add one, edit three files: `src/imgpipe/settings/train.py`, `recipes/defaults.yaml` (value and
 comment), and the module of `src/imgpipe/nn/training` that uses the value. Then
-`make recipe NAME=defaults` and `make docs`. Add a test of the effect;
-`tests/test_parameters_are_read.py` fails if no stage reads the value.
+`make recipe NAME=defaults`. Add a test of the effect.
 """
 
 FORMAT_STEPS = """\
-To add one, edit four files:
+To add a format, edit four files:
 
 1. `src/imgpipe/datasets/formats.py`: a class with the schema of `format`, and a line in `FORMATS`.
 2. `src/imgpipe/preprocessing/raw_datasets/NAME.py`: a class that answers as `RawDataset` says.
 3. `src/imgpipe/preprocessing/raw_datasets/__init__.py`: a line in `READERS`.
-4. `data/catalog.yaml`: a dataset in this format, and its placeholder file `data/local/NAME`.
+4. `tests/preprocessing/raw_datasets/test_readers.py`: in `EXAMPLES`, a function that writes a
+   small dataset; the tests of all readers run with it.
 """
 
 DATASET_STEPS = """\
 To add a dataset in one of these formats, add an entry to `data/catalog.yaml`. Your own images must
-be in `data/local/NAME`; a download needs a placeholder file with that name.
+be in `data/local/NAME`. A download needs a placeholder, an empty file with that name, in git:
+`touch data/local/NAME`, then `git add -f data/local/NAME`, because git ignores `data/local`.
 """
 
 TRANSFORMATION_STEPS = """\
 To add one, edit four files: a module in `src/imgpipe/augmentation` with `is_active` and
 `apply_randomly`, a line in `TRANSFORMATIONS` (`src/imgpipe/augmentation/transforms.py`), its values
 in `src/imgpipe/settings/augment.py` and in `recipes/defaults.yaml`. Then
-`make recipe NAME=defaults` and `make docs`. A transformation has random numbers of its own, so the
-bytes that the others produce stay the same.
+`make recipe NAME=defaults`. A transformation has random numbers of its own, so the bytes that the
+others produce stay the same.
 """
 
 METRIC_STEPS = """\
 To add one, edit one file: `src/imgpipe/evaluation/metrics.py`, a function and a line in `METRICS`.
-Then `make docs`, and `dvc repro`, because `metrics/test.json` gets the new key.
+`dvc repro` then writes the new key into `metrics/test.json`.
 """
 
 PICTURE_STEPS = """\
 To add one, edit two files: a function that draws the figure in `src/imgpipe/reporting/charts`, and
-an entry in `PICTURES` (`src/imgpipe/reporting/pictures.py`). Then `make docs` and `dvc repro`.
+an entry in `PICTURES` (`src/imgpipe/reporting/pictures.py`). `dvc repro` then draws it.
 """
 
 

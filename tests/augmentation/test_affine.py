@@ -4,23 +4,25 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
+from support import PARAMS
 
 from imgpipe.augmentation import affine
 from imgpipe.augmentation.affine import draw_transforms, transform_images
 from imgpipe.settings.augment import Augment
 
-NOTHING = Augment(
-    copies=1,
-    rotation_range=0.0,
-    width_shift_range=0.0,
-    height_shift_range=0.0,
-    zoom_range=0.0,
-    horizontal_flip=False,
-    vertical_flip=False,
-    brightness_range=[1.0, 1.0],
-    fill_mode="nearest",
-    cval=0,
-    seed=1,
+NOTHING = PARAMS.augment.model_copy(
+    update={
+        "rotation_range": 0.0,
+        "width_shift_range": 0.0,
+        "height_shift_range": 0.0,
+        "zoom_range": 0.0,
+        "horizontal_flip": False,
+        "vertical_flip": False,
+        "brightness_range": [1.0, 1.0],
+        "fill_mode": "nearest",
+        "cval": 0,
+        "seed": 1,
+    }
 )
 EVERYTHING = NOTHING.model_copy(
     update={

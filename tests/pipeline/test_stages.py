@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from support import CATALOG, ROOT, STAGES, attempt, hash_files, run, set_leaf, set_params
 
+from imgpipe.datasets.formats import FORMATS
 from imgpipe.preprocessing.splits import SPLITS
 from imgpipe.records.info import read_augmented_info, read_info
 from imgpipe.records.shards import read_shard, read_split
@@ -196,7 +197,7 @@ def test_an_unknown_format_stops_fetch_before_any_download(project: Path) -> Non
     result = attempt(project, "fetch")
     assert result.returncode == 1
     assert result.stderr == (
-        "error: data/catalog.yaml: digits.format.kind: expected one of digits, idx, image_folder;"
+        f"error: data/catalog.yaml: digits.format.kind: expected one of {', '.join(FORMATS)};"
         " found 'digit' (did you mean 'digits'?)\n"
     )
 

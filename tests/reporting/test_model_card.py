@@ -9,7 +9,7 @@ import pytest
 from support import Page, draw_predictions
 
 from imgpipe.core import libraries
-from imgpipe.evaluation.metrics import metrics_among
+from imgpipe.evaluation.metrics import METRICS, metrics_among
 from imgpipe.evaluation.predictions import Predictions
 from imgpipe.evaluation.significance import score_intervals
 from imgpipe.reporting.model_card import write_model_card
@@ -83,7 +83,7 @@ def test_the_card_lists_every_metric_with_its_interval(make_outputs: MakeOutputs
     cells = Page(write(outputs)).cells
     intervals = score_intervals(outputs.predictions, top_k=3, bins=10)
     metrics = metrics_among(outputs.scores)
-    assert len(metrics) == len(intervals) == 8
+    assert len(metrics) == len(intervals) == len(METRICS)
     for metric in metrics:
         row = cells.index(metric.label)
         low, high = intervals[metric.name]

@@ -13,10 +13,8 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from support import CATALOG
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.yaml_file import read_yaml
 from imgpipe.datasets.catalog import load_entry
 from imgpipe.datasets.formats import FORMATS
 from imgpipe.preprocessing.raw_datasets import READERS, RawDataset, open_dataset
@@ -63,17 +61,22 @@ def dataset(request: pytest.FixtureRequest, tmp_path: Path, write_idx: WriteIdx)
     return open_example(request.param, tmp_path, write_idx)
 
 
-def open_example(kind: str, tmp_path: Path, write_idx: WriteIdx) -> RawDataset:
-    raw, scratch = tmp_path / "raw", tmp_path / "scratch"
+def write_example(kind: str, raw: Path, write_idx: WriteIdx) -> dict[str, Any]:
+    """Write the files of the example of a format; return its entry in the catalog."""
     raw.mkdir()
-    scratch.mkdir()
     described = EXAMPLES[kind](raw, write_idx)
     names = sorted(path.name for path in raw.iterdir())
     files = [{"name": name, "bytes": 1, "sha256": "unpublished"} for name in names]
-    entry = {
+    return {
         "title": "", "licence": "", "citation": "", "urls": [], "files": files,
         "format": {"kind": kind, **described},
     }  # fmt: skip
+
+
+def open_example(kind: str, tmp_path: Path, write_idx: WriteIdx) -> RawDataset:
+    raw, scratch = tmp_path / "raw", tmp_path / "scratch"
+    scratch.mkdir()
+    entry = write_example(kind, raw, write_idx)
     (tmp_path / "catalog.yaml").write_text(yaml.safe_dump({"example": entry}))
     return open_dataset(load_entry("example", tmp_path / "catalog.yaml"), raw, scratch)
 
@@ -84,8 +87,19 @@ def test_every_format_has_a_reader_and_an_example() -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_the_catalog_uses_every_format(kind: str) -> None:
-    assert kind in {entry["format"]["kind"] for entry in read_yaml(CATALOG).values()}
+def test_an_unknown_key_of_a_format_is_named(
+    kind: str, tmp_path: Path, write_idx: WriteIdx
+) -> None:
+    entry = write_example(kind, tmp_path / "raw", write_idx)
+    entry["format"]["clases"] = entry["format"].pop("classes", [])
+    path = tmp_path / "catalog.yaml"
+    path.write_text(yaml.safe_dump({"example": entry}))
+    with pytest.raises(PipelineError) as caught:
+        load_entry("example", path)
+    assert str(caught.value).startswith(
+        f"{path.as_posix()}: example.format.clases: unknown key (did you mean 'classes'?);"
+        " known here: "
+    )
 
 
 def test_labels_and_splits_are_indices(dataset: RawDataset) -> None:
