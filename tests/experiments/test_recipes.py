@@ -9,12 +9,12 @@ from support import CATALOG, ROOT, set_leaf
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import read_json
 from imgpipe.core.yaml_file import read_yaml
+from imgpipe.experiments.provenance import flatten
 from imgpipe.experiments.recipes import (
     DEFAULTS,
     EFFECTIVE_FILE,
     apply_change,
     describe_change,
-    flatten,
     format_table,
     list_recipes,
     load_recipe,

@@ -8,10 +8,8 @@ from support import ROOT
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import read_yaml
-from imgpipe.experiments.provenance import Revision
+from imgpipe.experiments.provenance import STAGES_TO_EVALUATE, STAGES_TO_TRAIN, Revision
 from imgpipe.experiments.run_inputs import (
-    STAGES_TO_EVALUATE,
-    STAGES_TO_TRAIN,
     Candidate,
     open_hasher,
     parse_lock,

@@ -21,8 +21,8 @@ _LOCK = "dvc.lock"
 _PARAMS = "params.yaml"
 _PINS = "pyproject.toml"
 _SOURCES = "src/"
-_STAGES_TO_TRAIN = ("fetch", "preprocess", "augment", "train")
-_STAGES_TO_EVALUATE = (*_STAGES_TO_TRAIN, "evaluate")
+STAGES_TO_TRAIN = ("fetch", "preprocess", "augment", "train")
+STAGES_TO_EVALUATE = (*STAGES_TO_TRAIN, "evaluate")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def read_provenance(revision: Revision, *, to_evaluate: bool) -> Provenance:
     libraries: dict[str, str] = {}
     sources: dict[str, str] = {}
     outputs: dict[str, str] = {}
-    for stage in _STAGES_TO_EVALUATE if to_evaluate else _STAGES_TO_TRAIN:
+    for stage in STAGES_TO_EVALUATE if to_evaluate else STAGES_TO_TRAIN:
         entry = lock.get("stages", {}).get(stage)
         if not entry:
             raise PipelineError(f"{where}: the stage {stage} has not run; run `dvc repro`")
@@ -129,7 +129,7 @@ def read_provenance(revision: Revision, *, to_evaluate: bool) -> Provenance:
                 libraries |= _parse_pins(pin for pins in values.values() for pin in pins)
             else:
                 prefix = "" if file == _PARAMS else f"{file}: "
-                parameters |= {f"{prefix}{key}": value for key, value in _flatten(values).items()}
+                parameters |= {f"{prefix}{key}": value for key, value in flatten(values).items()}
         for path, digest in ((each["path"], each["md5"]) for each in entry.get("deps", [])):
             # After an experiment that stopped at `train`, for example, the lock still has the entry
             # of `evaluate` of the commit before.
@@ -146,7 +146,7 @@ def read_provenance(revision: Revision, *, to_evaluate: bool) -> Provenance:
 def find_parameter_edits(revision: Revision, provenance: Provenance) -> list[str]:
     """Return the values in params.yaml that are not those of the run, as "key: value"."""
     text = read_text(revision, _PARAMS)
-    values = _translate_old_keys(_flatten(parse_yaml(text, f"{revision.name}: {_PARAMS}")))
+    values = _translate_old_keys(flatten(parse_yaml(text, f"{revision.name}: {_PARAMS}")))
     return [
         f"{key}: {values[key]}"
         for key, used in provenance.parameters.items()
@@ -154,11 +154,12 @@ def find_parameter_edits(revision: Revision, provenance: Provenance) -> list[str
     ]
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested mappings by dotted key."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -17,6 +17,7 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import replace_file, write_json
 from imgpipe.core.schema import check, nearest
 from imgpipe.core.yaml_file import read_yaml
+from imgpipe.experiments.provenance import flatten
 from imgpipe.reporting.text_table import format_value
 from imgpipe.settings.params import PARAMS_FILE, Params
 
@@ -204,17 +205,6 @@ def write_generated(folder: Path = RECIPES) -> None:
     if not rows:
         raise PipelineError(f"{readme.as_posix()}: expected a table to replace; found none")
     _write_text(readme, "".join([*lines[: rows[0]], format_table(folder), *lines[rows[-1] + 1 :]]))
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested mappings by dotted key."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _merge(values: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import parse_yaml, read_yaml
 from imgpipe.experiments.provenance import (
+    STAGES_TO_EVALUATE,
     WORKSPACE,
     Revision,
     find_revision,
@@ -24,8 +25,6 @@ from imgpipe.experiments.provenance import (
 )
 from imgpipe.settings.params import PARAMS_FILE
 
-STAGES_TO_TRAIN = ("fetch", "preprocess", "augment", "train")
-STAGES_TO_EVALUATE = (*STAGES_TO_TRAIN, "evaluate")
 _LOCK = "dvc.lock"
 _PARAMS = PARAMS_FILE.as_posix()
 _RAW_DATA = "data/raw"

@@ -31,14 +31,14 @@ from imgpipe.core.schema import Section, check, nearest
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.evaluation.predictions import parse_predictions
 from imgpipe.experiments.provenance import (
+    STAGES_TO_EVALUATE,
+    STAGES_TO_TRAIN,
     WORKSPACE,
     find_revision,
     open_output,
     read_provenance,
 )
 from imgpipe.experiments.run_inputs import (
-    STAGES_TO_EVALUATE,
-    STAGES_TO_TRAIN,
     Candidate,
     StageInputs,
     list_candidates,
