@@ -1,8 +1,9 @@
 """The registry of random image transformations.
 
 To add a transformation: write its function, its settings in `imgpipe/settings/augment.py` and
-params.yaml, and an entry of `TRANSFORMATIONS` below. Each entry has random numbers of its own, so
-adding or switching off one does not change the random numbers of the others.
+recipes/defaults.yaml, and an entry of `TRANSFORMATIONS` below; docs/choices.md has all steps. Each
+entry has random numbers of its own, so adding or switching off one does not change the random
+numbers of the others.
 """
 
 import zlib
