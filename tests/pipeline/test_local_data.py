@@ -47,7 +47,7 @@ def choose_own(project: Path, **entry: Any) -> None:
 
 def commit(project: Path) -> None:
     git(project, "add", "--all")
-    git(project, "commit", "--quiet", "--message", "change")
+    git(project, "commit", "--quiet", "--allow-empty", "--message", "change")
 
 
 def attempt_repro(project: Path) -> subprocess.CompletedProcess[str]:
