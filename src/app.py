@@ -7,98 +7,11 @@ Costs   starting TensorFlow, once; an answer takes a fraction of a second
 """
 
 import argparse
-import base64
-import logging
-from http import HTTPStatus
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-from flask import Flask, Response, jsonify, render_template, request
-from numpy.typing import NDArray
-from PIL import Image
-from werkzeug.exceptions import HTTPException
-from werkzeug.serving import make_server
-
-from imgpipe.core.errors import PipelineError, UnreadableImageError, run_script
+from imgpipe.core.errors import PipelineError, run_script
 from imgpipe.parallel import count_workers
-from imgpipe.preprocessing.decoding import decode_and_resize, open_image
-
-if TYPE_CHECKING:  # at run time it would import TensorFlow
-    from imgpipe.nn.inference.classifier import Classifier
-
-MAX_BYTES = 64 << 20
-SHOWN_CLASSES = 10
-LOCAL_NAMES = ["127.0.0.1", "localhost"]
-
-
-def make_app(classifier: "Classifier") -> Flask:
-    """Return the application for a classifier, of which it uses `signature` and `explain`."""
-    signature = classifier.signature
-    app = Flask("imgpipe", template_folder=str(Path(__file__).resolve().parent))
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
-
-    @app.get("/")
-    def page() -> str:
-        image_spec = signature.image_spec
-        return render_template(
-            "app.html",
-            dataset=signature.dataset,
-            classes=signature.classes,
-            width_px=image_spec.width_px,
-            height_px=image_spec.height_px,
-            gray=image_spec.channels == 1,
-        )
-
-    @app.post("/predict")
-    def predict() -> Response:
-        suffix = Path(request.args.get("name", "")).suffix.lower()
-        image = decode_and_resize(open_image(request.get_data(), suffix), signature.image_spec)
-        probabilities, evidence = classifier.explain(image)
-        order = np.argsort(-probabilities, kind="stable")[:SHOWN_CLASSES]
-        return jsonify(
-            classes=[
-                {"name": signature.classes[label], "probability": float(probabilities[label])}
-                for label in order
-            ],
-            seen=make_data_url(image),
-            evidence=make_data_url(overlay_evidence(image, evidence)),
-        )
-
-    @app.errorhandler(UnreadableImageError)
-    def report_unreadable(error: UnreadableImageError) -> tuple[Response, HTTPStatus]:
-        return jsonify(error=f"This image cannot be read: {error}"), HTTPStatus.BAD_REQUEST
-
-    @app.errorhandler(HTTPException)
-    def report_refused(error: HTTPException) -> tuple[Response, int]:
-        return jsonify(error=error.description), error.code or HTTPStatus.INTERNAL_SERVER_ERROR
-
-    return app
-
-
-def overlay_evidence(image: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return an image (H, W, C) in gray, colored red by its evidence (h, w) in [0, 1].
-
-    Returns:
-        (H, W, 3) uint8.
-    """
-    height_px, width_px, _ = image.shape
-    gray = image.mean(axis=2, dtype=np.float32)
-    weight = np.asarray(
-        Image.fromarray(evidence).resize((width_px, height_px), Image.Resampling.BILINEAR)
-    )
-    red = np.array([220.0, 30.0, 30.0], dtype=np.float32)
-    weight = 0.7 * weight[..., None]
-    mixed: NDArray[np.uint8] = (gray[..., None] * (1 - weight) + red * weight).astype(np.uint8)
-    return mixed
-
-
-def make_data_url(image: NDArray[np.uint8]) -> str:
-    """Return an image (H, W, C) as a `data:` URL, a PNG that a page can show."""
-    content = BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(content, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+from imgpipe.reporting.web_app import make_app, serve_app
 
 
 def main() -> None:
@@ -115,19 +28,9 @@ def main() -> None:
         raise PipelineError(f"{options.model}: not found; `dvc repro train` writes it")
     from imgpipe.nn.inference.classifier import Classifier
 
-    app = make_app(Classifier(options.model, threads=count_workers()))
-    if options.host in LOCAL_NAMES:
-        app.config["TRUSTED_HOSTS"] = LOCAL_NAMES  # other sites cannot pretend to be this one
-    try:
-        server = make_server(options.host, options.port, app)  # one request at a time
-    except (OSError, SystemExit):
-        raise PipelineError(
-            f"{options.host}:{options.port}: cannot listen on this address; choose another port,"
-            " such as --port 8001"
-        ) from None
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line for each request
-    print(f"app: http://{options.host}:{server.port}/ (stop with Ctrl-C)", flush=True)
-    server.serve_forever()
+    serve_app(
+        make_app(Classifier(options.model, threads=count_workers())), options.host, options.port
+    )
 
 
 if __name__ == "__main__":

@@ -189,8 +189,7 @@ def test_no_module_has_a_name_of_the_standard_library() -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_is_short(script: str) -> None:
-    most = {"app": 140}.get(script, 80)  # the page's routes belong together
-    assert len(MODULES[script].read_text().splitlines()) <= most
+    assert len(MODULES[script].read_text().splitlines()) <= 80
 
 
 def test_the_stages_are_the_six_in_order() -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from werkzeug.serving import make_server
 
-from app import make_app, overlay_evidence
+from imgpipe.reporting.web_app import make_app, overlay_evidence
 from imgpipe.settings.image_spec import ImageSpec
 
 GRAY = ImageSpec(height_px=28, width_px=28, channels=1, fit="stretch", interpolation="bilinear")
