@@ -1,7 +1,7 @@
 """TFRecord files and `tf.train.Example` messages, without TensorFlow.
 
 Own code, because `import tensorflow` takes 12 to 14 s of CPU time in each process, and the package
-`tfrecord` of PyPI orders the features differently from process to process.
+`tfrecord` orders the features differently from process to process.
 
 A record is: length (uint64, little-endian), masked CRC-32C of those 8 bytes (uint32), payload,
 masked CRC-32C of the payload.
