@@ -130,17 +130,33 @@ def read_provenance(revision: Revision, *, to_evaluate: bool) -> Provenance:
             else:
                 prefix = "" if file == _PARAMS else f"{file}: "
                 parameters |= {f"{prefix}{key}": value for key, value in flatten(values).items()}
-        for path, digest in ((each["path"], each["md5"]) for each in entry.get("deps", [])):
-            # After an experiment that stopped at `train`, for example, the lock still has the entry
-            # of `evaluate` of the commit before.
-            if outputs.get(path, digest) != digest:
-                raise PipelineError(
-                    f"{where}: the stage {stage} has not run since {path} changed; run `dvc repro`"
-                )
-            if path.startswith(_SOURCES):
-                sources[path] = digest
-        outputs |= {output["path"]: output["md5"] for output in entry.get("outs", [])}
+        dependencies = read_hashes(entry, "deps")
+        if stale := find_stale_input(dependencies, outputs):
+            raise PipelineError(
+                f"{where}: the stage {stage} has not run since {stale} changed; run `dvc repro`"
+            )
+        sources |= {path: md5 for path, md5 in dependencies.items() if path.startswith(_SOURCES)}
+        outputs |= read_hashes(entry, "outs")
     return Provenance(_translate_old_keys(parameters), libraries, sources, outputs)
+
+
+def read_hashes(entry: Mapping[str, Any], kind: str) -> dict[str, str]:
+    """Return the MD5 of each file and folder under `deps` or `outs` of a stage in `dvc.lock`."""
+    return {each["path"]: each["md5"] for each in entry.get(kind, [])}
+
+
+def find_stale_input(dependencies: Mapping[str, str], outputs: Mapping[str, str]) -> str | None:
+    """Return a dependency of a stage that is not the output that an earlier stage recorded.
+
+    After an experiment that stopped at `train`, the lock still has the entry of `evaluate` of the
+    commit before.
+
+    Args:
+        dependencies: the MD5 of each dependency of the stage, by path.
+        outputs: the MD5 of each output of the earlier stages, by path.
+    """
+    stale = (path for path, md5 in dependencies.items() if outputs.get(path, md5) != md5)
+    return next(stale, None)
 
 
 def find_parameter_edits(revision: Revision, provenance: Provenance) -> list[str]:

@@ -20,7 +20,9 @@ from imgpipe.experiments.provenance import (
     WORKSPACE,
     Revision,
     find_revision,
+    find_stale_input,
     list_experiments,
+    read_hashes,
     read_text,
 )
 from imgpipe.settings.params import PARAMS_FILE
@@ -67,9 +69,8 @@ def read_candidate(revision: Revision) -> Candidate | None:
 def parse_lock(lock: Mapping[str, Any]) -> tuple[dict[str, StageInputs], dict[str, str]]:
     """Return the inputs of each stage, and the MD5 of each output, from the content of `dvc.lock`.
 
-    After an experiment that stopped at `train`, the lock still has the entry of `evaluate` of the
-    commit before. So the first stage whose dependencies are not the outputs of the stages before,
-    and all stages after it, are left out.
+    The first stage whose dependencies are not the outputs of the stages before, and all stages
+    after it, are left out (see `find_stale_input`).
     """
     stages = lock.get("stages", {})
     inputs: dict[str, StageInputs] = {}
@@ -78,12 +79,12 @@ def parse_lock(lock: Mapping[str, Any]) -> tuple[dict[str, StageInputs], dict[st
         if stage not in stages:
             break
         entry = stages[stage]
-        dependencies = {each["path"]: each["md5"] for each in entry.get("deps", [])}
-        if any(outputs.get(path, md5) != md5 for path, md5 in dependencies.items()):
+        dependencies = read_hashes(entry, "deps")
+        if find_stale_input(dependencies, outputs):
             break
         files = {path: md5 for path, md5 in dependencies.items() if path not in outputs}
         inputs[stage] = StageInputs(entry["cmd"], entry.get("params", {}), files)
-        outputs |= {each["path"]: each["md5"] for each in entry.get("outs", [])}
+        outputs |= read_hashes(entry, "outs")
     return inputs, outputs
 
 
