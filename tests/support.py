@@ -34,6 +34,17 @@ SRC = ROOT / "src"
 CATALOG = ROOT / "data" / "catalog.yaml"
 STAGES = ["fetch", "preprocess", "augment", "train", "evaluate", "plot"]
 
+# Settings of `augment` under which the transformation `affine` does all that it can.
+EVERY_TRANSFORMATION = {
+    "rotation_range": 40.0,
+    "width_shift_range": 0.3,
+    "height_shift_range": 0.2,
+    "zoom_range": 0.3,
+    "horizontal_flip": True,
+    "vertical_flip": True,
+    "brightness_range": [0.5, 1.5],
+}
+
 # The moments at which tests kill stages differ from run to run; the seed repeats them.
 KILL_SEED = os.environ.get("IMGPIPE_KILL_SEED") or str(random.SystemRandom().randrange(10**6))
 

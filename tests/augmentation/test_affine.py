@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
-from support import PARAMS
+from support import EVERY_TRANSFORMATION, PARAMS
 
 from imgpipe.augmentation import affine
 from imgpipe.augmentation.affine import draw_transforms, transform_images
@@ -24,17 +24,7 @@ NOTHING = PARAMS.augment.model_copy(
         "seed": 1,
     }
 )
-EVERYTHING = NOTHING.model_copy(
-    update={
-        "rotation_range": 40.0,
-        "width_shift_range": 0.3,
-        "height_shift_range": 0.2,
-        "zoom_range": 0.3,
-        "horizontal_flip": True,
-        "vertical_flip": True,
-        "brightness_range": [0.5, 1.5],
-    }
-)
+EVERYTHING = NOTHING.model_copy(update=EVERY_TRANSFORMATION)
 IMAGES = np.random.default_rng(0).integers(0, 256, (64, 12, 17, 3), dtype=np.uint8)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import hash_file, hash_files, write_random_records
+from support import EVERY_TRANSFORMATION, hash_file, hash_files, write_random_records
 
 from imgpipe.augmentation.copies import write_copies
 from imgpipe.augmentation.transforms import TRANSFORMATIONS, Transformation
@@ -13,17 +13,7 @@ from imgpipe.records.info import copy_folder, read_augmented_info
 from imgpipe.records.shards import read_shard
 from imgpipe.settings.augment import Augment
 
-EVERY_KIND = {
-    "rotation_range": 40.0,
-    "width_shift_range": 0.3,
-    "height_shift_range": 0.2,
-    "zoom_range": 0.3,
-    "horizontal_flip": True,
-    "vertical_flip": True,
-    "brightness_range": [0.5, 1.5],
-    "fill_mode": "reflect",
-    "seed": 7,
-}
+EVERY_KIND = {**EVERY_TRANSFORMATION, "fill_mode": "reflect", "seed": 7}
 FLIPS = {
     "rotation_range": 0.0,
     "width_shift_range": 0.0,
