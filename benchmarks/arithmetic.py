@@ -25,7 +25,7 @@ def count_operations(model: keras.Model) -> int:
 
     It counts the convolutions and dense layers, which do almost all of them: two operations for
     each multiplication and addition. A step computes the outputs, the gradients of the weights and
-    the gradients of each layer's input, except those of the first layer, whose input is the image.
+    the gradients of each layer's input, except the first layer, whose input is the image.
     """
     forward: list[int] = []
     for layer in model.layers:

@@ -1,4 +1,4 @@
-"""Measure this project beside the usual scripts for the same work, and write the results.
+"""Compare this project with the usual scripts for the same work, and write the results.
 
 Needs DATASET_MIRROR, a folder that holds the archives of mnist, fashion_mnist and
 cats_and_dogs_small, each in a folder of its name. Writes benchmarks/results.md and

@@ -1,4 +1,4 @@
-"""The time beside the work: to start TensorFlow, of DVC without work; and of a whole run."""
+"""The time to start TensorFlow, of DVC if nothing changed, and of a whole run."""
 
 import subprocess
 import tempfile

@@ -1,4 +1,4 @@
-"""How fast a network learns, beside the usual tutorial script with the same network."""
+"""Compare the training speed with the usual tutorial script for the same network."""
 
 import os
 import statistics

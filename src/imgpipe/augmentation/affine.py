@@ -24,7 +24,8 @@ class Transforms:
     """One transformation for each of N images."""
 
     matrix: NDArray[np.float64]
-    """(N, 2, 2) from (row, column) of the result to those of the original, both from the center."""
+    """(N, 2, 2), from (row, column) of the result to (row, column) of the original image. Both are
+    measured from the center."""
     shift_px: NDArray[np.float64]
     """(N, 2) (rows, columns), added after the matrix."""
     flip_horizontal: NDArray[np.bool_]

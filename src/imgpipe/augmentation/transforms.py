@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from imgpipe.augmentation import affine
 from imgpipe.settings.augment import Augment
 
-_STREAM = 3  # separates these random numbers from those of `preprocess`
+_STREAM = 3  # makes these random numbers differ from the numbers of `preprocess`
 _FIRST = "affine"
 
 

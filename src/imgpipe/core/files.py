@@ -21,13 +21,14 @@ PARTIAL_SUFFIX = ".partial"  # git and DVC ignore such names
 
 @contextmanager
 def replace_file(path: Path, *, partial_name: str | None = None) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends without error.
+    """Yield a temporary path; rename it to `path` when the block ends without error.
 
     A reader sees the old file or the whole new one, never a part, also after a power cut. On an
     error the temporary file is deleted. What a killed process leaves, the next one overwrites.
 
     Args:
-        path: the final path; its directory is made if it is missing.
+        path: the final path; its directory is made if it is missing. The temporary path is in
+            this directory.
         partial_name: name of the temporary file, if several processes may write `path` at once.
     """
     _make_directory(path.parent)
@@ -58,7 +59,7 @@ def replace_directory(path: Path) -> Iterator[Path]:
                 _sync(Path(parent) / name)
             _sync(Path(parent))
         # A directory cannot be renamed over another one, and deleting the old one in place would
-        # leave a part of it under its name if the process is killed meanwhile.
+        # leave a part of it under its name if the process is killed at that moment.
         if os.path.lexists(path):
             os.replace(path, replaced)
         os.replace(partial, path)
@@ -92,7 +93,7 @@ def _sync(path: Path) -> None:
     """
     if os.name == "nt" and path.is_dir():
         return  # Windows has no way to flush a directory
-    # Windows flushes only what is open for writing.
+    # Windows flushes only files that are open for writing.
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)

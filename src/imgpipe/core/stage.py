@@ -1,4 +1,4 @@
-"""Run a stage's script; check that the code and parameters it used did not change meanwhile."""
+"""Run a stage's script; check that its code and parameters did not change while it ran."""
 
 import argparse
 import hashlib
