@@ -10,11 +10,11 @@ import os
 import sys
 from pathlib import Path
 
+from image_speed import compare_photographs
 from imgpipe.core.files import replace_file
 from measuring import HERE, REPETITIONS, environment, table
 from memory import compare_sizes
 from overhead import REPRO_REPETITIONS, compare_overhead
-from photographs import compare_photographs
 from profiles import profile_epochs, profile_photographs, profile_repro, profile_run
 from training import compare_training
 

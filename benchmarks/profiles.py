@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from image_speed import DATASET, IMAGES, RECIPE
 from imgpipe.core.files import read_json
 from imgpipe.experiments.recipes import DEFAULTS, load_recipe
 from measuring import (
@@ -39,7 +40,6 @@ from overhead import (
     repro_cpu_seconds,
     run_seconds,
 )
-from photographs import DATASET, IMAGES, RECIPE
 
 # The function whose time is measured for each part, as "module file:function".
 REPRO_PARTS = {
