@@ -111,14 +111,24 @@ def load_entry(dataset: str, path: Path = CATALOG_FILE) -> Entry:
             f"{PARAMS_FILE}: dataset: expected an entry of {path.as_posix()}"
             f" ({', '.join(map(str, catalog))}); found {dataset!r}{nearest(dataset, list(catalog))}"
         )
-    if not re.fullmatch(r"\w[\w -]*", dataset):  # DVC reads a dot as a separator of keys
+    if not is_valid_name(dataset):
         raise PipelineError(
             f"{path.as_posix()}: {dataset}: expected a name of letters, digits, _ and -"
         )
-    return _check_entry(dataset, catalog[dataset], path.as_posix())
+    return check_entry(dataset, catalog[dataset], path.as_posix())
 
 
-def _check_entry(dataset: str, entry: Any, where: str) -> Entry:
+def is_valid_name(dataset: str) -> bool:
+    """Return whether a dataset may have this name; DVC reads a dot as a separator of keys."""
+    return re.fullmatch(r"\w[\w -]*", dataset) is not None
+
+
+def check_entry(dataset: str, entry: Any, where: str) -> Entry:
+    """Check the entry of one dataset; `where` names the catalog in an error.
+
+    Raises:
+        PipelineError: the entry breaks the schema.
+    """
     described = entry.get("format") if isinstance(entry, dict) else None
     kind = described.get("kind") if isinstance(described, dict) else None
     if kind not in FORMATS:

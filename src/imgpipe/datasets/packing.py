@@ -53,7 +53,7 @@ def pack_folder(folder: Path, path: Path) -> int:
         zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive,
         progress_bar("fetch", len(before), "file") as bar,
     ):
-        for file, name in _list_folder(folder):
+        for file, name in list_folder(folder):
             info = zipfile.ZipInfo(name, _EARLIEST_DATE)
             info.create_system = _UNIX
             if name.endswith("/"):
@@ -66,8 +66,6 @@ def pack_folder(folder: Path, path: Path) -> int:
                     shutil.copyfileobj(source, target)
             except OSError as error:
                 raise _unreadable(file, error) from None
-            except UnicodeEncodeError:
-                raise PipelineError(f"{name!r}: the name is not UTF-8; rename the file") from None
             count += 1
             bar.update()
     if count == 0:
@@ -84,18 +82,15 @@ def is_litter(name: str) -> bool:
     return any(part.startswith(".") or part in _LITTER for part in name.split("/"))
 
 
-def _stat_files(folder: Path) -> list[tuple[str, int, int]]:
-    """Return name, size and time of change of every file below a folder."""
-    stats = [(name, file.stat()) for file, name in _list_folder(folder) if file.is_file()]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-
-
-def _list_folder(folder: Path) -> Iterator[tuple[Path, str]]:
+def list_folder(folder: Path) -> Iterator[tuple[Path, str]]:
     """Yield all that is below a folder, each with its name from there, in the order of the names.
 
+    Names of folders end with "/". Hidden files and the files that operating systems leave in
+    folders are left out.
+
     Raises:
-        PipelineError: the folder is missing, or holds a link to a folder, or a folder that cannot
-            be read.
+        PipelineError: the folder is missing, or holds a link to a folder, a folder that cannot be
+            read, or a name that is not UTF-8.
     """
     if not folder.is_dir():
         raise PipelineError(
@@ -118,7 +113,17 @@ def _list_folder(folder: Path) -> Iterator[tuple[Path, str]]:
         for path in (Path(parent) / name for name in files):
             if path.is_file() or not path.exists():  # no sockets and the like
                 found.append((path.relative_to(folder).as_posix(), path))
-    yield from ((path, name) for name, path in sorted(found) if not is_litter(name))
+    for name, path in sorted(found):
+        if not is_litter(name):
+            if any("\ud800" <= character <= "\udfff" for character in name):
+                raise PipelineError(f"{name!r}: the name is not UTF-8; rename the file")
+            yield path, name
+
+
+def _stat_files(folder: Path) -> list[tuple[str, int, int]]:
+    """Return name, size and time of change of every file below a folder."""
+    stats = [(name, file.stat()) for file, name in list_folder(folder) if file.is_file()]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 def _unreadable(path: Path, error: OSError) -> PipelineError:

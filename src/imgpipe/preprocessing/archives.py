@@ -112,7 +112,7 @@ def _unpack(path: Path, unpacker: Any, target: Path) -> None:
         raise PipelineError(f"{path.as_posix()}: damaged archive: {error}") from None
 
 
-def _check_name(name: str, archive: str) -> str:
+def check_name(name: str, archive: str) -> str:
     """Return the name of a member with "/" between its parts; refuse one that leads elsewhere."""
     if _PLAIN_NAME.fullmatch(name):  # nearly all names; the other checks are slow
         return name
@@ -142,7 +142,7 @@ class ZipArchive:
     @cached_property
     def names(self) -> Sequence[str]:
         # `filename` ends at the first NUL, `orig_filename` does not.
-        return [_check_name(info.orig_filename, self._shown_path) for info in self._zip.filelist]
+        return [check_name(info.orig_filename, self._shown_path) for info in self._zip.filelist]
 
     def read(self, number: int) -> bytes:
         member = self._zip.filelist[number]
@@ -226,7 +226,7 @@ class TarArchive:
             position = 0
             while (found := self._find_member(position, stream)) is not None:
                 info, position = found
-                names.append(_check_name(info.name + "/" * info.isdir(), self._shown_path))
+                names.append(check_name(info.name + "/" * info.isdir(), self._shown_path))
                 members.append(_TarMember(info.offset_data, info.size, _refuse(info)))
         return names, members
 

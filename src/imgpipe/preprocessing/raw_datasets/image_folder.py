@@ -16,7 +16,16 @@ from imgpipe.preprocessing.archives import open_archive
 from imgpipe.preprocessing.decoding import open_image
 from imgpipe.preprocessing.splits import SPLITS, UNASSIGNED
 
-_NAMES_OF_SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+# The split that a folder holds, by the name of the folder in lower case.
+SPLIT_OF_NAME = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
 
 
 class ImageFolder:
@@ -99,7 +108,8 @@ class ImageFolder:
                 f" each; if the classes are inside {only!r}, write format.root: {only}"
                 " in the catalog"
             )
-        if reading.splits is None and {name.lower() for name in self.classes} <= _NAMES_OF_SPLITS:
+        look_like_splits = {name.lower() for name in self.classes} <= SPLIT_OF_NAME.keys()
+        if reading.splits is None and look_like_splits:
             example = ", ".join(f"{name}: {name}" for name in self.classes)
             raise PipelineError(
                 f"{self._shown}: the folders {_list(self.classes)} look like splits, not classes;"
