@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from PIL import Image
 
 from imgpipe.core.files import write_json
 from imgpipe.core.yaml_file import read_yaml
@@ -242,6 +243,25 @@ def make_easy_images(count: int, classes: int = 10) -> tuple[NDArray[np.uint8], 
         row, column = 1 + 6 * (label // 5), 2 * (label % 5)
         image[row : row + 4, column : column + 2] = 255
     return images, labels.astype(np.int64)
+
+
+def write_photographs(folder: Path, counts: Mapping[str, int], side_px: int = 16) -> Path:
+    """Write small pictures, the same at every call; return the folder.
+
+    Args:
+        folder: where they go.
+        counts: number of pictures in each folder below; a bright stripe shows in which one it is.
+        side_px: height and width.
+    """
+    generator = np.random.default_rng(0)
+    width_px = side_px // len(counts)
+    for number, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for image in range(count):
+            pixels = generator.integers(0, 120, (side_px, side_px, 3), dtype=np.uint8)
+            pixels[:, width_px * number : width_px * (number + 1)] += 130
+            Image.fromarray(pixels).save(folder / name / f"{image:03d}.jpg")
+    return folder
 
 
 def make_random_images(count: int, *shape: int) -> NDArray[np.uint8]:
