@@ -128,6 +128,21 @@ def test_after_two_recipes_the_values_are_those_of_the_second(project: Path) -> 
     assert restored == (FOLDER / "defaults.yaml").read_bytes()
 
 
+@pytest.mark.parametrize("dataset", ["leaves", "my leaves", "2024", "1e3", "null", "猫"])
+def test_a_recipe_is_applied_with_another_dataset(project: Path, dataset: str) -> None:
+    params_file = project / "params.yaml"
+    change = plan_change("photographs", project / "recipes", params_file, dataset=dataset)
+    apply_change(change, params_file)
+    params = load_params(params_file)
+    assert params.dataset == dataset
+    expected = {**load_recipe("photographs", FOLDER), "dataset": dataset}
+    assert params.model_dump(mode="json") == expected
+    assert f"  dataset: digits -> {dataset}" in describe_change(change)
+    again = plan_change("photographs", project / "recipes", params_file, dataset="others")
+    assert again.nearest_recipe == "photographs"
+    assert again.edits == {"dataset": dataset}
+
+
 def test_a_recipe_reports_each_value_that_changes(project: Path) -> None:
     add_recipe(project, "train: {epochs: 5}\narchitectures: {cnn: {dense_units: []}}\n")
     assert apply(project, "mine") == [

@@ -87,26 +87,35 @@ def load_recipe(name: str, folder: Path = RECIPES) -> dict[str, Any]:
 
 def render_recipe(name: str, folder: Path = RECIPES) -> str:
     """Return the params.yaml of a recipe: `defaults.yaml`, comments kept, with other values."""
-    yaml = YAML()  # keeps comments and their columns
-    yaml.width = 1000  # so that no line is wrapped
-    document = yaml.load((folder / f"{DEFAULTS}.yaml").read_text(encoding="utf-8"))
-    _set_values(document, load_recipe(name, folder))
-    stream = io.StringIO()
-    yaml.dump(document, stream)
-    return stream.getvalue()
+    return _render(load_recipe(name, folder), folder)
 
 
-def plan_change(name: str, folder: Path = RECIPES, params_file: Path = PARAMS_FILE) -> Change:
+def plan_change(
+    name: str,
+    folder: Path = RECIPES,
+    params_file: Path = PARAMS_FILE,
+    *,
+    dataset: str | None = None,
+) -> Change:
     """Find what applying a recipe changes, and which values of a person it replaces.
 
     A person's own values are those that differ from the recipe, or the defaults, nearest to
     params.yaml: the one with the fewest values that differ.
 
+    Args:
+        name: a name that `list_recipes` returns, or "defaults".
+        folder: the folder of recipes.
+        params_file: the file to change.
+        dataset: the dataset to use in place of the one that the recipe names.
+
     Raises:
         PipelineError: as `load_recipe`; or params.yaml is not readable, so that the person's own
             values cannot be found.
     """
-    new = flatten(load_recipe(name, folder))
+    recipe = load_recipe(name, folder)
+    if dataset is not None:
+        recipe["dataset"] = dataset
+    new = flatten(recipe)
     present = read_yaml(params_file) if params_file.exists() else {}
     if not isinstance(present, dict):
         raise PipelineError(
@@ -122,7 +131,7 @@ def plan_change(name: str, folder: Path = RECIPES, params_file: Path = PARAMS_FI
     edits = {key: own for key, (_, own) in candidates[closest].items() if key in old}
     return Change(
         recipe=name,
-        text=render_recipe(name, folder),
+        text=_render(recipe, folder),
         values=values,
         nearest_recipe=closest,
         edits={key: own for key, own in edits.items() if key in values},
@@ -205,6 +214,16 @@ def write_generated(folder: Path = RECIPES) -> None:
     if not rows:
         raise PipelineError(f"{readme.as_posix()}: expected a table to replace; found none")
     _write_text(readme, "".join([*lines[: rows[0]], format_table(folder), *lines[rows[-1] + 1 :]]))
+
+
+def _render(values: Mapping[str, Any], folder: Path) -> str:
+    yaml = YAML()  # keeps comments and their columns
+    yaml.width = 1000  # so that no line is wrapped
+    document = yaml.load((folder / f"{DEFAULTS}.yaml").read_text(encoding="utf-8"))
+    _set_values(document, values)
+    stream = io.StringIO()
+    yaml.dump(document, stream)
+    return stream.getvalue()
 
 
 def _merge(values: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,12 +13,10 @@ import copy
 import hashlib
 import itertools
 import json
-import os
 import re
 import subprocess
-import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +28,7 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import Section, check, nearest
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.evaluation.predictions import parse_predictions
+from imgpipe.experiments.pipeline import run_dvc
 from imgpipe.experiments.provenance import (
     STAGES_TO_EVALUATE,
     STAGES_TO_TRAIN,
@@ -410,12 +409,12 @@ def run_experiment(wanted: WantedRun, summary: Summary) -> dict[str, bytes]:
     """
     # All values that params.yaml may have are written alike in JSON and in the grammar of -S.
     settings = [f"{key}={json.dumps(value)}" for key, value in wanted.run.overrides.items()]
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", wanted.experiment]
+    command = ["exp", "run", "--temp", "--name", wanted.experiment]
     command += [part for setting in settings for part in ("--set-param", setting)]
     log = _LOGS / f"{wanted.experiment}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
-        status = run_to_end([*command, *summary.target], stream)
+        status = run_dvc(*command, *summary.target, output=stream)
     if status:
         raise PipelineError(
             f"{wanted.experiment}: the run failed: {_find_error(log)}; all that it printed is in"
@@ -426,20 +425,6 @@ def run_experiment(wanted: WantedRun, summary: Summary) -> dict[str, bytes]:
     if outputs is None:
         raise PipelineError(f"{wanted.experiment}: {_CHANGED}")
     return outputs
-
-
-def run_to_end(command: Sequence[str], output: Any) -> int:
-    """Run a command, also after Ctrl-C to its end, so that DVC cleans up; return its status."""
-    # The stages call `python`: the one that runs this.
-    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    process = subprocess.Popen(
-        command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "PATH": search}
-    )
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.wait()
-        raise
 
 
 def _find_error(log: Path) -> str:

@@ -1,0 +1,110 @@
+"""Run the whole pipeline by DVC, and report."""
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import read_json
+from imgpipe.records.info import read_info
+from imgpipe.settings.params import Params
+
+START_S = 60.0
+"""Time of a run without images: mostly for the libraries to start."""
+IMAGE_S = 0.1
+"""Time for each image, all stages together, on two cores without GPU."""
+CACHE_FACTOR = 2
+"""Copies of an output on the disk: in the folder of the output, and in DVC's cache."""
+
+RECORDS = Path("data/records")
+TEST_METRICS = Path("metrics/test.json")
+CLASS_METRICS = Path("metrics/per_class.csv")
+REPORT = Path("metrics/report.html")
+PICTURES = Path("metrics/plots")
+
+
+def run_pipeline() -> None:
+    """Run the stages that something changed for.
+
+    Raises:
+        PipelineError: a stage failed, or Ctrl-C stopped the run; the line says how to resume.
+    """
+    try:
+        status = run_dvc("repro")
+    except KeyboardInterrupt:
+        raise PipelineError("interrupted; to resume the run: make run") from None
+    if status:
+        raise PipelineError(
+            "`dvc repro` failed; the lines above say why; to resume the run after that: make run"
+        )
+
+
+def run_dvc(*arguments: str, output: IO[Any] | None = None) -> int:
+    """Run DVC, also after Ctrl-C to its end, so that it cleans up; return its status.
+
+    Args:
+        arguments: of the command `dvc`.
+        output: a file for all that DVC and the stages print; by default they print as usual.
+    """
+    # The stages call `python`: the one that runs this.
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", *arguments],
+        stdout=output,
+        stderr=None if output is None else subprocess.STDOUT,
+        env={**os.environ, "PATH": search},
+    )
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+
+
+def describe_cost(images: int, size_bytes: int, params: Params) -> str:
+    """Return a line with the estimated time and disk of a run on a person's photographs.
+
+    Args:
+        images: number of images.
+        size_bytes: size of their files.
+        params: the values of params.yaml.
+    """
+    minutes = max(1, round((START_S + images * IMAGE_S) / 60))
+    settings = params.preprocess
+    image_bytes = settings.height_px * settings.width_px * settings.channels
+    train_frac = (1 - settings.test_frac) * (1 - settings.validation_frac)
+    stored_images = images * (1 + params.augment.copies * train_frac)
+    disk_bytes = CACHE_FACTOR * (size_bytes + stored_images * image_bytes)
+    return (
+        f"estimate: {minutes} min on two cores without GPU; {disk_bytes / 1e6:,.0f} MB of disk"
+        " during the run"
+    )
+
+
+def describe_result() -> Iterator[str]:
+    """Yield the lines that report the last run.
+
+    Raises:
+        PipelineError: an output of the run is missing.
+    """
+    scores = read_json(TEST_METRICS)
+    images = scores["images"]
+    yield (
+        f"{read_info(RECORDS).dataset}: test accuracy {scores['accuracy']:.4f} (95 % interval"
+        f" {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}, {images} images)"
+    )
+    with CLASS_METRICS.open(encoding="utf-8", newline="") as stream:
+        worst = min(csv.DictReader(stream), key=lambda row: float(row["recall"]))
+    yield (
+        f"worst class: {worst['class']}, recall {float(worst['recall']):.4f},"
+        f" {worst['images']} images"
+    )
+    mistakes = images - round(images * scores["accuracy"])
+    yield (
+        f"mistakes: {mistakes} of {images} images; {REPORT.as_posix()} shows those with the highest"
+        f" confidence; pictures in {PICTURES.as_posix()}"
+    )

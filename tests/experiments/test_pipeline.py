@@ -1,0 +1,102 @@
+"""The whole pipeline as one step: its end, its estimated cost, its result."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import change_params, write_random_records
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import write_json
+from imgpipe.experiments.pipeline import describe_cost, describe_result, run_dvc, run_pipeline
+
+
+def write_result(folder: Path, *, right: int, rows: str) -> None:
+    """Write what the last run left: 40 test images, some of them right."""
+    write_random_records(folder / "data" / "records", {"train": [2], "test": [2]})
+    scores = {"accuracy": right / 40, "accuracy_low": 0.5, "accuracy_high": 0.99, "images": 40}
+    write_json(folder / "metrics" / "test.json", scores)
+    header = "class,precision,recall,f1,roc_auc,images\n"
+    (folder / "metrics" / "per_class.csv").write_text(header + rows)
+
+
+def test_the_result_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = 'cats,0.9,0.95,0.95,1.0,20\n"dogs, large",0.9,0.9,0.96,1.0,20\n'
+    write_result(tmp_path, right=37, rows=rows)
+    assert list(describe_result()) == [
+        "random: test accuracy 0.9250 (95 % interval 0.5000 to 0.9900, 40 images)",
+        "worst class: dogs, large, recall 0.9000, 20 images",
+        "mistakes: 3 of 40 images; metrics/report.html shows those with the highest confidence;"
+        " pictures in metrics/plots",
+    ]
+
+
+def test_without_a_run_there_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PipelineError, match=r"metrics/test.json: not found; `dvc repro`"):
+        list(describe_result())
+
+
+def test_the_cost_follows_from_the_images_and_their_size_in_the_records() -> None:
+    params = change_params(
+        preprocess__height_px=200, preprocess__width_px=100, preprocess__channels=3,
+        preprocess__test_frac=0.5, preprocess__validation_frac=0.5, augment__copies=4,
+    )  # fmt: skip
+    # 1,000 images of 60,000 bytes, and as many copies: 0.12 GB; files of 0.38 GB; all twice.
+    assert describe_cost(1000, 380_000_000, params) == (
+        "estimate: 3 min on two cores without GPU; 1,000 MB of disk during the run"
+    )
+    assert describe_cost(10, 1000, params) == (
+        "estimate: 1 min on two cores without GPU; 2 MB of disk during the run"
+    )
+
+
+def test_a_run_that_fails_says_how_to_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # no DVC repository
+    with pytest.raises(PipelineError) as caught:
+        run_pipeline()
+    assert str(caught.value) == (
+        "`dvc repro` failed; the lines above say why; to resume the run after that: make run"
+    )
+    assert "not inside of a DVC repository" in capfd.readouterr().err
+
+
+def test_an_interrupt_waits_for_dvc_and_says_how_to_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC gets Ctrl-C, too, from the terminal; here it is a process that ends a second later."""
+    program = tmp_path / "dvc.py"
+    program.write_text("import pathlib, time; time.sleep(1); pathlib.Path('cleaned').touch()")
+    monkeypatch.setenv("PYTHONPATH", tmp_path.as_posix())
+    monkeypatch.chdir(tmp_path)
+    real_wait = subprocess.Popen.wait
+
+    def wait(process: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        if not (tmp_path / "interrupted").exists():
+            (tmp_path / "interrupted").touch()
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+        return real_wait(process, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+    with pytest.raises(PipelineError, match="interrupted; to resume the run: make run"):
+        run_pipeline()
+    assert (tmp_path / "cleaned").exists()
+
+
+def test_stages_find_the_python_that_runs_this(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dvc.py").write_text("import os; print(os.environ['PATH'])")
+    monkeypatch.setenv("PYTHONPATH", tmp_path.as_posix())
+    with (tmp_path / "log").open("wb") as stream:
+        assert run_dvc("repro", output=stream) == 0
+    first = (tmp_path / "log").read_text().split(os.pathsep)[0]
+    assert first == Path(sys.executable).parent.as_posix()
