@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run recipe compare leaderboard app test test-fast bench reruns docs check format lock
+.PHONY: help setup run photographs dataset recipe compare leaderboard app test test-fast bench reruns docs check format lock
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,6 +23,19 @@ $(BIN)/.locked: requirements.txt
 run: setup ## run the pipeline: only what changed runs again
 	dvc repro
 	@python src/summary.py
+
+# The shell reads FOLDER and NAME from its environment, so that they may hold any character; without
+# `value`, make would replace a $ in FOLDER. NAME counts only if it is given to make: some systems set
+# a variable of this name.
+override FOLDER := $(value FOLDER)
+export FOLDER
+NAME_OPTION = $(if $(filter command line,$(origin NAME)),--name "$$NAME")
+
+photographs: setup ## train on your own folder of photographs: make photographs FOLDER=path/to/folder
+	@python src/photographs.py "$$FOLDER" $(NAME_OPTION)
+
+dataset: setup ## only add a folder of photographs to the catalog: make dataset FOLDER=... NAME=...
+	@python src/dataset.py "$$FOLDER" $(NAME_OPTION)
 
 recipe: setup ## write the values of recipes/NAME.yaml into params.yaml: make recipe run NAME=mnist_mlp
 	@python src/recipe.py '$(NAME)'

@@ -1,10 +1,13 @@
 """The repository as a whole: file names, line ends, the lock, the commands."""
 
+import os
 import re
 import subprocess
+import time
 import tomllib
 from pathlib import Path
 
+import pytest
 from support import ROOT
 
 
@@ -51,6 +54,27 @@ def test_every_make_target_is_in_its_help() -> None:
     rules = run_make("--print-data-base", "--dry-run", "help").splitlines()
     (phony,) = [line.split()[1:] for line in rules if line.startswith(".PHONY:")]
     assert sorted(phony) == sorted(line.split()[0] for line in run_make("help").splitlines())
+
+
+@pytest.mark.parametrize("target", ["dataset", "photographs"])
+@pytest.mark.parametrize("folder", ["pets", "my pets", 'it\'s "mine"; $HOME `x` #1 *', "猫", ""])
+def test_make_hands_over_a_folder_of_any_name(tmp_path: Path, target: str, folder: str) -> None:
+    """To a program in place of Python, which prints what it is given."""
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text("#!/bin/sh\nprintf '%s|' \"$@\"\n")
+    python.chmod(0o755)
+    later_s = time.time() + 1000
+    (tmp_path / "bin" / ".locked").touch()
+    os.utime(tmp_path / "bin" / ".locked", (later_s, later_s))  # `make setup` has nothing to do
+    environment = {**os.environ, "NAME": "the name of this machine"}
+    for name, options in ((None, ""), ("my pets", "--name|my pets|")):
+        given = [f"FOLDER={folder}", *([f"NAME={name}"] if name else [])]
+        printed = subprocess.run(
+            ["make", "--no-print-directory", f"VENV={tmp_path}", target, *given],
+            cwd=ROOT, env=environment, check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+        assert printed == f"src/{target}.py|{folder}|{options}"
 
 
 def test_the_lock_holds_every_pin_with_hashes_and_no_address() -> None:

@@ -1,0 +1,56 @@
+"""Train a classifier on your own folder of photographs, and report how good it is.
+
+    python src/photographs.py FOLDER [--name NAME]
+
+Makes a dataset of the folder, as `python src/dataset.py` does, writes the values of the recipe
+`photographs` into params.yaml with this dataset, and runs the pipeline. Run in the same way again,
+it refuses the folder: `make run` resumes or repeats the run.
+
+Reads   FOLDER, which is not changed
+Writes  data/local/NAME, an entry in data/catalog.yaml, params.yaml, the outputs of all stages
+Costs   the time and the disk that it prints before the run
+"""
+
+import argparse
+from collections.abc import Iterable
+
+from imgpipe.core.errors import run_script
+from imgpipe.datasets.adding import add_dataset, plan_dataset
+from imgpipe.experiments.pipeline import (
+    describe_cost,
+    describe_result,
+    run_pipeline,
+)
+from imgpipe.experiments.recipes import apply_change, describe_change, plan_change
+from imgpipe.preprocessing.survey import survey_folder
+from imgpipe.settings.params import load_params
+
+RECIPE = "photographs"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="your folder of photographs")
+    parser.add_argument("--name", default="", metavar="NAME", help="by default the folder's name")
+    options = parser.parse_args()
+    new = plan_dataset(options.folder, options.name)
+    change = plan_change(RECIPE, dataset=new.name)
+    survey = survey_folder(new.source)
+    report(survey.describe())
+    report([add_dataset(new, survey.top, survey.images, survey.counts, survey.splits)])
+    report(describe_change(change))
+    apply_change(change)
+    report([describe_cost(len(survey.images), survey.size_bytes, load_params())])
+    run_pipeline()
+    report(describe_result())
+
+
+def report(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)  # before the lines of DVC, which is another process
+
+
+if __name__ == "__main__":
+    run_script(main)

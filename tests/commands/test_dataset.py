@@ -1,0 +1,126 @@
+"""The commands `dataset` and `photographs`: what they print, write and refuse, before a run."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from support import ROOT, attempt, hash_files, run, set_leaf, write_photographs
+
+from imgpipe.core.yaml_file import read_yaml
+from imgpipe.datasets.catalog import load_entry
+
+PETS = {"cats": 6, "dogs": 5}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project without DVC; beside it the folder `my pets`."""
+    folder = tmp_path / "project"
+    (folder / "data" / "local").mkdir(parents=True)
+    shutil.copy(ROOT / "data" / "catalog.yaml", folder / "data")
+    shutil.copytree(ROOT / "recipes", folder / "recipes")
+    shutil.copy(ROOT / "recipes" / "defaults.yaml", folder / "params.yaml")
+    write_photographs(tmp_path / "my pets", PETS)
+    return folder
+
+
+def test_a_dataset_is_made_of_a_folder(project: Path) -> None:
+    pets = project.parent / "my pets"
+    (pets / "dogs" / "clip.mov").write_bytes(b"clip")
+    before = hash_files(pets)
+    assert run(project, "dataset", "../my pets").splitlines() == [
+        "../my pets: 11 images in 2 classes",
+        "  cats: 6 images",
+        "  dogs: 5 images",
+        "  0.0 MB, from 16 x 16 to 16 x 16 pixels, width x height",
+        "  files that cannot be read as images, not used: 1",
+        "    dogs/clip.mov: .mov: expected .bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .webp",
+        "data/local/my_pets: hard links to your files; data/catalog.yaml: the entry my_pets",
+        "to use it: `dataset: my_pets` in params.yaml, then `make run`",
+    ]
+    assert hash_files(pets) == before
+    added = hash_files(project / "data" / "local" / "my_pets")
+    assert added == {name: sha256 for name, sha256 in before.items() if name != "dogs/clip.mov"}
+    assert read_yaml(project / "params.yaml")["dataset"] == "digits"
+    catalog = project / "data" / "catalog.yaml"
+    assert load_entry("my_pets", catalog).title == "Photographs: cats, dogs"
+
+
+def test_a_folder_around_and_splits(project: Path) -> None:
+    folder = project.parent / "unpacked"
+    counts = {f"pets/{split}/{name}": 5 for split in ("Train", "test") for name in PETS}
+    write_photographs(folder, counts)
+    printed = run(project, "dataset", folder.as_posix(), "--name", "pets").splitlines()
+    assert printed[:2] == [f"{folder.as_posix()}/pets: 20 images in 2 classes",
+                           "  cats: 5 train, 5 test"]  # fmt: skip
+    added = project / "data" / "local" / "pets"
+    assert sorted(path.name for path in added.iterdir()) == ["Train", "test"]
+    splits = load_entry("pets", project / "data" / "catalog.yaml").format.splits
+    assert (splits.train, splits.validation, splits.test) == ("Train", None, "test")
+
+
+@pytest.mark.parametrize("script", ["dataset", "photographs"])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["../nowhere"], "../nowhere: no such folder"),
+        ([""], "expected a folder: make photographs FOLDER=path/to/folder"),
+        (["../my pets/cats"], "../my pets/cats: no folder of a class there, 6 files;"),
+        (["../one"], "../one: only one class, 'cats';"),
+        (["../few"], "../few: class 'dogs' has 4 images in dogs/; expected at least 5"),
+        (["../my pets", "--name", "mnist"], "NAME: the dataset mnist exists already in"),
+        (["../my pets", "--name", "taken"], "NAME: data/local/taken exists already"),
+        (["../my pets", "--name", "../x"], "NAME: expected letters, digits, _ and -"),
+        (["data/raw"], "data/raw: expected a folder outside of data,"),
+        (["../link"], "../link: a link to a folder;"),
+    ],
+)
+def test_what_is_refused_is_one_line_and_changes_nothing(
+    project: Path, script: str, arguments: list[str], expected: str
+) -> None:
+    write_photographs(project.parent / "one", {"cats": 5})
+    write_photographs(project.parent / "few", {"cats": 5, "dogs": 4})
+    (project.parent / "link").symlink_to("my pets")
+    for name in ("raw", "local/taken"):
+        (project / "data" / name).mkdir()
+    before = hash_files(project.parent)
+    result = attempt(project, script, *arguments)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {expected}")
+    assert result.stderr.count("\n") == 1
+    assert hash_files(project.parent) == before
+
+
+def test_a_mistake_in_the_params_file_is_found_before_anything_is_written(project: Path) -> None:
+    (project / "params.yaml").write_text("dataset: [\n")
+    before = hash_files(project)
+    result = attempt(project, "photographs", "../my pets")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: params.yaml: line 2, column 1: not valid YAML")
+    assert hash_files(project) == before
+
+
+def test_the_recipe_is_put_in_place_for_the_dataset(project: Path) -> None:
+    """What is printed before the run; the run fails, because here is no DVC repository."""
+    set_leaf(project, "train.seed", 7)
+    result = attempt(project, "photographs", "../my pets", "--name", "pets")
+    assert result.returncode == 1
+    lines = result.stdout.splitlines()
+    assert lines[0] == "../my pets: 11 images in 2 classes"
+    assert "data/local/pets: hard links to your files; data/catalog.yaml: the entry pets" in lines
+    start = lines.index(
+        "your own values in params.yaml, which photographs replaces (they differ from defaults, the"
+        " nearest recipe):"
+    )
+    assert lines[start + 1] == "  train.seed: 7"
+    assert "  dataset: digits -> pets" in lines
+    assert lines[-1].startswith("estimate: 1 min on two cores without GPU; ")
+    assert read_yaml(project / "params.yaml")["dataset"] == "pets"
+    assert result.stderr.splitlines()[-1] == (
+        "error: `dvc repro` failed; the lines above say why; to resume the run after that: make run"
+    )
+
+
+@pytest.mark.parametrize("script", ["dataset", "photographs"])
+def test_help(project: Path, script: str) -> None:
+    assert f"python src/{script}.py FOLDER [--name NAME]" in run(project, script, "--help")

@@ -1,0 +1,109 @@
+"""The command `photographs`: from a person's folder to an answer, through DVC."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import (
+    STAGES,
+    dvc,
+    git,
+    hash_files,
+    make_copy,
+    stages_run,
+    tool,
+    write_photographs,
+)
+
+from imgpipe.core.yaml_file import read_yaml
+
+pytestmark = pytest.mark.e2e
+
+CLASSES = {"größe 1": 12, "it's": 12}
+
+
+@pytest.fixture(scope="module")
+def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A person's folder, with a folder around the classes and a file that is no image."""
+    folder = tmp_path_factory.mktemp("person") / "My pets (2024)"
+    write_photographs(folder / "photos", CLASSES, side_px=64)
+    (folder / "photos" / "it's" / "clip.mov").write_bytes(b"clip")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def output(pets: Path, project: Path) -> str:
+    """What the command prints."""
+    result = subprocess.run(
+        [sys.executable, "src/photographs.py", str(pets), "--name", "my pets"],
+        cwd=project, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr  # TensorFlow writes to stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project, in a repository of its own."""
+    return make_copy(tmp_path_factory.mktemp("project"))
+
+
+def test_a_folder_of_photographs_gives_an_answer(pets: Path, project: Path, output: str) -> None:
+    lines = output.splitlines()
+    assert lines[0] == f"{pets}/photos: 24 images in 2 classes"
+    assert "data/local/my pets: hard links to your files; data/catalog.yaml: the entry my pets" in (
+        lines
+    )
+    assert stages_run(output) == STAGES
+    scores = json.loads((project / "metrics" / "test.json").read_text())
+    accuracy, worst, mistakes = lines[-3:]
+    assert accuracy.startswith(f"my pets: test accuracy {scores['accuracy']:.4f} (95 % interval ")
+    assert accuracy.endswith(f", {scores['images']} images)")
+    assert worst.startswith(("worst class: größe 1, recall ", "worst class: it's, recall "))
+    wrong = round((1 - scores["accuracy"]) * scores["images"])
+    assert mistakes.startswith(f"mistakes: {wrong} of {scores['images']} images; ")
+    assert (project / "metrics" / "report.html").exists()
+    assert read_yaml(project / "params.yaml")["dataset"] == "my pets"
+    assert json.loads((project / "metrics" / "data.json").read_text())["bad_files"] == []
+
+
+def test_the_persons_folder_is_as_it_was(pets: Path, project: Path, output: str) -> None:
+    added = project / "data" / "local" / "my pets"
+    for path in pets.rglob("*.jpg"):
+        assert path.stat().st_mode & 0o200  # not made read-only through the other name
+        assert path.samefile(added / path.relative_to(pets / "photos"))
+    assert len(hash_files(pets)) == 25
+
+
+def test_more_photographs_run_the_pipeline_again(project: Path, output: str) -> None:
+    assert stages_run(dvc(project, "repro")) == []
+    again = subprocess.run(
+        [sys.executable, "src/photographs.py", "data/local/my pets"],
+        cwd=project, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert again.stderr.startswith("error: NAME: the dataset my pets exists already in")
+    folder = project / "data" / "local" / "my pets" / "it's"
+    (folder / "new.jpg").write_bytes((folder / "000.jpg").read_bytes() + b"\0")
+    assert stages_run(dvc(project, "repro", "preprocess")) == ["fetch", "preprocess"]
+    data = json.loads((project / "metrics" / "data.json").read_text())
+    assert sum(split["images"] for split in data["splits"]) == 25
+
+
+@pytest.mark.parametrize("options", [[], ["--no-relink"]])
+def test_dvc_leaves_the_persons_files_as_they_are(tmp_path: Path, options: list[str]) -> None:
+    """`dvc add` takes files into its cache; neither their modes nor their bytes may change."""
+    project = make_copy(tmp_path / "project")
+    pets = write_photographs(tmp_path / "pets", CLASSES)
+    tool(project, "dataset", str(pets))
+    before = hash_files(pets)
+    modes = {path: path.stat().st_mode for path in pets.rglob("*")}
+    dvc(project, "add", *options, "data/local/pets")
+    git(project, "add", "--all")
+    assert hash_files(pets) == before
+    assert {path: path.stat().st_mode for path in pets.rglob("*")} == modes
+    cached = {path.stat().st_ino for path in (project / ".dvc" / "cache").rglob("*")}
+    assert not cached & {path.stat().st_ino for path in pets.rglob("*")}
+    assert os.listdir(project / "data" / "local" / "pets")
