@@ -20,6 +20,7 @@ from imgpipe.experiments.pipeline import (
     describe_cost,
     describe_result,
     run_pipeline,
+    share_outputs,
 )
 from imgpipe.experiments.recipes import apply_change, describe_change, plan_change
 from imgpipe.preprocessing.survey import survey_folder
@@ -44,6 +45,7 @@ def main() -> None:
     apply_change(change)
     report([describe_cost(len(survey.images), survey.size_bytes, load_params())])
     run_pipeline()
+    share_outputs()
     report(describe_result())
 
 

@@ -68,6 +68,8 @@ def test_a_folder_of_photographs_gives_an_answer(pets: Path, project: Path, outp
     assert (project / "metrics" / "report.html").exists()
     assert read_yaml(project / "params.yaml")["dataset"] == "my pets"
     assert json.loads((project / "metrics" / "data.json").read_text())["bad_files"] == []
+    for path in (project / "data" / "records").iterdir():
+        assert path.stat().st_nlink == 2  # shares the disk with DVC's cache
 
 
 def test_the_persons_folder_is_as_it_was(pets: Path, project: Path, output: str) -> None:

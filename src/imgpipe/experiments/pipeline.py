@@ -1,4 +1,4 @@
-"""Run the whole pipeline by DVC, and report."""
+"""Run the whole pipeline by DVC, let its outputs share the disk with DVC's cache, and report."""
 
 import csv
 import os
@@ -18,9 +18,10 @@ START_S = 60.0
 IMAGE_S = 0.1
 """Time for each image, all stages together, on two cores without GPU."""
 CACHE_FACTOR = 2
-"""Copies of an output on the disk: in the folder of the output, and in DVC's cache."""
+"""Copies of an output on the disk until the outputs share the disk with DVC's cache."""
 
 RECORDS = Path("data/records")
+OUTPUT_FOLDERS = (Path("data/raw"), RECORDS, Path("data/augmented"))
 TEST_METRICS = Path("metrics/test.json")
 CLASS_METRICS = Path("metrics/per_class.csv")
 REPORT = Path("metrics/report.html")
@@ -63,6 +64,25 @@ def run_dvc(*arguments: str, output: IO[Any] | None = None) -> int:
     except KeyboardInterrupt:
         process.wait()
         raise
+
+
+def share_outputs() -> None:
+    """Let the files of output folders share the disk with DVC's cache, if the disk has links.
+
+    With `cache.type` "reflink,hardlink,...", DVC links outputs that are files, but takes a file in
+    an output folder for a reflink, also on a disk without reflinks, and leaves it a copy. Only
+    `dvc checkout --relink` replaces these copies.
+
+    The linked files are read-only. Stages never write into them: they write new files and rename
+    them. If the process is killed here, files may be missing; `dvc repro` restores them.
+    """
+    folders = [folder.as_posix() for folder in OUTPUT_FOLDERS if _has_copies(folder)]
+    if folders and run_dvc("checkout", "--quiet", "--relink", *folders):
+        print(
+            "warning: `dvc checkout --relink` failed: outputs may take twice their disk, or be"
+            " missing until `dvc repro` restores them",
+            file=sys.stderr,
+        )
 
 
 def describe_cost(images: int, size_bytes: int, params: Params) -> str:
@@ -108,3 +128,10 @@ def describe_result() -> Iterator[str]:
         f"mistakes: {mistakes} of {images} images; {REPORT.as_posix()} shows those with the highest"
         f" confidence; pictures in {PICTURES.as_posix()}"
     )
+
+
+def _has_copies(folder: Path) -> bool:
+    """Return whether a file below a folder is neither a hard link nor a symbolic link."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    stats = [path.stat() for path in files]
+    return any(stat.st_nlink == 1 and stat.st_size > 0 for stat in stats)
