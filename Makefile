@@ -77,6 +77,11 @@ format: setup ## format the code
 	ruff format .
 	ruff check --fix .
 
+# The groups of pyproject.toml that `make setup` installs: all but the optional ones.
+GROUPS := config arrays images digits charts nn pipeline app dev
+LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --no-header --quiet
+
 lock: ## lock the pinned dependencies again (needs uv)
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-header --quiet --output-file requirements.txt
+	$(LOCK) $(GROUPS:%=--extra %) --output-file requirements.txt
+	$(LOCK) --extra heic --constraint requirements.txt --output-file requirements-heic.txt

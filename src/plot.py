@@ -1,9 +1,9 @@
 """Stage 6, plot: draw the pictures, and write the model card. No TensorFlow.
 
-Reads   `plot` in params.yaml; data/records, data/augmented, data/evaluation; and under metrics
-        history.csv, train.json, test.json, per_class.csv, reliability.csv. For the card all other
-        parameters, the dataset's entry in data/catalog.yaml, models/layers.txt, metrics/data.json
-        and the installed versions of the libraries in pyproject.toml
+Reads   `plot` in params.yaml; data/records, data/augmented, data/training, data/evaluation; and
+        under metrics history.csv, train.json, test.json, per_class.csv, reliability.csv. For the
+        card all other parameters, the dataset's entry in data/catalog.yaml, models/layers.txt,
+        metrics/data.json and the installed versions of the libraries in pyproject.toml
 Writes  metrics/plots/*.png; metrics/report.html, one page that needs no other file
 Costs   some seconds; one pass over the test records for the gallery of mistakes
 """

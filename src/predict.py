@@ -2,8 +2,8 @@
 
     python src/predict.py IMAGE_OR_FOLDER ... [--top K] [--format table|csv|json] [--model FILE]
 
-Folders are searched for JPEG, PNG, BMP, GIF and WebP files. A file that cannot be read gives a line
-on standard error and the exit status 1; the other files are predicted.
+Folders are searched for images, except hidden ones. A file that cannot be read gives a line on
+standard error and the exit status 1; the other files are predicted.
 
 Reads   models/model.keras, whose signature says how images become its input; no params.yaml
 Costs   starting TensorFlow; memory for 512 images at once
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from imgpipe.core.errors import PipelineError, run_script
 from imgpipe.parallel import count_workers
-from imgpipe.preprocessing.decoding import FORMAT_OF_SUFFIX, decode_and_resize, open_image
+from imgpipe.preprocessing.decoding import ENDINGS, decode_and_resize, has_image_name, open_image
 from imgpipe.reporting.prediction_list import FORMATTERS
 from imgpipe.settings.image_spec import ImageSpec
 
@@ -60,10 +60,9 @@ def list_files(places: list[Path]) -> list[Path]:
     for place in places:
         if place.is_dir():
             below = sorted(path for path in place.rglob("*") if path.is_file())
-            images = [path for path in below if path.suffix.lower() in FORMAT_OF_SUFFIX]
+            images = [path for path in below if has_image_name(path.relative_to(place))]
             if not images:
-                endings = ", ".join(FORMAT_OF_SUFFIX)
-                raise PipelineError(f"{place}: no images in this folder (endings: {endings})")
+                raise PipelineError(f"{place}: no images in this folder (endings: {ENDINGS})")
             files += images
         elif place.exists():
             files.append(place)

@@ -60,6 +60,6 @@ if __name__ == "__main__":
         main,
         load_params=load_params,
         uses=uses,
-        libraries=("config", "arrays", "images"),
+        libraries=("config", "arrays", "images", "heic"),
         description=__doc__,
     )

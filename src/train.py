@@ -3,8 +3,9 @@
 Reads   `train`, `threads` and the chosen section of `architectures` in params.yaml;
         data/records (training and validation splits), data/augmented
 Writes  models/model.keras, the network with the weights of the epoch of lowest validation loss;
-        models/layers.txt, the table of its layers; after each epoch, metrics/history.csv, a line
-        for each epoch, and metrics/train.json, the metrics of the best epoch
+        models/layers.txt, the table of its layers; data/training/examples.npz, some images as
+        training sees them; after each epoch, metrics/history.csv, a line for each epoch, and
+        metrics/train.json, the metrics of the best epoch
 Costs   most of the pipeline's time; small images are kept in RAM if they fit in half of it
 
 The state after each epoch is saved under .dvc/tmp until the stage has succeeded: after a stop, even
@@ -15,26 +16,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from imgpipe.core.files import replace_file
+from imgpipe.core.files import write_text
 from imgpipe.core.stage import hash_sources, loaded_sources, run_stage
 from imgpipe.records.info import read_augmented_info, read_info
 from imgpipe.settings.params import Params, load_params
 
 RECORDS, AUGMENTED = Path("data/records"), Path("data/augmented")
-MODELS, METRICS = Path("models"), Path("metrics")
+MODELS, METRICS, EXAMPLES = Path("models"), Path("metrics"), Path("data/training/examples.npz")
 
 
 def main(params: Params) -> Callable[[], None]:
-    sources = hash_sources()
-    settings = params.train
+    sources, settings = hash_sources(), params.train
     info, augmented_info = read_info(RECORDS), read_augmented_info(AUGMENTED)
-
     from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
 
     configure_runtime(threads=params.threads, seed=settings.seed, precision=settings.precision)
     from imgpipe.nn.common.model_signature import ModelSignature
     from imgpipe.nn.training.architectures import build_model
     from imgpipe.nn.training.checkpoint import Checkpoint
+    from imgpipe.nn.training.examples import write_examples
     from imgpipe.nn.training.history import best_epoch
     from imgpipe.nn.training.layer_table import describe_layers
     from imgpipe.nn.training.loop import train_model
@@ -59,8 +59,8 @@ def main(params: Params) -> Callable[[], None]:
         format_version=1, dataset=info.dataset, classes=info.classes, image_spec=info.image_spec
     )
     save_model(model, signature, MODELS / "model.keras")
-    with replace_file(MODELS / "layers.txt") as partial:
-        partial.write_text(layers, encoding="utf-8", newline="\n")
+    write_text(MODELS / "layers.txt", layers)
+    write_examples(EXAMPLES, training_set, settings)
     best = best_epoch(history)
     print(
         f"train: {settings.architecture}, {model.count_params():,} parameters,"

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
+from imgpipe.core.libraries import OPTIONAL_GROUPS
+
 
 def tracked_files() -> list[str]:
     """The files that git tracks, or would."""
@@ -77,16 +79,30 @@ def test_make_hands_over_a_folder_of_any_name(tmp_path: Path, target: str, folde
         assert printed == f"src/{target}.py|{folder}|{options}"
 
 
-def test_the_lock_holds_every_pin_with_hashes_and_no_address() -> None:
-    lock = (ROOT / "requirements.txt").read_text()
+def read_lock(name: str) -> str:
+    """Return the content of a lock, which has a hash for each library and no address."""
+    lock = (ROOT / name).read_text()
+    assert not re.search(r"https?:|file:|--(index|extra-index|find-links)", lock)
+    for entry in re.split(r"\n(?=\S)", lock.strip()):
+        assert re.match(r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==\S+ ", entry), entry
+        assert "--hash=sha256:" in entry, entry
+    return lock
+
+
+def test_the_locks_hold_every_pin_with_hashes_and_no_address() -> None:
+    """An optional group has a lock of its own, with equal versions of what both hold."""
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
-    for pin in (pin for pins in groups.values() for pin in pins):
-        assert re.search(rf"^{re.escape(pin)} ", lock, re.MULTILINE), pin
-    assert not re.search(r"https?:|file:|--(index|extra-index|find-links)", lock)
-    entries = re.split(r"\n(?=\S)", lock.strip())
-    assert len(entries) > 100
-    for entry in entries:
-        assert re.match(r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==\S+ ", entry), entry
-        assert "--hash=sha256:" in entry, entry
+    everything = read_lock("requirements.txt")
+    assert len(re.findall(r"^\S+==", everything, re.MULTILINE)) > 100
+    for group, pins in groups.items():
+        optional = group in OPTIONAL_GROUPS
+        lock = read_lock(f"requirements-{group}.txt") if optional else everything
+        for pin in pins:
+            assert re.search(rf"^{re.escape(pin)} ", lock, re.MULTILINE), pin
+            assert not (optional and re.search(rf"^{re.escape(pin)} ", everything, re.MULTILINE))
+        for shared in set(re.findall(r"^\S+==", lock, re.MULTILINE)):
+            found = re.findall(rf"^{re.escape(shared)}(\S+)", lock, re.MULTILINE)
+            in_both = re.findall(rf"^{re.escape(shared)}(\S+)", everything, re.MULTILINE)
+            assert in_both in ([], found), shared

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from werkzeug.serving import make_server
 
+from imgpipe.preprocessing.decoding import FORMAT_OF_SUFFIX
 from imgpipe.reporting.web_app import make_app, overlay_evidence
 from imgpipe.settings.image_spec import ImageSpec
 
@@ -84,8 +85,8 @@ def test_the_answer_has_the_classes_and_the_image_as_the_network_sees_it() -> No
         ("a.png", b"rotten", "not an image, or its beginning is damaged"),
         ("a.png", encode(HALF_WHITE, "JPEG"), "its name says PNG, but it is JPEG"),
         ("a.png", encode(HALF_WHITE)[:-30], "damaged"),
-        ("a.txt", encode(HALF_WHITE), "expected .bmp"),
-        ("", encode(HALF_WHITE), "no ending: expected .bmp"),
+        ("a.txt", encode(HALF_WHITE), "expected .avif"),
+        ("", encode(HALF_WHITE), "no ending: expected .avif"),
     ],
 )
 def test_a_file_that_is_not_an_image_is_refused_with_the_reason(
@@ -115,6 +116,12 @@ def test_evidence_is_overlaid_in_red() -> None:
     red, green, _ = mixed[0, 0]
     assert red > 150 > 60 > green
     assert mixed[7, 7].tolist() == [100, 100, 100]
+
+
+def test_the_page_offers_files_that_can_be_read() -> None:
+    page = application().test_client().get("/").text
+    (offered,) = re.findall(r'type="file" accept="(.*?)"', page)
+    assert offered.split(",") == sorted(FORMAT_OF_SUFFIX)
 
 
 def test_the_page_escapes_names_and_offers_drawing_only_for_gray_images() -> None:

@@ -25,6 +25,11 @@ def photos(tmp_path: Path) -> Path:
 
 def test_folders_are_searched_for_images(photos: Path) -> None:
     assert list_files([photos]) == [photos / "b.PNG", photos / "below" / "a.png"]
+    for name in ("._b.png", "@eaDir/b.png", ".thumbs/b.png", "__macosx/b.png", "b.png~"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes(b"litter")
+    assert list_files([photos]) == [photos / "b.PNG", photos / "below" / "a.png"]
+    assert list_files([photos / ".thumbs"]) == [photos / ".thumbs" / "b.png"]  # if it is named
     text = photos / "notes.txt"
     assert list_files([text, photos / "below"]) == [text, photos / "below" / "a.png"]
 
@@ -33,7 +38,7 @@ def test_a_missing_place_and_a_folder_without_images_are_errors(photos: Path) ->
     with pytest.raises(PipelineError, match="none: no such file or folder"):
         list_files([photos / "none"])
     (photos / "empty").mkdir()
-    with pytest.raises(PipelineError, match=r"empty: no images in this folder \(endings: \.bmp,"):
+    with pytest.raises(PipelineError, match=r"empty: no images in this folder \(endings: \.avif,"):
         list_files([photos / "empty"])
 
 

@@ -56,6 +56,18 @@ def test_other_versions_and_unclear_pins_are_reported(pins: str, expected: str) 
     assert str(caught.value) == f"pyproject.toml: {expected}"
 
 
+def test_an_optional_library_may_be_missing_but_not_of_another_version() -> None:
+    write_pins('heic = ["no-such-library==1"]')
+    check_pins(["heic"])
+    write_pins('heic = ["numpy==0.1"]')
+    with pytest.raises(PipelineError) as caught:
+        check_pins(["heic"])
+    assert str(caught.value) == (
+        f"pyproject.toml: numpy is pinned to 0.1, but {version('numpy')} is installed;"
+        " run `pip install --require-hashes -r requirements-heic.txt`"
+    )
+
+
 def test_a_missing_or_damaged_file_is_reported() -> None:
     with pytest.raises(PipelineError, match=r"pyproject\.toml: not found; run from the project's"):
         check_pins(["one"])

@@ -6,7 +6,7 @@ from typing import IO, Any
 import pytest
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.datasets.packing import pack_folder
+from imgpipe.datasets.packing import is_litter, pack_folder
 
 FILES = {
     "top/one/a.txt": b"first",
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_packed_folder_holds_its_files_in_order(folder: Path, tmp_path: Path) -> None:
     (folder / "top" / "empty").mkdir()
-    for litter in (".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX/x.jpg", ".git/config"):
+    for litter in (".DS_Store", "THUMBS.DB", "Icon\r", "__MACOSX/x.jpg", ".git/config", "a.txt~"):
         (folder / litter).parent.mkdir(exist_ok=True)
         (folder / litter).write_bytes(b"litter")
     assert pack_folder(folder, tmp_path / "a.zip") == len(FILES)
@@ -38,6 +38,31 @@ def test_a_packed_folder_holds_its_files_in_order(folder: Path, tmp_path: Path) 
         assert {name for name in members if not name.endswith("/")} == set(FILES)
         assert opened.testzip() is None
         assert {name: opened.read(name) for name in FILES} == FILES
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".DS_Store", "oak/.ds_store", "oak/Thumbs.db", "THUMBS.DB", "ehthumbs.db",
+        "oak/ehthumbs_vista.db", "Desktop.ini", "oak/Icon\r", "oak/._photo.jpg", ".picasa.ini",
+        "Picasa.ini", "__MACOSX/oak/a.jpg", "__macosx/", "@eaDir/a.jpg/small.jpg",
+        "oak/@EADIR/a.jpg", "$RECYCLE.BIN/a.jpg", "System Volume Information/x", "lost+found/",
+        "oak/a.jpg~", "oak/a.TMP", "oak/IMG_1.AAE", "oak/a.xmp", ".git/config", ".ipynb/a.jpg",
+    ],
+)  # fmt: skip
+def test_litter_is_known_in_upper_and_lower_case(name: str) -> None:
+    assert is_litter(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "oak/a.jpg", "oak/icon", "oak/Icon.png", "tmp/a.jpg", "oak~/", "oak~/a.jpg", "a.tmp/b.jpg",
+        "thumbs.db.jpg", "oak/IMG_1.heic", "oak/notes.txt", "oak/_a.jpg",
+    ],
+)  # fmt: skip
+def test_other_names_are_no_litter(name: str) -> None:
+    assert not is_litter(name)
 
 
 def test_packing_gives_the_same_bytes_whenever_and_wherever(folder: Path, tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ ROTTEN: dict[str, tuple[bytes, str]] = {
     "empty.jpg": (b"", "empty file"),
     "really-a-png.jpg": (photograph(2, "PNG"), "its name says JPEG, but it is PNG"),
     "text.jpg": (b"no image at all\n", "not an image, or its beginning is damaged"),
-    "notes.txt": (b"no image at all\n", ".txt: expected .bmp, .gif, .jfif,"),
+    "notes.txt": (b"no image at all\n", ".txt: expected .avif, .bmp, .gif,"),
     "bomb.png": (b"", "more than the limit of 89,478,485 pixels"),
 }
 
@@ -216,6 +216,22 @@ def test_bad_files_are_skipped_counted_and_listed(
     for name, (_, reason) in ROTTEN.items():
         assert listed[f"data/local/leaves/oak/{name}"].startswith(reason)
     assert not identities(project).keys() & listed.keys()
+
+
+def test_odd_metadata_and_litter_are_ignored(project: Path) -> None:
+    """The EXIF block has an orientation, and a resolution of the wrong type."""
+    tags = b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" + b"\x01\x1a\0\x07\0\0\0\x04\0abc"
+    block = b"Exif\0\0MM\0*\0\0\0\x08\0\x02" + tags + bytes(4)
+    content = photograph(1)
+    segment = b"\xff\xe1" + (len(block) + 2).to_bytes(2) + block
+    (leaves(project) / "oak" / "odd.jpg").write_bytes(content[:2] + segment + content[2:])
+    for name in ("Icon\r", "THUMBS.DB", "@eaDir/1.jpg", "1.jpg~", "1.AAE", "._1.jpg"):
+        (leaves(project) / "oak" / name).parent.mkdir(exist_ok=True)
+        (leaves(project) / "oak" / name).write_bytes(b"litter")
+    run(project, "fetch")
+    assert run(project, "preprocess").endswith(", 0 bad files\n")
+    assert "data/local/leaves/oak/odd.jpg" in identities(project)
+    assert len(identities(project)) == 61
 
 
 def test_too_many_bad_files_stop_the_stage(project: Path) -> None:

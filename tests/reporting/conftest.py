@@ -23,6 +23,7 @@ from imgpipe.records.info import (
 )
 from imgpipe.records.normalization import Normalization
 from imgpipe.records.shards import name_shard, write_shard
+from imgpipe.records.training_examples import TrainingExamples, write_training_examples
 from imgpipe.reporting.stage_outputs import StageOutputs
 from imgpipe.settings.params import Params, load_params
 
@@ -41,7 +42,11 @@ def make_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: Params
     """Write the outputs of a run with some copies, layers with maps, and test predictions."""
 
     def make(
-        *, copies: int = 2, map_layers: int = 1, predictions: Predictions | None = None
+        *,
+        copies: int = 2,
+        draws: int = 3,
+        map_layers: int = 1,
+        predictions: Predictions | None = None,
     ) -> StageOutputs:
         monkeypatch.chdir(tmp_path)
         shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -50,6 +55,10 @@ def make_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: Params
         predicted = predictions or draw_predictions(4, rounded=False, examples=20)
         info = write_records(predicted, params)
         write_copies(info, copies)
+        examples = np.stack(random_images(6 * (1 + draws), SHAPE)).reshape(6, -1, *SHAPE)
+        write_training_examples(
+            Path("data/training/examples.npz"), TrainingExamples(examples[:, 0], examples[:, 1:])
+        )
         write_results(predicted, params)
         viewed = np.stack(random_images(5, SHAPE))
         maps = np.random.default_rng(0).random((5, 4, 4, 3), dtype=np.float32)

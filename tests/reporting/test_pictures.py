@@ -33,9 +33,20 @@ def test_every_picture_has_a_description_of_one_sentence(name: str) -> None:
 
 
 def test_a_picture_that_does_not_apply_is_not_drawn(make_outputs: MakeOutputs) -> None:
-    outputs = make_outputs(copies=0, map_layers=0)
+    outputs = make_outputs(copies=0, draws=0, map_layers=0)
     missing = {name for name, picture in PICTURES.items() if picture.draw(outputs) is None}
     assert missing == {"augmentation", "feature_maps"}
+
+
+@pytest.mark.parametrize(("copies", "draws"), [(2, 0), (0, 3), (2, 3)])
+def test_the_augmentation_is_that_of_the_run(
+    copies: int, draws: int, make_outputs: MakeOutputs
+) -> None:
+    figure = draw("augmentation", make_outputs(copies=copies, draws=draws))
+    found = texts_in(figure)
+    assert (f"copy {copies}" in found) == bool(copies)
+    assert (f"random {draws}" in found) == bool(draws)
+    assert len(figure.axes) == bool(copies) + bool(draws)
 
 
 def test_the_confusion_matrix_counts_the_predictions(make_outputs: MakeOutputs) -> None:

@@ -18,6 +18,7 @@ FILES = {
     "roc": "data/evaluation/roc.csv",
     "scores": "metrics/test.json",
     "trained": "metrics/train.json",
+    "training_examples": "data/training/examples.npz",
     "views": "data/evaluation/views.npz",
 }
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from imgpipe.core.errors import PipelineError
 
 PINS_FILE = Path("pyproject.toml")
+OPTIONAL_GROUPS = ("heic",)
+"""The groups that `make setup` does not install: each has a lock, requirements-GROUP.txt."""
 
 
 def read_pins(groups: Iterable[str]) -> dict[str, str]:
@@ -52,7 +54,7 @@ def find_installed(names: Iterable[str]) -> dict[str, str | None]:
 
 
 def check_pins(groups: Iterable[str]) -> None:
-    """Check that the installed libraries are the pinned ones.
+    """Check that the installed libraries are the pinned ones; optional ones may be missing.
 
     DVC records the pins as the versions that made an output, so another version would make that
     record wrong.
@@ -60,10 +62,17 @@ def check_pins(groups: Iterable[str]) -> None:
     Raises:
         PipelineError: a library has another version, or is not installed.
     """
-    pins = read_pins(groups)
-    for name, installed in find_installed(pins).items():
-        if installed != pins[name]:
-            raise PipelineError(
-                f"{PINS_FILE}: {name} is pinned to {pins[name]}, but"
-                f" {installed or 'no version'} is installed; run `make setup`"
-            )
+    for group in groups:
+        pins = read_pins([group])
+        optional = group in OPTIONAL_GROUPS
+        for name, installed in find_installed(pins).items():
+            if installed != pins[name] and not (optional and installed is None):
+                install = (
+                    f"pip install --require-hashes -r requirements-{group}.txt"
+                    if optional
+                    else "make setup"
+                )
+                raise PipelineError(
+                    f"{PINS_FILE}: {name} is pinned to {pins[name]}, but"
+                    f" {installed or 'no version'} is installed; run `{install}`"
+                )

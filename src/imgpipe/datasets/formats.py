@@ -105,8 +105,9 @@ class ImageFolderFormat(Format):
     """The format `image_folder`."""
 
     description = (
-        "JPEG, PNG, BMP, GIF and WebP files in zip or tar archives or in your own folder:"
-        " a folder for each class, inside a folder for each official split, if any"
+        "JPEG, PNG, WebP, TIFF, AVIF, HEIC (with the optional package pillow-heif), GIF and BMP"
+        " files in zip or tar archives or in your own folder: a folder for each class, inside a"
+        " folder for each official split, if any"
     )
     reads_local_folder = True
 

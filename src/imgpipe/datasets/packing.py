@@ -15,7 +15,22 @@ from imgpipe.datasets.catalog import LocalEntry
 _EARLIEST_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can express
 _UNIX = 3  # the system that made the archive, on every system, so that the bytes are the same
 _REGULAR_FILE = 0o100644
-_LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
+# What systems and programs leave in folders, in lower case; names that begin with a dot besides.
+_LITTER = {
+    "$recycle.bin",
+    "@eadir",  # thumbnails and indexes of network disks
+    "__macosx",
+    "desktop.ini",
+    "ehthumbs.db",
+    "ehthumbs_vista.db",
+    "icon\r",
+    "lost+found",
+    "picasa.ini",
+    "system volume information",
+    "thumbs.db",
+}
+# Backups, and what programs store beside a photograph, such as its edits.
+_LITTER_ENDINGS = ("~", ".aae", ".tmp", ".xmp")
 
 
 def pack_local_dataset(entry: LocalEntry[Any], raw: Path) -> int:
@@ -39,7 +54,7 @@ def pack_folder(folder: Path, path: Path) -> int:
     """Pack a folder into a zip archive with stable bytes; return the number of its files.
 
     Members are stored without compression, in the order of their names, all with the same date.
-    Hidden files and the files that operating systems leave in folders are left out. Links to files
+    Hidden files and those that systems and programs leave in folders are left out. Links to files
     are followed. Links to folders are refused, because DVC does not see changes behind them.
 
     Raises:
@@ -78,8 +93,15 @@ def pack_folder(folder: Path, path: Path) -> int:
 
 
 def is_litter(name: str) -> bool:
-    """Return whether a file or folder is hidden, or one that operating systems leave in folders."""
-    return any(part.startswith(".") or part in _LITTER for part in name.split("/"))
+    """Return whether a file or folder is hidden, or one that systems and programs leave in folders.
+
+    Args:
+        name: with "/" between its parts, and at its end if it is a folder.
+    """
+    lower = name.lower()
+    return lower.endswith(_LITTER_ENDINGS) or any(
+        part.startswith(".") or part in _LITTER for part in lower.split("/")
+    )
 
 
 def list_folder(folder: Path) -> Iterator[tuple[Path, str]]:

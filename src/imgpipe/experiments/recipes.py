@@ -14,7 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.files import replace_file, write_json
+from imgpipe.core.files import write_json, write_text
 from imgpipe.core.schema import check, nearest
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.experiments.provenance import flatten
@@ -152,7 +152,7 @@ def describe_change(change: Change) -> Iterator[str]:
 
 def apply_change(change: Change, params_file: Path = PARAMS_FILE) -> None:
     """Write the params.yaml of a change."""
-    _write_text(params_file, change.text)
+    write_text(params_file, change.text)
 
 
 def read_header(name: str, folder: Path = RECIPES) -> Header:
@@ -213,7 +213,7 @@ def write_generated(folder: Path = RECIPES) -> None:
     rows = [number for number, line in enumerate(lines) if line.startswith("|")]
     if not rows:
         raise PipelineError(f"{readme.as_posix()}: expected a table to replace; found none")
-    _write_text(readme, "".join([*lines[: rows[0]], format_table(folder), *lines[rows[-1] + 1 :]]))
+    write_text(readme, "".join([*lines[: rows[0]], format_table(folder), *lines[rows[-1] + 1 :]]))
 
 
 def _render(values: Mapping[str, Any], folder: Path) -> str:
@@ -259,8 +259,3 @@ def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[st
 
 def _show(values: Mapping[str, Any], key: str) -> str:
     return format_value(values[key]) if key in values else "absent"
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replace_file(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")

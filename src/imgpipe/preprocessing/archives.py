@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from imgpipe.core.errors import PipelineError, UnreadableImageError
+from imgpipe.datasets.packing import is_litter
 
 MEMBER_LIMIT_BYTES = 256 << 20  # larger than any image file
 UNPACKED_LIMIT_FACTOR = 200  # times the compressed size: far more than images are compressed by
@@ -120,7 +121,8 @@ def check_name(name: str, archive: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:/", path.as_posix()):
         raise PipelineError(f"{archive}: refused: the member {name!r} leads out of the archive")
-    if any(ord(character) < 32 for character in name):
+    # macOS leaves files with the name "Icon\r"; nobody reads these.
+    if any(ord(character) < 32 for character in name) and not is_litter(name):
         raise PipelineError(f"{archive}: refused: control characters in the name {name!r}")
     return path.as_posix() + "/" * name.endswith("/")
 

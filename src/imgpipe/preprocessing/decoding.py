@@ -1,71 +1,154 @@
 """Image files and arrays → uint8 images of one shape."""
 
+import ctypes
+import logging
 import warnings
+from contextlib import suppress
+from functools import cache
 from io import BytesIO
+from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, _imaging
 
 from imgpipe.core.errors import UnreadableImageError
+from imgpipe.datasets.packing import is_litter
 from imgpipe.settings.image_spec import ImageSpec
 
 # The format of a file, by the ending of its name.
 FORMAT_OF_SUFFIX = {
+    ".avif": "AVIF",
     ".bmp": "BMP",
     ".gif": "GIF",
+    ".heic": "HEIF",
+    ".heif": "HEIF",
     ".jfif": "JPEG",
     ".jpe": "JPEG",
     ".jpeg": "JPEG",
     ".jpg": "JPEG",
     ".png": "PNG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
     ".webp": "WEBP",
 }
-_FORMATS = tuple(sorted(set(FORMAT_OF_SUFFIX.values())))
+ENDINGS = ", ".join(FORMAT_OF_SUFFIX)
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_MOST_PIXELS = (1 << 30) // 4 // 3  # as in Pillow, which refuses an image of twice as many
 _LARGEST_16_BIT = 65_535
+# What turns a stored picture upright, by its EXIF orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _QUARTER_TURNS = (5, 6, 7, 8)  # the EXIF orientations that exchange height and width
-# The exceptions that Pillow raises for damaged files of the five formats.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError)
+_LONGEST_REASON = 100
+
+# Pillow and its plugins warn of odd but harmless metadata. `warnings.catch_warnings` around each
+# image would not be safe in threads.
+warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\b")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+
+def has_image_name(path: PurePath) -> bool:
+    """Return whether a file is an image by its name: not hidden or litter, and a known ending.
+
+    Args:
+        path: from the folder in which images are searched.
+    """
+    return path.suffix.lower() in FORMAT_OF_SUFFIX and not is_litter(path.as_posix())
 
 
 def open_image(content: bytes, suffix: str) -> Image.Image:
     """Open an image file; its pixels are decoded later, when the final size is known.
 
+    Of a file with several pictures (animations, pages), it is the first one.
+
     Args:
-        content: a JPEG, PNG, BMP, GIF or WebP file.
-        suffix: the ending of its name in lower case, such as ".jpg".
+        content: an image file.
+        suffix: the ending of its name in lower case, a key of `FORMAT_OF_SUFFIX`.
 
     Raises:
-        UnreadableImageError: empty, not an image, not of the format that the name says, or more
-            pixels than Pillow's limit (`PIL.Image.MAX_IMAGE_PIXELS`), which may be an attack.
+        UnreadableImageError: empty, not an image, not of the format that the name says, more
+            than 89 million pixels, which may be an attack, or HEIC without the package for it.
     """
     if not content:
         raise UnreadableImageError("empty file")
     if suffix not in FORMAT_OF_SUFFIX:
+        raise UnreadableImageError(f"{suffix or 'no ending'}: expected {ENDINGS}")
+    expected = FORMAT_OF_SUFFIX[suffix]
+    if expected == "HEIF" and not _register_heif():
         raise UnreadableImageError(
-            f"{suffix or 'no ending'}: expected {', '.join(sorted(FORMAT_OF_SUFFIX))}"
+            "HEIC needs the package pillow-heif; install it:"
+            " pip install --require-hashes -r requirements-heic.txt"
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd but harmless metadata
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            picture = Image.open(BytesIO(content), formats=_FORMATS)
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            raise UnreadableImageError(
-                f"more than the limit of {Image.MAX_IMAGE_PIXELS:,} pixels"
-            ) from None
-        except _DAMAGE:
-            raise UnreadableImageError("not an image, or its beginning is damaged") from None
-    found = "JPEG" if picture.format == "MPO" else picture.format  # JPEG with a second picture
-    if found != FORMAT_OF_SUFFIX[suffix]:
-        raise UnreadableImageError(f"its name says {FORMAT_OF_SUFFIX[suffix]}, but it is {found}")
+    if picture := _open_as(expected, content):
+        return picture
+    found = _find_format(content)
+    if found not in (None, expected):
+        raise UnreadableImageError(f"its name says {expected}, but it is {found}")
+    raise UnreadableImageError("not an image, or its beginning is damaged")
+
+
+@cache
+def _register_heif() -> bool:
+    """Let Pillow read HEIC files; return False if the optional package is not installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _open_as(file_format: str, content: bytes) -> Image.Image | None:
+    """Open a file of this format; return None if it is of another one, or damaged.
+
+    Raises:
+        UnreadableImageError: too many pixels.
+    """
+    picture = _try_to_open(file_format, content)
+    if picture is None and b"Exif" in content:
+        # A broken tag in the EXIF block can stop Pillow: open the image without the block.
+        picture = _try_to_open(file_format, content.replace(b"Exif", b"exif"))
+        if picture is not None and file_format == "JPEG":  # only for its orientation
+            picture.info["exif"] = content[content.index(b"Exif") :]
+    if picture is not None and picture.width * picture.height > _MOST_PIXELS:
+        raise _too_many_pixels()
     return picture
+
+
+def _try_to_open(file_format: str, content: bytes) -> Image.Image | None:
+    try:
+        return Image.open(BytesIO(content), formats=[file_format])
+    except Image.DecompressionBombError:
+        raise _too_many_pixels() from None
+    except MemoryError:
+        raise
+    except Exception:  # decoders raise anything for damaged files
+        return None
+
+
+def _too_many_pixels() -> UnreadableImageError:
+    return UnreadableImageError(f"more than the limit of {_MOST_PIXELS:,} pixels")
+
+
+def _find_format(content: bytes) -> str | None:
+    """Return the format of a file with a wrong name; None if it is none that can be read."""
+    if content[4:8] == b"ftyp" and content[8:10] == b"he":  # whether or not HEIC can be read here
+        return "HEIF"
+    formats = sorted(set(FORMAT_OF_SUFFIX.values()) - {"HEIF"})
+    return next((name for name in formats if _open_as(name, content)), None)
 
 
 def decode_and_resize(picture: Image.Image, image_spec: ImageSpec) -> NDArray[np.uint8]:
@@ -74,8 +157,11 @@ def decode_and_resize(picture: Image.Image, image_spec: ImageSpec) -> NDArray[np
     "stretch" changes the aspect ratio. "crop" preserves it and cuts off equal parts of both sides.
     "pad" preserves it and adds black bars. Color becomes gray by the weights of ITU-R 601-2
     (Pillow's mode L). Gray becomes color by repetition. Transparent pixels become white. 16 bits
-    are scaled to 8. When shrinking, all interpolations but "nearest" average over the covered
-    pixels, so that fine patterns do not alias.
+    are scaled to 8. Of floating-point pixels, 0 is black and 1 is white. When shrinking, all
+    interpolations but "nearest" average over the covered pixels, so that fine patterns do not
+    alias.
+
+    An orientation that cannot be read or makes no sense is ignored.
 
     Args:
         picture: an image file that `open_image` opened, or an image from an array.
@@ -85,34 +171,77 @@ def decode_and_resize(picture: Image.Image, image_spec: ImageSpec) -> NDArray[np
         (H, W, C) uint8 in [0, 255].
 
     Raises:
-        UnreadableImageError: the content is damaged.
+        UnreadableImageError: the content is damaged, or its colors have no defined meaning.
     """
     height_px, width_px, channels = image_spec.image_shape
-    if picture.format is not None:  # of a file, not of an array
+    if picture.format is None:  # from an array
+        picture = _with_channels(picture, channels)
+    else:
         picture = _decode(picture, (width_px, height_px), image_spec)
-    picture = _with_channels(picture, channels)
     if picture.size != (width_px, height_px):
         picture = _fit(picture, (width_px, height_px), image_spec)
     return np.asarray(picture, dtype=np.uint8).reshape(image_spec.image_shape)
 
 
 def _decode(picture: Image.Image, target: tuple[int, int], image_spec: ImageSpec) -> Image.Image:
-    """Decode and orient a picture, at a size that is not smaller than the target needs."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd but harmless metadata
-        try:
-            orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-            if picture.format == "JPEG" and image_spec.interpolation != "nearest":
-                # The JPEG decoder averages over blocks of pixels at almost no cost.
-                turned = orientation in _QUARTER_TURNS
-                size = _scaled_size(
-                    picture.size, target[::-1] if turned else target, image_spec.fit
-                )
-                picture.draft(None, size)  # the result is never smaller than `size`
+    """Decode and orient a picture, at a size that is not smaller than the target needs.
+
+    Returns:
+        the picture in mode L (1 channel) or RGB (3 channels).
+    """
+    try:
+        if picture.format == "PNG":
+            picture.load()  # its EXIF block may come after its pixels
+        orientation = _read_orientation(picture)
+        if picture.format == "JPEG" and image_spec.interpolation != "nearest":
+            # The JPEG decoder averages over blocks of pixels at almost no cost.
+            turned = orientation in _QUARTER_TURNS
+            size = _scaled_size(picture.size, target[::-1] if turned else target, image_spec.fit)
+            picture.draft(None, size)  # the result is never smaller than `size`
+        if picture.format == "TIFF":
+            _load_tiff(picture, orientation)
+        else:
             picture.load()
-            return picture if orientation == 1 else ImageOps.exif_transpose(picture)
-        except _DAMAGE as error:
-            raise UnreadableImageError(f"damaged: {error}") from None
+            if orientation in _TURNS:
+                picture = picture.transpose(_TURNS[orientation])
+        return _with_channels(picture, image_spec.channels)
+    except (MemoryError, UnreadableImageError):
+        raise
+    except Exception as error:  # decoders raise anything for damaged files
+        raise UnreadableImageError(f"damaged: {_in_one_line(error)}") from None
+
+
+def _read_orientation(picture: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 if it cannot be read, or makes no sense."""
+    try:
+        value = picture.getexif().get(ExifTags.Base.Orientation)
+        return int(value) if value in _TURNS else 1
+    except MemoryError:
+        raise
+    except Exception:
+        return 1
+
+
+def _load_tiff(picture: Image.Image, orientation: int) -> None:
+    """Decode a TIFF page. Pillow orients it, and would read all its tags for that."""
+    only_orientation = Image.Exif()
+    only_orientation[ExifTags.Base.Orientation] = orientation
+    picture.getexif = lambda: only_orientation  # type: ignore[method-assign]
+    picture.info.pop("xmp", None)
+    _silence_libtiff()
+    picture.load()
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Keep libtiff from printing its errors, which Pillow raises anyway, on standard error."""
+    with suppress(AttributeError, OSError):  # where Pillow hides the library, as on Windows
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
+
+
+def _in_one_line(error: Exception) -> str:
+    text = "".join(letter if letter.isprintable() else " " for letter in str(error))
+    return " ".join(text.split())[:_LONGEST_REASON] or type(error).__name__
 
 
 def _scaled_size(size: tuple[int, int], target: tuple[int, int], fit: str) -> tuple[int, int]:
@@ -147,11 +276,23 @@ def _fit(picture: Image.Image, target: tuple[int, int], image_spec: ImageSpec) -
 def _with_channels(picture: Image.Image, channels: int) -> Image.Image:
     """Return the picture in mode L (1 channel) or RGB (3 channels), on a white background."""
     mode = "L" if channels == 1 else "RGB"
-    if picture.mode.startswith("I"):
+    if picture.mode == "F":
+        values = np.asarray(picture)
+        low, high = values.min(), values.max()
+        if not 0 <= low <= high <= 1:  # also if any of them is not a number
+            raise UnreadableImageError(
+                f"floating-point pixels from {low:g} to {high:g}: expected 0 (black) to 1 (white)"
+            )
+        picture = Image.fromarray(np.rint(values * 255).astype(np.uint8))
+    elif picture.mode.startswith("I"):
         values = np.clip(np.asarray(picture), 0, _LARGEST_16_BIT).astype(np.uint32)
         gray = (values * 255 + _LARGEST_16_BIT // 2) // _LARGEST_16_BIT
         picture = Image.fromarray(gray.astype(np.uint8))
     elif picture.has_transparency_data:
+        if picture.mode == "La":
+            picture = picture.convert("LA")  # the only conversion that Pillow has for it
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    elif picture.mode == "LAB":
+        picture = picture.convert("RGB")  # the only conversion that Pillow has for it
     return picture if picture.mode == mode else picture.convert(mode)

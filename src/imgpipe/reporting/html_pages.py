@@ -9,14 +9,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from imgpipe.core.files import replace_file
+from imgpipe.core.files import write_text
 
 
 def write_page(path: Path, template: str, **values: Any) -> None:
     """Render a template and write the page to a file."""
-    text = render_page(template, **values)
-    with replace_file(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+    write_text(path, render_page(template, **values))
 
 
 def render_page(template: str, **values: Any) -> str:

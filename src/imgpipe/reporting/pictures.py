@@ -4,7 +4,7 @@ A new picture is a function of `StageOutputs` and an entry in `PICTURES`; `plot`
 model card shows it if the entry names a section of the card.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,18 +47,28 @@ def _read_samples(outputs: StageOutputs) -> dict[str, list[NDArray[np.uint8]]]:
 
 
 def augmentation(outputs: StageOutputs) -> Figure | None:
-    """Draw the first training images beside their augmented copies; None if there are no copies."""
+    """Draw what augmentation makes of the first training images; None without augmentation."""
+    copies = list(_read_variants(outputs)) if outputs.augmented.copies else []
+    examples = outputs.training_examples
+    draws = [
+        [image, *transformed]
+        for image, transformed in zip(examples.images, examples.draws, strict=True)
+        if len(transformed)
+    ]
+    return data.draw_augmentation(copies, draws) if copies or draws else None
+
+
+def _read_variants(outputs: StageOutputs) -> Iterator[Sequence[NDArray[np.uint8]]]:
+    """Yield the first training images, each with its augmented copies."""
     info = outputs.info
-    if not outputs.augmented.copies:
-        return None
     shards = [(RECORDS, info.splits["train"].shards[0])] + [
         (AUGMENTED / copy_folder(copy), of_copy[0])
         for copy, of_copy in enumerate(outputs.augmented.shards_of_copies, start=1)
     ]
-    originals, *copies = [
+    variants = [
         next(read_shard(folder, shard, info)).images[:_SHOWN_ORIGINALS] for folder, shard in shards
     ]
-    return data.draw_variants(list(originals), list(zip(*copies, strict=True)))
+    yield from zip(*variants, strict=True)
 
 
 def learning_curves(outputs: StageOutputs) -> Figure:
@@ -163,7 +173,9 @@ PICTURES = {
     "samples": Picture("Training images of each class.", "data", samples),
     "pixel_numbers": Picture("One image as the numbers that a computer sees.", None, pixel_numbers),
     "augmentation": Picture(
-        "Training images and their augmented copies.", "training", augmentation
+        "Training images, their augmented copies, and random transformations in training.",
+        "training",
+        augmentation,
     ),
     "learning_curves": Picture("Loss, accuracy and error by epoch.", "training", learning_curves),
     "confusion": Picture(

@@ -13,10 +13,12 @@ from imgpipe.datasets.catalog import Entry, load_entry
 from imgpipe.evaluation.predictions import Predictions, read_predictions
 from imgpipe.evaluation.views import Views, read_views
 from imgpipe.records.info import AugmentedInfo, RecordsInfo, read_augmented_info, read_info
+from imgpipe.records.training_examples import TrainingExamples, read_training_examples
 from imgpipe.settings.params import Params
 
 RECORDS = Path("data/records")
 AUGMENTED = Path("data/augmented")
+TRAINING_EXAMPLES = Path("data/training/examples.npz")
 EVALUATION = Path("data/evaluation")
 METRICS = Path("metrics")
 LAYERS = Path("models/layers.txt")
@@ -65,6 +67,11 @@ class StageOutputs:
     def trained(self) -> Mapping[str, Any]:
         """metrics/train.json: epochs, parameters, validation metrics of the chosen epoch."""
         return _read_mapping(METRICS / "train.json")
+
+    @cached_property
+    def training_examples(self) -> TrainingExamples:
+        """Some training images, and random transformations of them."""
+        return read_training_examples(TRAINING_EXAMPLES)
 
     @cached_property
     def scores(self) -> Mapping[str, float]:

@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
 from imgpipe.core.errors import PipelineError, UnreadableImageError
-from imgpipe.preprocessing.decoding import decode_and_resize, open_image
+from imgpipe.preprocessing.decoding import FORMAT_OF_SUFFIX, decode_and_resize, open_image
 
 if TYPE_CHECKING:  # at run time it would import TensorFlow
     from imgpipe.nn.inference.classifier import Classifier
@@ -44,6 +44,7 @@ def make_app(classifier: "Classifier") -> Flask:
             width_px=image_spec.width_px,
             height_px=image_spec.height_px,
             gray=image_spec.channels == 1,
+            endings=sorted(FORMAT_OF_SUFFIX),
         )
 
     @app.post("/predict")

@@ -93,7 +93,8 @@ def test_classes_in_the_order_of_the_entry_and_no_others(tmp_path: Path) -> None
 def test_an_archive_in_any_order_with_what_systems_leave_in_it(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "leaves.zip", "w") as archive:
         for name in (
-            "oak/1.jpg", "__MACOSX/oak/._1.jpg", "elm/1.jpg", "elm/.DS_Store", "elm/Thumbs.db"
+            "oak/1.jpg", "__MACOSX/oak/._1.jpg", "elm/1.jpg", "elm/.DS_Store", "elm/THUMBS.DB",
+            "oak/Icon\r", "@eaDir/1.jpg", "oak/@eaDir/1.jpg", "elm/1.jpg~", "elm/1.AAE",
         ):  # fmt: skip
             archive.writestr(name, jpeg("red"))
     dataset = open_dataset(entry_of(), tmp_path, tmp_path)

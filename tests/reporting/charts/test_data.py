@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
 from support import random_images, texts_in
 
-from imgpipe.reporting.charts.data import draw_pixel_numbers, draw_samples, draw_variants
+from imgpipe.reporting.charts.data import draw_augmentation, draw_pixel_numbers, draw_samples
+from imgpipe.reporting.charts.style import gap_px
 
 SHAPES = [(28, 28, 1), (40, 60, 3)]
 
@@ -32,10 +35,37 @@ def test_pixel_numbers_are_the_pixels(shape: tuple[int, int, int]) -> None:
     assert numbers == expected.ravel().tolist()
 
 
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("copies", [1, 4, 30])
-def test_variants_stand_beside_their_originals(copies: int) -> None:
-    originals = random_images(3, (28, 28, 1))
-    figure = draw_variants(originals, [random_images(copies, (28, 28, 1)) for _ in originals])
+def test_copies_stand_beside_their_originals(copies: int, shape: tuple[int, int, int]) -> None:
+    rows = [random_images(1 + copies, shape) for _ in range(3)]
+    figure = draw_augmentation(rows, [])
     labels = texts_in(figure)
+    assert {"original", "copy 1", "made once, by `augment`:\neach epoch shows one of them"} <= set(
+        labels
+    )
+    assert "copy 11" not in labels  # more would not fit
+    assert not any("random" in label for label in labels)
+    assert_shown_at(figure.axes[0], rows[0][1], column=1)
+
+
+@pytest.mark.parametrize("copies", [0, 3])
+def test_random_transformations_stand_beside_the_image_of_the_epoch(copies: int) -> None:
+    shape = (40, 60, 3)
+    rows = [random_images(5, shape) for _ in range(6)]
+    figure = draw_augmentation([random_images(1 + copies, shape)] * 6 if copies else [], rows)
+    labels = texts_in(figure)
+    assert {"random 1", "random 4"} <= set(labels)
+    assert "random 5" not in labels
+    assert ("in epoch 1" in labels) == ("copy 3" in labels) == bool(copies)
     assert "original" in labels
-    assert "copy 1" in labels
+    assert any(label.startswith("made anew in each step of `train`") for label in labels)
+    assert_shown_at(figure.axes[-1], rows[0][4], column=4)
+
+
+def assert_shown_at(axes: Axes, image: NDArray[np.uint8], column: int) -> None:
+    """Check the image in a column of the first row."""
+    height_px, width_px, channels = image.shape
+    left = column * (width_px + gap_px(image))
+    shown = np.asarray(axes.images[0].get_array())[:height_px, left : left + width_px]
+    assert (shown == (image if channels == 3 else image[..., 0])).all()

@@ -15,16 +15,26 @@ def add_random_layers(model: keras.Model, settings: Train) -> keras.Model:
     the records, and shares the weights of `model`; the model file holds `model` only. Without any
     transformation in `settings`, return `model`.
     """
+    transformation = make_random_transformation(model.input_shape[1:], settings)
+    if transformation is None:
+        return model
+    return keras.Model(transformation.input, model(transformation.output), name="training")
+
+
+def make_random_transformation(image_shape: tuple[int, ...], settings: Train) -> keras.Model | None:
+    """Return a model from uint8 images to transformed ones; None without any transformation.
+
+    Each model has random numbers of its own, which begin anew from the seed.
+    """
     random_layers = _make_random_layers(settings)
     if not random_layers:
-        return model
-    image = keras.Input(model.input_shape[1:], dtype="uint8", name="untransformed")
+        return None
+    image = keras.Input(image_shape, dtype="uint8", name="untransformed")
     # In float32, whatever the precision of the model: half precision cannot hold 0 to 255.
     x = layers.Rescaling(1.0, dtype="float32", name="pixels")(image)
     for layer in random_layers:
         x = layer(x)
-    x = ops.cast(ops.round(ops.clip(x, 0, 255)), "uint8")
-    return keras.Model(image, model(x), name="training")
+    return keras.Model(image, ops.cast(ops.round(ops.clip(x, 0, 255)), "uint8"))
 
 
 def _make_random_layers(settings: Train) -> list[keras.layers.Layer]:

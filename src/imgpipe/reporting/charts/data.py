@@ -17,6 +17,7 @@ from imgpipe.reporting.charts.style import (
 )
 
 _NUMBERS_SIDE_PX = 28  # more numbers than this on a side cannot be read
+_MOST_COLUMNS = 11
 
 
 @styled
@@ -65,22 +66,39 @@ def draw_pixel_numbers(image: NDArray[np.uint8], class_name: str) -> Figure:
 
 
 @styled
-def draw_variants(
-    originals: Sequence[NDArray[np.uint8]], variants: Sequence[Sequence[NDArray[np.uint8]]]
+def draw_augmentation(
+    copies: Sequence[Sequence[NDArray[np.uint8]]], draws: Sequence[Sequence[NDArray[np.uint8]]]
 ) -> Figure:
-    """Draw originals, a row for each, beside their augmented variants."""
-    rows = [[original, *copies] for original, copies in zip(originals, variants, strict=True)]
-    columns = min(11, len(rows[0]))
-    height_px, width_px, _ = originals[0].shape
+    """Draw training images, a row for each, beside what augmentation makes of them.
+
+    Args:
+        copies: of each image, the original and its augmented copies; empty without copies.
+        draws: of each image, its variant in epoch 1 and random transformations of the variant;
+            empty without random transformations.
+    """
+    blocks = []
+    if copies:
+        title = "made once, by `augment`:\neach epoch shows one of them"
+        blocks.append((copies, "original", "copy", title))
+    if draws:
+        title = "made anew in each step of `train`,\nfrom the first of the row"
+        blocks.append((draws, "in epoch 1" if copies else "original", "random", title))
+    columns = [min(_MOST_COLUMNS, len(rows[0])) for rows, *_ in blocks]
+    widths_inch = [max(4, count) for count in columns]  # room for the titles
+    image = blocks[0][0][0][0]
+    height_px, width_px, _ = image.shape
+    gap = gap_px(image)
     figure = new_figure(
-        max(5.0, 0.5 + columns),
-        0.9 + len(rows) * height_px / width_px,
-        "Training images and their variants",
+        0.8 * len(blocks) + sum(widths_inch),
+        1.5 + max(len(rows) for rows, *_ in blocks) * height_px / width_px,
+        "Training images and their augmentation",
     )
-    axes = figure.subplots()
-    gap = gap_px(originals[0])
-    show_image(axes, tile_images(rows, columns, gap, fill=255))
-    titles = ["original", *(f"copy {number}" for number in range(1, columns))]
-    axes.set_xticks(middles(columns, width_px, gap), titles)
-    axes.xaxis.tick_top()
+    grid = figure.subplots(1, len(blocks), width_ratios=widths_inch, squeeze=False)
+    for axes, count, (rows, first, name, title) in zip(grid[0], columns, blocks, strict=True):
+        show_image(axes, tile_images(rows, count, gap, fill=255))
+        axes.set_anchor("N")
+        axes.set_title(title)
+        labels = [first, *(f"{name} {number}" for number in range(1, count))]
+        axes.set_xticks(middles(count, width_px, gap), labels)
+        axes.xaxis.tick_top()
     return figure
