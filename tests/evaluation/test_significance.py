@@ -197,6 +197,22 @@ def test_the_verdict_follows_the_corrected_interval_and_the_direction(metric: Me
     assert verdict(-0.001, 0.2) == "no evidence either way"
 
 
+def test_resamples_of_few_images_may_lack_a_class() -> None:
+    """About 2 of 100 resamples of these 7 images hold one class only, which has no ROC curve."""
+    labels = np.array([0, 0, 0, 0, 1, 1, 1])
+    identities = [f"image-{number}" for number in range(7)]
+    few = [
+        Predictions(["cat", "dog"], identities, labels, draw_probabilities(labels, 0.5, seed, 2))
+        for seed in (1, 2)
+    ]
+    found = compare_predictions(*few, top_k=3, bins=5)
+    intervals = score_intervals(few[0], top_k=3, bins=5)
+    for each in found.differences:
+        assert each.corrected_low <= each.low <= each.high <= each.corrected_high
+        low, high = intervals[each.score]
+        assert low <= high
+
+
 def test_intervals_of_many_classes_take_little_memory() -> None:
     """Resamples x classes x classes would be 1.3 GB here."""
     labels = np.arange(400)

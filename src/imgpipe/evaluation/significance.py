@@ -183,9 +183,12 @@ def score_intervals(
 
 
 def _interval(parts: list[NDArray[np.float64]], outside: float) -> tuple[float, float]:
-    """Return the interval that leaves out a share of the values, half of the share at each end."""
+    """Return the interval that leaves out a share of the values, half of the share at each end.
+
+    Resamples without a value (NaN) do not count.
+    """
     tail_percent = 100 * outside / 2
-    low, high = np.percentile(np.concatenate(parts), [tail_percent, 100 - tail_percent])
+    low, high = np.nanpercentile(np.concatenate(parts), [tail_percent, 100 - tail_percent])
     return float(low), float(high)
 
 
