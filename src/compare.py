@@ -1,10 +1,12 @@
-"""Compare two runs on the same test images: what differs, which is better, is it significant.
+"""Compare two runs on shared test images: what differs, which is better, is it significant.
 
     python src/compare.py [A [B]] [--json] [--html FILE]
 
 A and B are commits, branches, tags, experiments of `dvc exp run`, or "workspace", the last run
 here. The defaults are HEAD and workspace. Predictions come from the workspace, DVC's cache or its
-remote; no stage is run and nothing is checked out.
+remote; no stage is run and nothing is checked out. If the test sets differ, for example because a
+folder has grown, the comparison is on the images that both have. Runs of different datasets, and
+runs that share less than half of the larger test set, are refused.
 
 Costs   a few seconds; no TensorFlow
 """

@@ -35,7 +35,9 @@ def main(params: Params) -> None:
         scratch_directory(SCRATCH) as scratch,
         closing(open_dataset(entry, RAW, scratch)) as dataset,
     ):
-        indices = choose_splits(dataset.labels, dataset.splits, dataset.classes, settings)
+        indices = choose_splits(
+            dataset.labels, dataset.splits, dataset.paths, dataset.classes, settings
+        )
         shards = convert_splits(dataset, indices, folder, settings)
         report = report_data(shards)
         check_bad_files(report, settings.max_bad_frac)

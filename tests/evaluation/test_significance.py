@@ -138,28 +138,99 @@ def test_the_order_of_images_and_classes_makes_no_difference() -> None:
     assert (aligned.probabilities == second.probabilities).all()
 
 
+def test_runs_are_compared_on_the_images_that_both_test_sets_have() -> None:
+    """Image 0 has another class in the second run, 1 and 2 are not in it, and one is new."""
+    first, second = predictions(1.0, 1), predictions(1.5, 2)
+    rows = [*range(399, 2, -1), 0]
+    second = Predictions(
+        CLASSES,
+        ["new", *(second.identities[row] for row in rows)],
+        np.array([3, *second.labels[rows[:-1]], 1]),
+        second.probabilities[[0, *rows]],
+    )
+    shared = align(first, second, NAMES)
+    assert shared[0].identities == shared[1].identities == first.identities[3:]
+    assert (shared[0].labels == shared[1].labels).all()
+    assert (shared[0].labels == first.labels[3:]).all()
+    assert (shared[0].probabilities == first.probabilities[3:]).all()
+    assert (shared[1].probabilities == second.probabilities[1:-1][::-1]).all()
+    back = align(second, first, NAMES)
+    assert back[0].identities == back[1].identities == first.identities[:2:-1]
+
+
+def take(drawn: Predictions, rows: slice) -> Predictions:
+    return Predictions(
+        drawn.classes, drawn.identities[rows], drawn.labels[rows], drawn.probabilities[rows]
+    )
+
+
+def test_half_of_the_larger_test_set_is_enough() -> None:
+    first, second = predictions(1.0, 1), predictions(1.5, 2)
+    for rows in (slice(200), slice(200, None)):
+        assert align(first, take(second, rows), NAMES)[1].identities == first.identities[rows]
+    other = Predictions(**{**vars(second), "identities": [f"image-{n}" for n in range(200, 600)]})
+    assert align(first, other, NAMES)[0].identities == first.identities[200:]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (
-            {"identities": [f"image-{number}" for number in range(100, 500)]},
-            "main and try cannot be compared: their test sets differ: 400 and 400 images, 300 of",
+            {"identities": [f"image-{number}" for number in range(204, 604)]},
+            "their test sets differ: 400 and 400 images, 196 of them in both with the same class;"
+            " at least half of the larger test set is needed",
+        ),
+        (
+            {"identities": [f"other-{number}" for number in range(400)]},
+            "their test sets differ: 400 and 400 images, 0 of them in both with the same class;"
+            " at least half of the larger test set is needed",
+        ),
+        (
+            {"labels": np.array([0] * 400)},
+            "their test sets differ: 400 and 400 images, 100 of them in both with the same class;"
+            " at least half of the larger test set is needed",
         ),
         (
             {"classes": ["cat", "dog", "fox", "elk"]},
             "their classes differ: cat, dog, fox, owl; and cat, dog, fox, elk",
-        ),
-        (
-            {"labels": np.array([1, *(np.arange(1, 400) % 4)])},
-            "1 test images have another class in each, such as image-0",
         ),
     ],
 )
 def test_runs_with_other_test_sets_are_refused(change: dict[str, object], message: str) -> None:
     first = predictions(1.0, 1)
     second = Predictions(**{**vars(first), **change})
-    with pytest.raises(PipelineError, match=message):
+    with pytest.raises(PipelineError) as raised:
         align(first, second, NAMES)
+    assert str(raised.value) == f"main and try cannot be compared: {message}"
+
+
+def test_shared_images_of_one_class_are_refused() -> None:
+    first = predictions(1.0, 1)
+    labels = np.where(first.labels == 2, 2, (first.labels + 1) % 4)
+    second = Predictions(**{**vars(first), "labels": labels})
+    rows = np.flatnonzero(first.labels == 2).tolist()
+    few = [
+        Predictions(
+            CLASSES,
+            [each.identities[row] for row in [*rows, 0]],
+            each.labels[[*rows, 0]],
+            each.probabilities[[*rows, 0]],
+        )
+        for each in (first, second)
+    ]
+    with pytest.raises(PipelineError) as raised:
+        align(few[0], few[1], NAMES)
+    assert str(raised.value) == (
+        "main and try cannot be compared: their test sets differ: the images in both are all of"
+        " class 'fox'"
+    )
+
+
+def test_a_small_part_of_a_large_test_set_is_refused() -> None:
+    first, second = predictions(1.0, 1), take(predictions(1.5, 2), slice(199))
+    for pair in ((first, second), (second, first)):
+        with pytest.raises(PipelineError, match=r" 199 of them in both with the same class; at "):
+            align(*pair, NAMES)
 
 
 def test_the_interval_of_a_proportion_is_wilsons_also_if_all_images_are_right() -> None:
@@ -195,6 +266,22 @@ def test_the_verdict_follows_the_corrected_interval_and_the_direction(metric: Me
     assert verdict(0.001, 0.2) == increase
     assert verdict(-0.2, -0.001) == decrease
     assert verdict(-0.001, 0.2) == "no evidence either way"
+
+
+def test_resamples_of_few_images_may_lack_a_class() -> None:
+    """About 2 of 100 resamples of these 7 images hold one class only, which has no ROC curve."""
+    labels = np.array([0, 0, 0, 0, 1, 1, 1])
+    identities = [f"image-{number}" for number in range(7)]
+    few = [
+        Predictions(["cat", "dog"], identities, labels, draw_probabilities(labels, 0.5, seed, 2))
+        for seed in (1, 2)
+    ]
+    found = compare_predictions(*few, top_k=3, bins=5)
+    intervals = score_intervals(few[0], top_k=3, bins=5)
+    for each in found.differences:
+        assert each.corrected_low <= each.low <= each.high <= each.corrected_high
+        low, high = intervals[each.score]
+        assert low <= high
 
 
 def test_intervals_of_many_classes_take_little_memory() -> None:

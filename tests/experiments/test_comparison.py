@@ -148,9 +148,23 @@ def test_parameters_edited_since_the_run_are_noted(repository: Path) -> None:
 
 
 def test_other_test_images_are_refused(repository: Path) -> None:
-    commit_run(repository, images=150)
+    commit_run(repository, images=99)
     with pytest.raises(PipelineError, match="HEAD~1 and HEAD cannot be compared: "):
         compare("HEAD~1", "HEAD")
+
+
+def test_shared_test_images_are_compared_and_counted(repository: Path) -> None:
+    commit_run(repository, images=150, skill=4.0)
+    compared = compare("HEAD~1", "HEAD")
+    assert compared.notes == [
+        "the test sets differ: the comparison is on the 150 images that both have with the same"
+        " class, 150 of 200 in HEAD~1 and 150 of 150 in HEAD"
+    ]
+    assert [len(each.labels) for each in compared.predictions] == [150, 150]
+    first, second = compared.predictions
+    right = (second.probabilities.argmax(axis=1) == second.labels).mean()
+    assert compared.comparison.differences[0].second == right
+    assert first.identities == compared.first.predictions.identities[:150]
 
 
 def test_images_of_other_sizes_are_assumed_to_be_the_same(repository: Path) -> None:
@@ -181,14 +195,16 @@ def test_pixels_are_compared_if_the_raw_data_differ(repository: Path) -> None:
             write_old_info(records, shard)
         commit_run(repository, parameters=with_image_spec(), raw=raw)
     before, added, changed, old = (load_run(f"HEAD~{n}") for n in (3, 2, 1, 0))
-    assert check_test_images(before, added) == []
+    shared = before.predictions.identities
+    assert check_test_images(before, added, shared) == []
     with pytest.raises(PipelineError) as raised:
         compare_runs(added, changed)
     assert str(raised.value) == (
         "HEAD~2 and HEAD~1 cannot be compared: 1 test images have the same name but different"
         " pixels, such as image-7"
     )
-    assert check_test_images(changed, old) == []
+    assert check_test_images(changed, old, shared) == []
+    assert check_test_images(added, changed, [*shared[:7], *shared[8:]]) == []
 
 
 def write_records_info(records: Path, shard: Shard) -> None:

@@ -62,7 +62,9 @@ def test_the_text_names_data_and_code_that_differ(repository: Path) -> None:
 def test_json_holds_the_same(better: RunComparison) -> None:
     value = json.loads(render_json(better))
     assert value["verdict"] == "better"
-    assert value["second"] == {"name": "HEAD", "commit": better.second.revision.commit}
+    assert value["second"] == {
+        "name": "HEAD", "commit": better.second.revision.commit, "test_images": 200
+    }  # fmt: skip
     assert value["images"] == 200
     assert value["scores"]["accuracy"]["change"] > 0
     assert value["scores"]["accuracy"]["verdict"] == "better"
@@ -74,6 +76,21 @@ def test_json_holds_the_same(better: RunComparison) -> None:
         "data": [],
     }
     assert len(value["won"]) > len(value["lost"])
+
+
+def test_each_form_says_how_many_test_images_are_shared(repository: Path, tmp_path: Path) -> None:
+    commit_run(repository, images=150)
+    compared = compare_runs(load_run("HEAD~1"), load_run("HEAD"))
+    (note,) = compared.notes
+    assert "150 of 200 in HEAD~1 and 150 of 150 in HEAD" in note
+    text = render_text(compared)
+    assert text.startswith(f"note: {note}\n")
+    assert "\nOf 150 test images, " in text
+    value = json.loads(render_json(compared))
+    assert (value["first"]["test_images"], value["second"]["test_images"]) == (200, 150)
+    assert value["images"] == 150
+    write_html(compared, tmp_path / "page.html")
+    assert note in (tmp_path / "page.html").read_text()
 
 
 def test_the_page_has_the_verdict_and_says_why_pictures_are_missing(
@@ -136,7 +153,7 @@ def test_the_command_compares_two_commits_as_json_and_page(repository: Path) -> 
 
 
 def test_the_command_refuses_other_test_images_in_one_line(repository: Path) -> None:
-    commit_run(repository, images=150)
+    commit_run(repository, images=99)
     with pytest.raises(PipelineError) as raised:
         compare_runs(load_run("HEAD~1"), load_run("HEAD"))
     result = attempt(repository, "compare", "HEAD~1", "HEAD")

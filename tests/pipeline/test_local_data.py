@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from support import dvc, git, hash_file, make_copy, set_leaf, stages_run
+from support import STAGES, dvc, git, hash_file, make_copy, set_leaf, stages_run, tool
 
 from imgpipe.core.yaml_file import read_yaml
 
@@ -26,15 +26,18 @@ def project(tmp_path: Path) -> Path:
     return make_copy(tmp_path / "project")
 
 
-def write_images(folder: Path) -> Path:
+def write_images(folder: Path, per_class: int = IMAGES_PER_CLASS) -> Path:
     """Write small images, each in the folder of its class."""
-    generator = np.random.default_rng(0)
-    for name in CLASSES:
+    for label, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True)
-        for number in range(IMAGES_PER_CLASS):
-            pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+        for number in range(per_class):
+            write_image(folder / name / f"{number}.png", seed=per_class * label + number)
     return folder
+
+
+def write_image(path: Path, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
 
 
 def choose_own(project: Path, **entry: Any) -> None:
@@ -128,3 +131,27 @@ def test_a_folder_named_unlike_its_dataset_is_refused_in_one_line(project: Path)
         " rename the folder, or the entry"
     ]
     assert "Traceback" not in result.stderr
+
+
+def test_runs_before_and_after_one_more_image_are_compared(project: Path) -> None:
+    folder = write_images(project / "data" / "local" / "leaves", per_class=20)
+    choose_own(project, files="data/local/leaves")
+    set_leaf(project, "train.epochs", 1)
+    set_leaf(project, "augment.copies", 0)
+    assert stages_run(dvc(project, "repro", "evaluate")) == STAGES[:5]
+    commit(project)
+    # The hash of this name puts the image into the test split, in the place of another one.
+    write_image(folder / "elm" / "late.png", seed=999)
+    assert stages_run(dvc(project, "repro", "evaluate")) == STAGES[:5]
+    predictions = (project / "data/evaluation/predictions.csv").read_text()
+    assert "data/local/leaves/elm/late.png" in predictions
+    text = tool(project, "compare")
+    assert text.startswith(
+        "note: the test sets differ: the comparison is on the 7 images that both have with the same"
+        " class, 7 of 8 in HEAD and 7 of 8 in workspace\n"
+    )
+    assert "Of 7 test images, " in text
+    assert "Data that differ: data/raw, data/records.\n" in text
+    value = json.loads(tool(project, "compare", "--json"))
+    assert value["images"] == 7
+    assert value["made_by"]["parameters"] == {}

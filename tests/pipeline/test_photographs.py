@@ -109,7 +109,7 @@ def test_an_image_more_or_less_changes_the_output_of_fetch(project: Path) -> Non
 def test_an_archive_gives_the_same_images_as_the_folder(project: Path, suffix: str) -> None:
     run(project, "fetch")
     run(project, "preprocess")
-    expected = pixels(project)
+    expected, expected_splits = pixels(project), identities(project)
     path = project / "data" / "local" / f"leaves.{suffix}"
     names = sorted(path.relative_to(leaves(project)) for path in leaves(project).rglob("*.jpg"))
     if suffix == "zip":
@@ -127,11 +127,49 @@ def test_an_archive_gives_the_same_images_as_the_folder(project: Path, suffix: s
     assert sorted(path.name for path in (project / "data").iterdir()) == [
         "catalog.yaml", "local", "raw", "records"
     ]  # fmt: skip
-    found = pixels(project)
-    prefix = f"leaves.{suffix}#top/"
-    assert {
-        identity.replace(prefix, "data/local/leaves/"): image for identity, image in found.items()
-    } == expected
+    for found, of_folder in (
+        (pixels(project), expected),
+        (identities(project), expected_splits),
+    ):
+        prefix = f"leaves.{suffix}#top/"
+        assert {
+            identity.replace(prefix, "data/local/leaves/"): value
+            for identity, value in found.items()
+        } == of_folder
+
+
+def test_a_renamed_dataset_keeps_its_splits_and_their_order(
+    project: Path, params_value: dict[str, Any]
+) -> None:
+    run(project, "fetch")
+    run(project, "preprocess")
+    before = identities(project)
+    leaves(project).rename(leaves(project).with_name("trees"))
+    entry = {"title": "Trees", "files": "data/local/trees", "format": {"kind": "image_folder"}}
+    (project / "data" / "catalog.yaml").write_text(yaml.safe_dump({"trees": entry}))
+    params_value["dataset"] = "trees"
+    set_params(project, params_value)
+    run(project, "fetch")
+    run(project, "preprocess")
+    renamed = [
+        (identity.replace("local/leaves/", "local/trees/"), split)
+        for identity, split in before.items()
+    ]
+    assert list(identities(project).items()) == renamed
+
+
+def test_one_photograph_more_leaves_the_others_in_their_splits(project: Path) -> None:
+    run(project, "fetch")
+    run(project, "preprocess")
+    before = identities(project)
+    (leaves(project) / "elm" / "000.jpg").write_bytes(photograph(999))
+    run(project, "fetch")
+    run(project, "preprocess")
+    after = identities(project)
+    assert len(after) == 61
+    moved = [identity for identity, split in before.items() if after[identity] != split]
+    assert len(moved) <= 2
+    assert all("/elm/" in identity for identity in moved)
 
 
 def pixels(project: Path) -> dict[str, bytes]:

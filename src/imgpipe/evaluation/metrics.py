@@ -46,10 +46,16 @@ def macro_f1(resamples: Resamples) -> NDArray[np.float64]:
 
 
 def roc_auc(resamples: Resamples) -> NDArray[np.float64]:
-    """Return the mean over the classes of the area under the curve of the class."""
+    """Return the mean over the classes of the area under the curve of the class.
+
+    It is NaN in a resample that holds one class only.
+    """
     examples = resamples.examples
     areas = roc_areas(examples.labels, examples.probabilities, resamples.weights)
-    return np.asarray(np.nanmean(areas, axis=0))
+    classes = (~np.isnan(areas)).sum(axis=0)
+    means = np.full(len(classes), np.nan)
+    np.divide(np.nansum(areas, axis=0), classes, out=means, where=classes > 0)
+    return means
 
 
 def top_k_accuracy(resamples: Resamples) -> NDArray[np.float64] | None:

@@ -1,4 +1,4 @@
-"""Two networks on the same test images: how they differ, and whether chance explains it."""
+"""Two networks on shared test images: how they differ, and whether chance explains it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from imgpipe.evaluation.predictions import Predictions
 from imgpipe.evaluation.resamples import Resamples, ScoredExamples
 
 SIGNIFICANCE = 0.05
+SMALLEST_SHARED_FRAC = 0.5
+"""Of the larger of two test sets: runs with a smaller shared part are not compared."""
 INTERVAL_RESAMPLES = 1_000
 COMPARISON_RESAMPLES = 2_500
 """More, because the corrected intervals need percentiles of a fraction of one percent."""
@@ -73,10 +75,14 @@ class Comparison:
 def align(
     first: Predictions, second: Predictions, names: tuple[str, str]
 ) -> tuple[Predictions, Predictions]:
-    """Return both in the order of the first one's images and classes.
+    """Return both for the images that are in both, in the order of the first one's images.
+
+    An image is in both if its identity and its class are the same. The classes are in the order of
+    the first one's, too.
 
     Raises:
-        PipelineError: the test images or their classes are not the same; the line says why.
+        PipelineError: the classes differ, or the images in both are less than
+            `SMALLEST_SHARED_FRAC` of the larger test set, or all of one class.
     """
 
     def refuse(reason: str) -> PipelineError:
@@ -86,31 +92,32 @@ def align(
         raise refuse(
             f"their classes differ: {', '.join(first.classes)}; and {', '.join(second.classes)}"
         )
-    shared = set(first.identities) & set(second.identities)
-    counts = len(first.identities), len(second.identities)
-    if len(shared) < max(counts):
-        raise refuse(
-            f"their test sets differ: {counts[0]} and {counts[1]} images, {len(shared)} of them"
-            " in both"
-        )
-    place = {identity: row for row, identity in enumerate(second.identities)}
-    rows = [place[identity] for identity in first.identities]
     columns = [second.classes.index(name) for name in first.classes]
     # Of each class of the second one, its number in the first one.
     number = np.array([first.classes.index(name) for name in second.classes])
-    aligned = Predictions(
-        classes=first.classes,
-        identities=first.identities,
-        labels=number[second.labels][rows],
-        probabilities=second.probabilities[rows][:, columns],
-    )
-    other = np.flatnonzero(aligned.labels != first.labels)
-    if len(other):
+    other_labels = number[second.labels]
+    place = {identity: row for row, identity in enumerate(second.identities)}
+    pairs = [
+        (row, place[identity])
+        for row, identity in enumerate(first.identities)
+        if identity in place and other_labels[place[identity]] == first.labels[row]
+    ]
+    counts = len(first.identities), len(second.identities)
+    if len(pairs) < SMALLEST_SHARED_FRAC * max(counts):
         raise refuse(
-            f"{len(other)} test images have another class in each, such as"
-            f" {first.identities[other[0]]}"
+            f"their test sets differ: {counts[0]} and {counts[1]} images, {len(pairs)} of them in"
+            " both with the same class; at least half of the larger test set is needed"
         )
-    return first, aligned
+    rows, other_rows = np.array(pairs).T
+    identities, labels = [first.identities[row] for row in rows], first.labels[rows]
+    if len(present := np.unique(labels)) == 1:
+        name = first.classes[present[0]]
+        raise refuse(f"their test sets differ: the images in both are all of class {name!r}")
+    probabilities = first.probabilities[rows], second.probabilities[other_rows][:, columns]
+    return (
+        Predictions(first.classes, identities, labels, probabilities[0]),
+        Predictions(first.classes, identities, labels, probabilities[1]),
+    )
 
 
 def compare_predictions(
@@ -183,9 +190,12 @@ def score_intervals(
 
 
 def _interval(parts: list[NDArray[np.float64]], outside: float) -> tuple[float, float]:
-    """Return the interval that leaves out a share of the values, half of the share at each end."""
+    """Return the interval that leaves out a share of the values, half of the share at each end.
+
+    Resamples without a value (NaN) do not count.
+    """
     tail_percent = 100 * outside / 2
-    low, high = np.percentile(np.concatenate(parts), [tail_percent, 100 - tail_percent])
+    low, high = np.nanpercentile(np.concatenate(parts), [tail_percent, 100 - tail_percent])
     return float(low), float(high)
 
 

@@ -1,8 +1,8 @@
-"""Compare two runs on the same test images: metrics, parameters, libraries, data and code."""
+"""Compare two runs on shared test images: metrics, parameters, libraries, data and code."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ class RunComparison:
     first: Run
     second: Run
     predictions: tuple[Predictions, Predictions]
-    """Of both runs, with the images and classes in the same order."""
+    """Of both runs for the test images that both have, in the same order of images and classes."""
     comparison: Comparison
     made_by: ProvenanceDifferences
     notes: list[str]
@@ -45,15 +45,18 @@ class RunComparison:
 
 
 def compare_runs(first: Run, second: Run) -> RunComparison:
-    """Compare two runs.
+    """Compare two runs on the test images that both have.
 
     Raises:
-        PipelineError: the test images differ, or files of a run are missing.
+        PipelineError: the test sets or the pixels of the images differ too much (`align`,
+            `check_test_images`), or files of a run are missing.
     """
     predictions = align(first.predictions, second.predictions, (first.name, second.name))
+    shared = predictions[0].identities
     notes = [note for run in (first, second) for note in find_edits(run)]
+    notes += describe_shared_images(first, second, len(shared))
     if first.provenance.outputs["data/raw"] != second.provenance.outputs["data/raw"]:
-        notes += check_test_images(first, second)
+        notes += check_test_images(first, second, shared)
     parameters = second.provenance.parameters
     comparison = compare_predictions(
         *predictions,
@@ -78,14 +81,31 @@ def find_edits(run: Run) -> list[str]:
     ]
 
 
-def check_test_images(first: Run, second: Run) -> list[str]:
-    """Check that two runs with different raw data have the same test images.
+def describe_shared_images(first: Run, second: Run, shared: int) -> list[str]:
+    """Return a note on how many test images are in both runs, if not all of them are."""
+    counts = [len(run.predictions.identities) for run in (first, second)]
+    if shared == max(counts):
+        return []
+    return [
+        f"the test sets differ: the comparison is on the {shared} images that both have with the"
+        f" same class, {shared} of {counts[0]} in {first.name} and {shared} of {counts[1]} in"
+        f" {second.name}"
+    ]
+
+
+def check_test_images(first: Run, second: Run, shared: Collection[str]) -> list[str]:
+    """Check that shared test images have the same pixels in two runs with different raw data.
+
+    Args:
+        first: a run.
+        second: the other one.
+        shared: the identities of the test images in both.
 
     Returns:
         a note if this cannot be known.
 
     Raises:
-        PipelineError: the test images differ.
+        PipelineError: the pixels differ.
     """
     image_specs = [
         {key: run.provenance.parameters.get(f"preprocess.{key}") for key in ImageSpec.model_fields}
@@ -96,8 +116,13 @@ def check_test_images(first: Run, second: Run) -> list[str]:
             "data/raw and the image settings of preprocess differ: the test images are assumed to"
             " be the same because their names are the same"
         ]
+    names = set(shared)
     hashes = [
-        {name: hashlib.sha256(image.tobytes()).digest() for name, image in run.read_test_images()}
+        {
+            name: hashlib.sha256(image.tobytes()).digest()
+            for name, image in run.read_test_images()
+            if name in names
+        }
         for run in (first, second)
     ]
     changed = [name for name, digest in hashes[1].items() if digest != hashes[0].get(name)]

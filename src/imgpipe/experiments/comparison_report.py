@@ -44,7 +44,11 @@ def render_json(compared: RunComparison) -> str:
     """Return the comparison as JSON."""
     found, identities = compared.comparison, compared.predictions[0].identities
     value: dict[str, Any] = {
-        name: {"name": run.name, "commit": run.revision.commit}
+        name: {
+            "name": run.name,
+            "commit": run.revision.commit,
+            "test_images": len(run.predictions.identities),
+        }
         for name, run in (("first", compared.first), ("second", compared.second))
     }
     value |= {

@@ -26,6 +26,7 @@ def test_digits_are_scikit_learns(tmp_path: Path) -> None:
     assert images.dtype == np.uint8
     assert (images == np.rint(expected.images * 255 / 16)).all()
     assert identity(dataset, 17) == "digits.csv.gz#17"
+    assert dataset.paths(np.array([17])) == ["17"]
     assert set(dataset.splits) == {UNASSIGNED}
     assert dataset.classes == [str(digit) for digit in range(10)]
 

@@ -62,6 +62,7 @@ def test_idx_gives_images_labels_splits_and_identities(raw: Path) -> None:
         expected = np.frombuffer(stored, np.uint8).reshape(-1, 28, 28)[number]
         assert (np.asarray(dataset.read(index)) == expected).all()
         assert identity(dataset, index) == f"{prefix}-images-idx3-ubyte.gz#{number}"
+    assert dataset.paths(np.array([19, 29])) == ["train/19", "test/9"]
 
 
 def test_the_official_mnist(mirror: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import pickle
+import shutil
 import tarfile
 import zipfile
 from contextlib import closing
@@ -102,6 +103,16 @@ def test_an_archive_in_any_order_with_what_systems_leave_in_it(tmp_path: Path) -
     assert dataset.labels.tolist() == [1, 0]
 
 
+def test_paths_begin_below_the_root(tmp_path: Path) -> None:
+    names = ["elm/1.jpg", "oak/top/1.jpg"]
+    at_top = open_files(tmp_path, dict.fromkeys(names, jpeg("red")))
+    assert at_top.paths(np.arange(2)) == names
+    shutil.rmtree(tmp_path / "leaves")
+    below = open_files(tmp_path, {f"top/all/{name}": jpeg("red") for name in names}, root="top/all")
+    assert below.paths(np.arange(2)) == names
+    assert identity(below, 1) == "data/local/leaves/top/all/oak/top/1.jpg"
+
+
 def test_split_folders(tmp_path: Path) -> None:
     files = {
         f"set/{split}/{name}/1.jpg": jpeg("red")
@@ -112,6 +123,7 @@ def test_split_folders(tmp_path: Path) -> None:
     dataset = open_files(tmp_path, files, root="set", splits=splits)
     folders = [identity(dataset, index).split("/")[-3] for index in range(6)]
     assert [splits[SPLITS[code]] for code in dataset.splits] == folders
+    assert dataset.paths(np.arange(1)) == ["fit/elm/1.jpg"]
     assert dataset.labels.tolist() == [0, 1] * 3
     part = open_files(tmp_path, files, root="set", splits={"train": "fit", "test": "val"})
     assert {SPLITS[code] for code in part.splits} == {"train", "test"}

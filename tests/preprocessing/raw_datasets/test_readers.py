@@ -121,6 +121,31 @@ def test_every_image_has_its_own_identity_and_can_be_read(dataset: RawDataset) -
     assert len({image.tobytes() for image in images}) == count
 
 
+def test_every_image_has_its_own_path_inside_the_dataset(dataset: RawDataset) -> None:
+    count = len(dataset.labels)
+    paths = dataset.paths(np.arange(count))
+    assert len(set(paths)) == count
+    assert dataset.paths(np.array([1, 0])) == paths[1::-1]
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_the_names_of_dataset_and_files_do_not_change_the_paths(
+    kind: str, tmp_path: Path, write_idx: WriteIdx
+) -> None:
+    with closing(open_example(kind, tmp_path, write_idx)) as dataset:
+        indices = np.arange(len(dataset.labels))
+        paths, identities = dataset.paths(indices), dataset.identities(indices)
+    catalog = (tmp_path / "catalog.yaml").read_text().replace("example:", "renamed:")
+    for path in sorted((tmp_path / "raw").iterdir()):
+        catalog = catalog.replace(path.name, f"new-{path.name}")
+        path.rename(path.with_name(f"new-{path.name}"))
+    (tmp_path / "catalog.yaml").write_text(catalog)
+    entry = load_entry("renamed", tmp_path / "catalog.yaml")
+    with closing(open_dataset(entry, tmp_path / "raw", tmp_path / "scratch")) as renamed:
+        assert renamed.paths(indices) == paths
+        assert not set(renamed.identities(indices)) & set(identities)
+
+
 def test_a_dataset_reads_the_same_in_another_process(dataset: RawDataset) -> None:
     expected = [np.asarray(dataset.read(index)) for index in range(len(dataset.labels))]
     with closing(pickle.loads(pickle.dumps(dataset))) as elsewhere:
@@ -128,6 +153,7 @@ def test_a_dataset_reads_the_same_in_another_process(dataset: RawDataset) -> Non
         assert (elsewhere.labels == dataset.labels).all()
         indices = np.arange(len(expected))
         assert elsewhere.identities(indices) == dataset.identities(indices)
+        assert elsewhere.paths(indices) == dataset.paths(indices)
         for index, image in enumerate(expected):
             assert (np.asarray(elsewhere.read(index)) == image).all()
 

@@ -30,6 +30,13 @@ class RawDataset(Protocol):
     def identities(self, indices: NDArray[np.int64]) -> list[str]:
         """Return the texts that lead back to the file and the place in it, e.g. `file.gz#17`."""
 
+    def paths(self, indices: NDArray[np.int64]) -> list[str]:
+        """Return the paths of images inside the dataset, e.g. `oak/IMG_1.jpg`, or their numbers.
+
+        They do not depend on the names of the dataset, its folder, its archives or its `root`, nor
+        on other images, because they decide the splits.
+        """
+
     def read(self, index: int) -> Image.Image:
         """Return one picture; the pixels of an image file are decoded by `decode_and_resize`.
 

@@ -48,6 +48,9 @@ class Digits:
     def identities(self, indices: NDArray[np.int64]) -> list[str]:
         return [f"{self._file_name}#{index}" for index in indices.tolist()]
 
+    def paths(self, indices: NDArray[np.int64]) -> list[str]:
+        return [str(index) for index in indices.tolist()]
+
     def read(self, index: int) -> Image.Image:
         return Image.fromarray(self._images[index])
 

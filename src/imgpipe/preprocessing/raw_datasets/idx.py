@@ -28,6 +28,7 @@ UNSIGNED_BYTE = 0x08
 class _Part(NamedTuple):
     """The images of one split."""
 
+    split: str
     name: str
     """Name of the compressed file."""
     unpacked: Path
@@ -63,7 +64,7 @@ class Idx:
                     f" each image in {names.images}; found {len(split_labels)}"
                 )
             shape = (dimensions[0], height_px, width_px, channels)
-            self._parts.append(_Part(names.images, path, offset_bytes, shape))
+            self._parts.append(_Part(split, names.images, path, offset_bytes, shape))
             labels.append(split_labels)
             splits.append(np.full(len(split_labels), SPLITS.index(split), dtype=np.int8))
         self.classes = entry.format.classes
@@ -73,6 +74,10 @@ class Idx:
     def identities(self, indices: NDArray[np.int64]) -> list[str]:
         places = map(self._find, indices.tolist())
         return [f"{self._parts[part].name}#{number}" for part, number in places]
+
+    def paths(self, indices: NDArray[np.int64]) -> list[str]:
+        places = map(self._find, indices.tolist())
+        return [f"{self._parts[part].split}/{number}" for part, number in places]
 
     def read(self, index: int) -> Image.Image:
         part, number = self._find(index)

@@ -40,6 +40,7 @@ class ImageFolder:
         self._shown = entry.show_archives(raw)
         self._identity_prefixes = entry.identity_prefixes
         self._archives = [open_archive(raw / name, scratch) for name in entry.archive_names]
+        self._root = _root_folder(entry.format)
         self._index(entry.format)
 
     def _index(self, reading: ImageFolderFormat) -> None:
@@ -123,6 +124,13 @@ class ImageFolder:
             for archive, member in places
         ]
 
+    def paths(self, indices: NDArray[np.int64]) -> list[str]:
+        places = zip(self._archive_of[indices], self._member_of[indices], strict=True)
+        return [
+            self._archives[archive].names[member].removeprefix(self._root)
+            for archive, member in places
+        ]
+
     def read(self, index: int) -> Image.Image:
         archive = self._archives[self._archive_of[index]]
         member = int(self._member_of[index])
@@ -133,9 +141,14 @@ class ImageFolder:
             archive.close()
 
 
+def _root_folder(reading: ImageFolderFormat) -> str:
+    """Return the folder of the dataset in its archives, with "/" at its end; "" for the top."""
+    return f"{reading.root}/" if reading.root else ""
+
+
 def _split_folders(reading: ImageFolderFormat) -> dict[str, int]:
     """Return the folder of each official split, with "/" at its end; "" for the top."""
-    root = f"{reading.root}/" if reading.root else ""
+    root = _root_folder(reading)
     if reading.splits is None:
         return {root: UNASSIGNED}
     named = reading.splits.model_dump(exclude_none=True)
