@@ -78,7 +78,7 @@ format: setup ## format the code
 	ruff check --fix .
 
 # The groups of pyproject.toml that `make setup` installs: all but the optional ones.
-GROUPS := config arrays images digits charts nn pipeline app dev
+GROUPS := config arrays images digits charts nn transfer pipeline app dev
 LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-header --quiet
 

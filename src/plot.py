@@ -52,5 +52,12 @@ def uses(params: Params) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    libraries = ("config", "arrays", "images", "charts", "nn")  # the card lists all of them
+    libraries = (
+        "config",
+        "arrays",
+        "images",
+        "charts",
+        "nn",
+        "transfer",
+    )  # the card lists all of them
     run_stage(main, load_params=load_params, uses=uses, libraries=libraries, description=__doc__)

@@ -4,28 +4,29 @@ Reads   `train`, `threads` and the chosen section of `architectures` in params.y
         data/records (training and validation splits), data/augmented
 Writes  models/model.keras, the network with the weights of the epoch of lowest validation loss;
         models/layers.txt, the table of its layers; data/training/examples.npz, some images as
-        training sees them; after each epoch, metrics/history.csv, a line for each epoch, and
-        metrics/train.json, the metrics of the best epoch
+        training sees them; after each epoch, metrics/history.csv and metrics/train.json
 Costs   most of the pipeline's time; small images are kept in RAM if they fit in half of it
 
-The state after each epoch is saved under .dvc/tmp until the stage has succeeded: after a stop, even
-a kill, the next run resumes there and ends with the same bytes.
+The state after each epoch, or the features of each shard, are saved under .dvc/tmp: after a stop,
+even a kill, the next run resumes there and ends with the same bytes.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from imgpipe.core.files import write_text
 from imgpipe.core.stage import hash_sources, loaded_sources, run_stage
 from imgpipe.records.info import read_augmented_info, read_info
+from imgpipe.settings.architectures import Pretrained
 from imgpipe.settings.params import Params, load_params
 
 RECORDS, AUGMENTED = Path("data/records"), Path("data/augmented")
 MODELS, METRICS, EXAMPLES = Path("models"), Path("metrics"), Path("data/training/examples.npz")
 
 
-def main(params: Params) -> Callable[[], None]:
+def main(params: Params) -> Callable[[], None] | None:
     sources, settings = hash_sources(), params.train
     info, augmented_info = read_info(RECORDS), read_augmented_info(AUGMENTED)
     from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
@@ -35,39 +36,38 @@ def main(params: Params) -> Callable[[], None]:
     from imgpipe.nn.training.architectures import build_model
     from imgpipe.nn.training.checkpoint import Checkpoint
     from imgpipe.nn.training.examples import write_examples
-    from imgpipe.nn.training.history import best_epoch
     from imgpipe.nn.training.layer_table import describe_layers
     from imgpipe.nn.training.loop import train_model
     from imgpipe.nn.training.saved_model import save_model
     from imgpipe.nn.training.training_set import open_training_set
+    from imgpipe.nn.training.transfer import TransferLearning
 
+    chosen = params.chosen_architecture
     model = build_model(
-        settings.architecture, params.chosen_architecture, image_shape=info.image_shape,
+        settings.architecture, chosen, image_shape=info.image_shape,
         classes=len(info.classes), normalization=info.normalization,
     )  # fmt: skip
     layers = describe_layers(model)
     print(layers)
-    bootstrap_seed = settings.seed if settings.bootstrap else None
-    training_set = open_training_set(RECORDS, info, AUGMENTED, augmented_info, bootstrap_seed)
-    checkpoint = Checkpoint(
-        sources={name: sources.get(name) for name in loaded_sources()},
-        parameters=uses(params),
-        data=training_set.digest,
-    )
-    history = train_model(model, training_set, settings, checkpoint, METRICS)
-    signature = ModelSignature(
-        format_version=1, dataset=info.dataset, classes=info.classes, image_spec=info.image_spec
-    )
-    save_model(model, signature, MODELS / "model.keras")
+    sample_seed = settings.seed if settings.bootstrap else None
+    open_set = partial(open_training_set, RECORDS, info, AUGMENTED, augmented_info, sample_seed)
+    training_set, checkpoint = open_set(), None
+    if isinstance(chosen, Pretrained):
+        transfer = TransferLearning(model, info, params, sources)
+        history, best = transfer.fit_output_layer(open_set(transfer.read_features), METRICS)
+    else:
+        code = {name: sources.get(name) for name in loaded_sources()}
+        checkpoint = Checkpoint(sources=code, parameters=uses(params), data=training_set.digest)
+        history, best = train_model(model, training_set, settings, checkpoint, METRICS)
+    save_model(model, ModelSignature.of_records(info), MODELS / "model.keras")
     write_text(MODELS / "layers.txt", layers)
     write_examples(EXAMPLES, training_set, settings)
-    best = best_epoch(history)
     print(
         f"train: {settings.architecture}, {model.count_params():,} parameters,"
         f" {len(history)} epochs; best is epoch {best.epoch}"
         f" with validation accuracy {best.validation_accuracy:.4f}"
     )
-    return checkpoint.delete
+    return checkpoint.delete if checkpoint else None
 
 
 def uses(params: Params) -> dict[str, Any]:
@@ -76,5 +76,5 @@ def uses(params: Params) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    libraries = ("config", "arrays", "nn")
+    libraries = ("config", "arrays", "nn", "transfer")
     run_stage(main, load_params=load_params, uses=uses, libraries=libraries, description=__doc__)

@@ -311,9 +311,9 @@ def train_network(
     from imgpipe.nn.training.augmentation_layers import add_random_layers
     from imgpipe.nn.training.loop import Trainer
     from imgpipe.nn.training.progress import TrainingProgress
-    from imgpipe.nn.training.training_set import LabeledImages, TrainingSet
+    from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
 
-    validation = LabeledImages(images, labels if validation_labels is None else validation_labels)
+    validation = LabeledInputs(images, labels if validation_labels is None else validation_labels)
     training_set = TrainingSet(images, labels, validation)
     trainer = Trainer(add_random_layers(model, params.train), training_set, params.train)
     with TrainingProgress(params.train, len(labels), finished_epochs=0) as progress:

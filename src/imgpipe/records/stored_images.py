@@ -16,18 +16,22 @@ from imgpipe.records.shards import ShardIndex
 _MOST_OPEN_FILES = 128
 
 
-class Images(Protocol):
-    """N images, (N, H, W, C) uint8, that can be selected by an array of numbers.
+class Inputs(Protocol):
+    """N inputs of a network, (N, ...), that can be selected by an array of numbers.
 
-    A NumPy array has this interface; `StoredImages` has it too.
+    A NumPy array of images or features has this interface; `StoredImages` has it too.
     """
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, H, W, C)."""
+        """(N, ...)."""
 
-    def __getitem__(self, numbers: NDArray[np.integer[Any]], /) -> NDArray[np.uint8]:
-        """Return the images of these numbers, (B, H, W, C)."""
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of every input."""
+
+    def __getitem__(self, numbers: NDArray[np.integer[Any]], /) -> NDArray[Any]:
+        """Return the inputs of these numbers, (B, ...)."""
 
 
 class StoredImages:
@@ -51,6 +55,11 @@ class StoredImages:
     def shape(self) -> tuple[int, ...]:
         """(N, H, W, C)."""
         return len(self._starts), *self._image_shape
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        """Of every image."""
+        return np.dtype(np.uint8)
 
     def __getitem__(self, numbers: NDArray[np.integer[Any]], /) -> NDArray[np.uint8]:
         """Return the images of these numbers, (B, H, W, C)."""

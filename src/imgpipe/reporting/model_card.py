@@ -15,7 +15,7 @@ from imgpipe.reporting.stage_outputs import StageOutputs
 from imgpipe.reporting.text_table import format_value
 from imgpipe.settings.params import Params
 
-GROUPS = ("config", "arrays", "images", "charts", "nn")
+GROUPS = ("config", "arrays", "images", "charts", "nn", "transfer")
 """The groups of pyproject.toml with the libraries that the stages import."""
 _MOST_BAD_FILES = 20
 _MOST_LISTED_CLASSES = 20

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, create_model, model_validator
 
 from imgpipe.core.schema import Count, Fraction, Section
+from imgpipe.settings.backbones import BACKBONES
+
+_SMALLEST_IMAGE_PX = 32  # a pretrained network halves the size five times
 
 
 class Mlp(Section):
@@ -52,7 +55,74 @@ class Resnet(Section):
     dropout_frac: Fraction
 
 
-ARCHITECTURES: dict[str, type[Section]] = {"mlp": Mlp, "cnn": Cnn, "resnet": Resnet}
+class Pretrained(Section):
+    """A network trained on ImageNet; only a linear layer on its features is trained here."""
+
+    backbone: Literal[tuple(BACKBONES)]  # type: ignore[valid-type]  # the keys of the registry
+    l2_penalties: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    folds: Annotated[int, Field(ge=2)]
+
+    @model_validator(mode="after")
+    def _penalties_ascend(self) -> "Pretrained":
+        if self.l2_penalties != sorted(set(self.l2_penalties)):
+            raise ValueError(
+                f"l2_penalties: expected different values in ascending order; found"
+                f" {self.l2_penalties}"
+            )
+        return self
+
+    def check_other_sections(self, preprocess: Any, train: Any) -> None:
+        """Check that other values of params.yaml do not ask for what this network cannot do.
+
+        Args:
+            preprocess: the section `preprocess`.
+            train: the section `train`.
+
+        Raises:
+            ValueError: one of them does; the message begins with its dotted key.
+        """
+        smallest_px = min(preprocess.height_px, preprocess.width_px)
+        if smallest_px < _SMALLEST_IMAGE_PX:
+            raise ValueError(
+                f"preprocess.height_px, width_px: expected at least {_SMALLEST_IMAGE_PX} with"
+                f" architecture pretrained; found {smallest_px}; best are"
+                f" {BACKBONES[self.backbone].image_px} for {self.backbone}"
+            )
+        needed = {
+            "preprocess.channels": 3,
+            "preprocess.normalization": "rescale",
+            "train.optimizer": "lbfgs",
+            "train.learning_rate": 1.0,
+            "train.learning_rate_schedule": "constant",
+            "train.l1_penalty": 0.0,
+            "train.l2_penalty": 0.0,
+            "train.random_flip": "none",
+            "train.random_rotation_deg": 0.0,
+            "train.random_translation_frac": 0.0,
+            "train.random_zoom_frac": 0.0,
+            "train.random_contrast_frac": 0.0,
+            "train.early_stopping_patience_epochs": 0,
+            "train.precision": "float32",
+        }
+        wrong = []
+        for key, value in needed.items():
+            section, name = key.split(".")
+            found = getattr({"preprocess": preprocess, "train": train}[section], name)
+            if found != value:
+                wrong.append(f"{key} {value} (found {found})")
+        if wrong:
+            raise ValueError(
+                f"train.architecture: pretrained needs {', '.join(wrong)};"
+                " `make recipe NAME=photographs` writes these values"
+            )
+
+
+ARCHITECTURES: dict[str, type[Section]] = {
+    "mlp": Mlp,
+    "cnn": Cnn,
+    "resnet": Resnet,
+    "pretrained": Pretrained,
+}
 """The settings of each network, by its name in `train.architecture`."""
 
 

@@ -8,6 +8,8 @@ can stop the stage, it cannot change an output.
 from pathlib import Path
 from typing import Any
 
+from pydantic import model_validator
+
 from imgpipe.core.schema import Count, Section, check
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.settings.architectures import Architectures
@@ -32,6 +34,14 @@ class Params(Section):
     architectures: Architectures
     evaluate: Evaluate
     plot: Plot
+
+    @model_validator(mode="after")
+    def _other_values_suit_a_pretrained_network(self) -> "Params":
+        if self.train.architecture == "pretrained":
+            self.chosen_architecture.check_other_sections(self.preprocess, self.train)
+        elif self.train.optimizer == "lbfgs":
+            raise ValueError("train.optimizer: lbfgs needs architecture pretrained")
+        return self
 
     @property
     def chosen_architecture(self) -> Any:

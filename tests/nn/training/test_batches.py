@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from imgpipe.nn.training.training_set import LabeledImages, TrainingSet
+from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
 
 pytestmark = pytest.mark.tf
 
@@ -20,7 +20,7 @@ def make_batches(*, seed: int = 3, bootstrap_seed: int | None = None) -> Any:
     images = np.arange(VARIANTS * EXAMPLES, dtype=np.uint8)[:, None, None, None]
     labels = np.arange(EXAMPLES)
     training_set = TrainingSet(
-        images, labels, LabeledImages(images, labels), bootstrap_seed=bootstrap_seed
+        images, labels, LabeledInputs(images, labels), bootstrap_seed=bootstrap_seed
     )
     return TrainingBatches(training_set, training_set.labels, batch_size=8, seed=seed)
 

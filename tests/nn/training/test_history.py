@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from imgpipe.nn.training.history import Epoch, best_epoch, is_patience_spent, write_metrics
+from imgpipe.nn.training.history import (
+    Epoch,
+    Training,
+    best_epoch,
+    is_patience_spent,
+    write_metrics,
+)
 
 
 def make_history(*validation_losses: float) -> list[Epoch]:
@@ -46,7 +52,8 @@ def test_patience_is_spent_after_epochs_without_a_lower_loss(
 
 
 def test_metrics_are_a_line_for_each_epoch_and_the_best_epoch(tmp_path: Path) -> None:
-    write_metrics(tmp_path, make_history(1.0, 0.5, 0.75), parameters=7)
+    history = make_history(1.0, 0.5, 0.75)
+    write_metrics(tmp_path, Training(history, best_epoch(history)), parameters=7)
     assert (tmp_path / "history.csv").read_bytes().decode() == (
         "epoch,learning_rate,loss,accuracy,validation_loss,validation_accuracy\n"
         "1,0.1,0.3333333333333333,0.5,1.0,0.25\n"

@@ -18,7 +18,7 @@ from support import (
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.nn.training.history import best_epoch
-from imgpipe.nn.training.training_set import LabeledImages, TrainingSet
+from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
 from imgpipe.settings.params import Params
 
 pytestmark = pytest.mark.tf
@@ -87,7 +87,7 @@ def test_a_trained_model_has_the_weights_of_the_best_epoch(repository: Path) -> 
     keras.utils.set_random_seed(1)
     model = build_network("cnn", params, shape=(12, 12, 1))
     checkpoint = Checkpoint(sources={}, parameters={}, data="")
-    history = train_model(model, training_set, params.train, checkpoint, Path("metrics"))
+    history, _ = train_model(model, training_set, params.train, checkpoint, Path("metrics"))
     images, labels = training_set.validation
     probabilities = np.asarray(model(images[np.arange(200)]))
     loss = -np.log(np.maximum(probabilities[range(200), labels], 1e-7)).mean()
@@ -101,7 +101,7 @@ def make_training_set(params: Params) -> TrainingSet:
     stops_early = params.train.early_stopping_patience_epochs < params.train.epochs
     wrong_labels = (labels + 1) % 10
     return TrainingSet(
-        images, labels, LabeledImages(images, wrong_labels if stops_early else labels)
+        images, labels, LabeledInputs(images, wrong_labels if stops_early else labels)
     )
 
 
@@ -162,10 +162,10 @@ def test_a_resumed_training_ends_as_if_it_had_not_been_stopped(
         keras.utils.set_random_seed(1)
         model = build_network("cnn", params, shape=(12, 12, 1))
         checkpoint = Checkpoint(sources={}, parameters={}, data="")
-        history = train_model(
+        history, _ = train_model(
             model, make_training_set(params), params.train, checkpoint, Path("metrics")
         )
-        return history, model.get_weights()
+        return list(history), model.get_weights()
 
     history, weights = run()
     assert "resuming" not in capsys.readouterr().out

@@ -12,7 +12,7 @@ from support import RESCALE, SMALL_SPEC, make_easy_images
 from imgpipe.core.errors import PipelineError
 from imgpipe.nn.training import training_set as module
 from imgpipe.nn.training.training_set import (
-    LabeledImages,
+    LabeledInputs,
     TrainingSet,
     draw_bootstrap,
     is_faster_in_memory,
@@ -84,7 +84,7 @@ def test_in_each_epoch_an_example_comes_in_one_variant_and_in_all_in_turn(
     message = "train: the images stay in their files: they would take too much memory\n"
     assert capsys.readouterr().out == (message if place == "files" else "")
     assert training_set.examples == 25
-    assert training_set.image_shape == (12, 12, 1)
+    assert training_set.input_shape == (12, 12, 1)
     assert training_set.labels.tolist() == LABELS[TRAINING].tolist()
     for epoch in range(2 * (1 + COPIES)):
         divisor = 1 + (epoch + ALL) % (1 + COPIES)
@@ -150,7 +150,7 @@ def test_the_examples_of_a_bootstrap_sample_have_variants_of_their_own() -> None
     """Two draws of one example come in different variants in the same epoch."""
     images = np.arange(50, dtype=np.uint8)[:, None, None, None]  # two variants of 25 examples
     labels = np.arange(25)
-    training_set = TrainingSet(images, labels, LabeledImages(images, labels), bootstrap_seed=3)
+    training_set = TrainingSet(images, labels, LabeledInputs(images, labels), bootstrap_seed=3)
     drawn = draw_bootstrap(25, seed=3)
     assert training_set.examples == 25
     assert training_set.labels.tolist() == drawn.tolist()

@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from imgpipe.records.stored_images import Images
+from imgpipe.records.stored_images import Inputs
 
 # Of the input values of one batch; the layers of a network hold many times as many.
 _MAX_VALUES = 1 << 22
-_MAX_IMAGES = 512
+_MAX_INPUTS = 512
 
 
 def count_steps(examples: int, batch_size: int) -> int:
@@ -20,26 +20,27 @@ def count_steps(examples: int, batch_size: int) -> int:
     return math.ceil(examples / batch_size)
 
 
-def evaluation_batch_size(image_shape: Sequence[int]) -> int:
-    """Return the number of images (H, W, C) in a batch if the network is not being trained."""
-    return max(1, min(_MAX_IMAGES, _MAX_VALUES // math.prod(image_shape)))
+def evaluation_batch_size(input_shape: Sequence[int]) -> int:
+    """Return the number of inputs in a batch if the network is not being trained."""
+    return max(1, min(_MAX_INPUTS, _MAX_VALUES // math.prod(input_shape)))
 
 
-def ordered_batches(images: Images, *columns: NDArray[Any]) -> tf.data.Dataset:
-    """Return every image once, in order, in batches together with its values of the columns.
+def ordered_batches(inputs: Inputs, *columns: NDArray[Any]) -> tf.data.Dataset:
+    """Return every input once, in order, in batches together with its values of the columns.
 
     Args:
-        images: (N, H, W, C) uint8.
+        inputs: images (N, H, W, C) uint8, or features (N, F) float32.
         columns: arrays (N, ...), such as labels and weights.
     """
 
-    def add_images(numbers: tf.Tensor, *values: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        taken = tf.numpy_function(lambda numbers: images[numbers], [numbers], tf.uint8)
-        return tf.ensure_shape(taken, [None, *images.shape[1:]]), *values
+    def add_inputs(numbers: tf.Tensor, *values: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        dtype = tf.as_dtype(inputs.dtype)
+        taken = tf.numpy_function(lambda numbers: inputs[numbers], [numbers], dtype)
+        return tf.ensure_shape(taken, [None, *inputs.shape[1:]]), *values
 
-    numbered = tf.data.Dataset.from_tensor_slices((np.arange(images.shape[0]), *columns))
-    batches = numbered.batch(evaluation_batch_size(images.shape[1:]))
-    return prefetch(batches.map(add_images, num_parallel_calls=1, deterministic=True))
+    numbered = tf.data.Dataset.from_tensor_slices((np.arange(inputs.shape[0]), *columns))
+    batches = numbered.batch(evaluation_batch_size(inputs.shape[1:]))
+    return prefetch(batches.map(add_inputs, num_parallel_calls=1, deterministic=True))
 
 
 def prefetch(batches: tf.data.Dataset) -> tf.data.Dataset:

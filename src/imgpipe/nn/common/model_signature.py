@@ -3,6 +3,7 @@
 from typing import Literal
 
 from imgpipe.core.schema import Section
+from imgpipe.records.info import RecordsInfo
 from imgpipe.settings.image_spec import ImageSpec
 
 SIGNATURE_FILE = "imgpipe.json"
@@ -17,3 +18,13 @@ class ModelSignature(Section):
     classes: list[str]
     """In the order of the probabilities."""
     image_spec: ImageSpec
+
+    @classmethod
+    def of_records(cls, info: RecordsInfo) -> "ModelSignature":
+        """Return the signature of a model that was trained on these records."""
+        return cls(
+            format_version=FORMAT_VERSION,
+            dataset=info.dataset,
+            classes=info.classes,
+            image_spec=info.image_spec,
+        )

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.nn.common.batches import evaluation_batch_size, ordered_batches
-from imgpipe.records.stored_images import Images
+from imgpipe.records.stored_images import Inputs
 
 
 def predict_probabilities(
     model: keras.Model,
-    images: Images,
+    images: Inputs,
     on_images: Callable[[int], object] = lambda images: None,
 ) -> NDArray[np.float32]:
     """Return class probabilities, (N, K) float32, in the order of the images.

@@ -1,6 +1,7 @@
 """Feed training records to Keras, one batch at a time."""
 
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from imgpipe.nn.common.batches import count_steps, prefetch
 from imgpipe.nn.training.training_set import TrainingSet
 
-# Small batches are taken several at once, up to this size of their images, because each call of
+# Small batches are taken several at once, up to this size of their inputs, because each call of
 # Python costs as much as copying a hundred small images.
 _BYTES_AT_ONCE = 1 << 20
 
@@ -31,7 +32,7 @@ class TrainingBatches:
         """Prepare the batches.
 
         Args:
-            training_set: gives the images.
+            training_set: gives the inputs.
             labels: (N, ...), in the form that the loss takes.
             batch_size: examples in a batch; the last batch of an epoch may be smaller.
             seed: of the order.
@@ -40,20 +41,22 @@ class TrainingBatches:
         self._epoch = 0
         self._order = np.arange(len(labels))
 
-        image_shape = training_set.image_shape
-        at_once = max(1, _BYTES_AT_ONCE // (batch_size * math.prod(image_shape)))
+        input_shape, input_dtype = training_set.input_shape, training_set.input_dtype
+        at_once = max(
+            1, _BYTES_AT_ONCE // (batch_size * math.prod(input_shape) * input_dtype.itemsize)
+        )
         part_size = at_once * batch_size
 
-        def take(part: np.int64) -> tuple[NDArray[np.uint8], NDArray[np.int64 | np.float32]]:
+        def take(part: np.int64) -> tuple[NDArray[Any], NDArray[np.int64 | np.float32]]:
             examples = self._order[part * part_size : (part + 1) * part_size]
             return training_set.take(examples, self._epoch), labels[examples]
 
         def take_tensors(part: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            part_images, part_labels = tf.numpy_function(
-                take, [part], [tf.uint8, tf.as_dtype(labels.dtype)]
+            part_inputs, part_labels = tf.numpy_function(
+                take, [part], [tf.as_dtype(input_dtype), tf.as_dtype(labels.dtype)]
             )
             return (
-                tf.ensure_shape(part_images, [None, *image_shape]),
+                tf.ensure_shape(part_inputs, [None, *input_shape]),
                 tf.ensure_shape(part_labels, [None, *labels.shape[1:]]),
             )
 

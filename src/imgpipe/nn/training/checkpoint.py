@@ -1,18 +1,11 @@
-"""The state of a training after each epoch, so that a later run can resume a stopped training.
-
-A checkpoint is outside the outputs of the stage, because DVC deletes those before it runs a stage.
-It is in the repository itself, also if DVC runs the stage in a temporary copy of the repository,
-because DVC deletes that copy with the run.
-"""
+"""The state of a training after each epoch, so that a later run can resume a stopped training."""
 
 import hashlib
 import json
 import os
 import shutil
-import time
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +15,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from imgpipe.core.dvc_tmp import delete_unused, find_folder
 from imgpipe.core.files import PARTIAL_SUFFIX, replace_file
 
-_FOLDER = Path(".dvc/tmp/imgpipe")
+_KIND = "checkpoints"
 _STATE_FILE = "state.npz"
-_MAX_AGE_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -68,12 +61,13 @@ class Checkpoint:
             [keras.__version__, tf.__version__, np.__version__],
         ]
         digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
-        repository = Path(os.environ.get("DVC_ROOT", "."))
-        self._in_repository = (repository / ".dvc").is_dir()
-        self._folder = repository / _FOLDER / digest[:32]
+        checkpoints = find_folder(_KIND)
+        self._folder = checkpoints / digest[:32] if checkpoints else None
 
     def load(self) -> TrainingState | None:
         """Return the saved state; None if there is none, or if the file is damaged."""
+        if self._folder is None:
+            return None
         try:
             with (self._folder / _STATE_FILE).open("rb") as stream, np.load(stream) as arrays:
                 columns: dict[str, list[NDArray[Any]]] = {"variables": [], "best_weights": []}
@@ -85,32 +79,30 @@ class Checkpoint:
 
     def save(self, state: TrainingState) -> None:
         """Replace the saved state; outside a repository of DVC, save nothing."""
-        if not self._in_repository:
+        if self._folder is None:
             return
         arrays: dict[str, NDArray[Any]] = {"history": np.array(json.dumps(state.history))}
         for name in ("variables", "best_weights"):
             values = getattr(state, name)
             arrays |= {f"{name}-{number}": value for number, value in enumerate(values)}
         try:
-            self._write(arrays)
+            _write(self._folder / _STATE_FILE, arrays)
         except FileNotFoundError:
             # At this moment another run of the same training has ended and deleted the folder.
-            self._write(arrays)
-
-    def _write(self, arrays: dict[str, NDArray[Any]]) -> None:
-        # With the process id, two runs write two temporary files.
-        partial_name = f"{os.getpid()}{PARTIAL_SUFFIX}"
-        with (
-            replace_file(self._folder / _STATE_FILE, partial_name=partial_name) as partial,
-            partial.open("wb") as stream,
-        ):
-            np.savez(stream, allow_pickle=False, **arrays)
+            _write(self._folder / _STATE_FILE, arrays)
 
     def delete(self) -> None:
         """Delete this checkpoint, and all checkpoints older than 30 days."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        oldest_s = time.time() - _MAX_AGE_DAYS * 24 * 3600
-        for folder in self._folder.parent.glob("*"):
-            with suppress(FileNotFoundError):  # another run may delete it, too
-                if folder.stat().st_mtime < oldest_s:
-                    shutil.rmtree(folder, ignore_errors=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        delete_unused(_KIND)
+
+
+def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    # With the process id, two runs write two temporary files.
+    partial_name = f"{os.getpid()}{PARTIAL_SUFFIX}"
+    with (
+        replace_file(path, partial_name=partial_name) as partial,
+        partial.open("wb") as stream,
+    ):
+        np.savez(stream, allow_pickle=False, **arrays)

@@ -24,9 +24,9 @@ def write_examples(path: Path, training_set: TrainingSet, settings: Train) -> No
         settings: the section `train` of params.yaml.
     """
     images = training_set.take(np.arange(min(_IMAGES, training_set.examples)), epoch=0)
-    transform = make_random_transformation(training_set.image_shape, settings)
+    transform = make_random_transformation(training_set.input_shape, settings)
     draws = np.empty(
-        (len(images), _DRAWS if transform else 0, *training_set.image_shape), dtype=np.uint8
+        (len(images), _DRAWS if transform else 0, *training_set.input_shape), dtype=np.uint8
     )
     if transform:
         for number, image in enumerate(images):  # one by one, because images may be large

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from imgpipe.core.files import write_csv, write_json
 
@@ -37,6 +38,15 @@ class Epoch:
     """Comparable between trainings with and without class weights."""
 
 
+class Training(NamedTuple):
+    """The result of a training."""
+
+    history: Sequence[Epoch]
+    """All epochs, also of those that an earlier run finished."""
+    best: Epoch
+    """The epoch whose weights the model gets."""
+
+
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
     """Return the epoch whose weights the model gets: the first of lowest validation loss."""
     return min(history, key=lambda epoch: epoch.validation_loss)
@@ -52,17 +62,17 @@ def is_patience_spent(history: Sequence[Epoch], patience_epochs: int) -> bool:
     return history[-1].epoch - best_epoch(history).epoch >= patience_epochs
 
 
-def write_metrics(folder: Path, history: Sequence[Epoch], parameters: int) -> None:
+def write_metrics(folder: Path, training: Training, parameters: int) -> None:
     """Write `history.csv`, a line for each epoch, and `train.json`, the best epoch.
 
     Args:
         folder: where to write.
-        history: the finished epochs, at least one.
+        training: the finished epochs, at least one.
         parameters: the number of parameters of the network.
     """
-    rows = [[getattr(epoch, column) for column in HISTORY_COLUMNS] for epoch in history]
+    rows = [[getattr(epoch, column) for column in HISTORY_COLUMNS] for epoch in training.history]
     write_csv(folder / "history.csv", HISTORY_COLUMNS, rows)
-    best = best_epoch(history)
+    best = training.best
     write_json(
         folder / "train.json",
         {
@@ -70,7 +80,7 @@ def write_metrics(folder: Path, history: Sequence[Epoch], parameters: int) -> No
             "validation_loss": best.validation_loss,
             "validation_loss_unweighted": best.validation_loss_unweighted,
             "best_epoch": best.epoch,
-            "epochs": len(history),
+            "epochs": len(training.history),
             "parameters": parameters,
         },
     )

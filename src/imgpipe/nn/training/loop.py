@@ -19,7 +19,13 @@ from imgpipe.nn.training.augmentation_layers import add_random_layers
 from imgpipe.nn.training.batches import TrainingBatches
 from imgpipe.nn.training.checkpoint import Checkpoint, TrainingState
 from imgpipe.nn.training.compilation import balance_classes, compile_model, encode_labels
-from imgpipe.nn.training.history import Epoch, best_epoch, is_patience_spent, write_metrics
+from imgpipe.nn.training.history import (
+    Epoch,
+    Training,
+    best_epoch,
+    is_patience_spent,
+    write_metrics,
+)
 from imgpipe.nn.training.progress import TrainingProgress
 from imgpipe.nn.training.training_set import TrainingSet
 from imgpipe.settings.params import PARAMS_FILE
@@ -32,7 +38,7 @@ def train_model(
     settings: Train,
     checkpoint: Checkpoint,
     metrics_folder: Path,
-) -> list[Epoch]:
+) -> Training:
     """Train a model; leave it with the weights of the epoch of lowest validation loss.
 
     After each epoch, save the checkpoint, write the metrics and print a line. If the checkpoint
@@ -55,15 +61,15 @@ def train_model(
     if state := checkpoint.load():
         trainer.resume(state)
         print(f"train: resuming after {len(trainer.history)} of {settings.epochs} epochs")
-        write_metrics(metrics_folder, trainer.history, model.count_params())
+        write_metrics(metrics_folder, trainer.training, model.count_params())
     with TrainingProgress(settings, training_set.examples, len(trainer.history)) as progress:
         while not trainer.is_finished:
             epoch = trainer.run_epoch(progress)
             checkpoint.save(trainer.state)
-            write_metrics(metrics_folder, trainer.history, model.count_params())
+            write_metrics(metrics_folder, trainer.training, model.count_params())
             progress.print_epoch(epoch)
     trainer.restore_best_weights()
-    return trainer.history
+    return trainer.training
 
 
 class Trainer:
@@ -93,7 +99,7 @@ class Trainer:
             balance_classes(training_set.labels) if settings.class_weights == "balanced" else None
         )
         self._validation_batches = ordered_batches(
-            training_set.validation.images, *self._validation_columns(training_set)
+            training_set.validation.inputs, *self._validation_columns(training_set)
         )
         # The optimizer is built before the first step, as after a resume: then the order of its
         # variables is the same.
@@ -124,6 +130,11 @@ class Trainer:
         return len(self.history) >= self._settings.epochs or is_patience_spent(
             self.history, self._settings.early_stopping_patience_epochs
         )
+
+    @property
+    def training(self) -> Training:
+        """The result so far; at least one epoch must be finished."""
+        return Training(self.history, best_epoch(self.history))
 
     @property
     def state(self) -> TrainingState:

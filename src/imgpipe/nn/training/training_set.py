@@ -1,11 +1,16 @@
-"""The examples of one training: original images, augmented copies and validation images."""
+"""The examples of one training: original images, augmented copies and validation images.
+
+The inputs of a network are images, (H, W, C) uint8; or, if a pretrained network has computed them
+before, features, (F,) float32.
+"""
 
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +19,7 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.nn.training.memory import fits_in_memory
 from imgpipe.records.info import AugmentedInfo, RecordsInfo, Shard, copy_folder
 from imgpipe.records.shards import index_shard
-from imgpipe.records.stored_images import Images, StoredImages
+from imgpipe.records.stored_images import Inputs, StoredImages
 
 # Larger images are taken from their files: an array of them would be one more copy, and slow to
 # make, because new memory is slow. For smaller images, finding one costs as much as copying it.
@@ -22,10 +27,10 @@ _SMALL_IMAGE_BYTES = 1 << 14
 _BOOTSTRAP_STREAM = 4  # makes its random numbers differ from those of the stages before
 
 
-class LabeledImages(NamedTuple):
-    """Images (N, H, W, C) uint8 and their labels (N,) int64."""
+class LabeledInputs(NamedTuple):
+    """Inputs of a network, (N, H, W, C) uint8 or (N, F) float32, and their labels (N,) int64."""
 
-    images: Images
+    inputs: Inputs
     labels: NDArray[np.int64]
 
 
@@ -38,38 +43,41 @@ class TrainingSet:
 
     Attributes:
         labels: (N,) int64, of the training examples.
+        variants: V.
+        sample: (N,) int64, for each training example the number of its image; with a bootstrap
+            sample, an image may occur several times.
         validation: the validation examples.
         digest: a SHA-256 of everything that a training depends on here.
     """
 
     def __init__(
         self,
-        images: Images,
+        inputs: Inputs,
         labels: NDArray[np.int64],
-        validation: LabeledImages,
+        validation: LabeledInputs,
         *,
         bootstrap_seed: int | None = None,
         digest: str = "",
     ) -> None:
-        """Combine images in memory, or in files, to a training set.
+        """Combine inputs in memory, or in files, to a training set.
 
         Args:
-            images: (V * N, H, W, C) uint8, all images of variant 0, then all of variant 1, ...
+            inputs: (V * N, ...), all inputs of variant 0, then all of variant 1, ...
             labels: (N,) int64.
             validation: the validation examples.
             bootstrap_seed: if given, train on a bootstrap sample of the examples (same size, with
                 replacement), drawn with this seed.
             digest: see the attribute.
         """
-        self._images = images
+        self._inputs = inputs
         self._originals = len(labels)
-        self._variants = images.shape[0] // len(labels)
-        self._sample = (
+        self.variants = inputs.shape[0] // len(labels)
+        self.sample = (
             np.arange(len(labels))
             if bootstrap_seed is None
             else draw_bootstrap(len(labels), bootstrap_seed)
         )
-        self.labels = labels[self._sample]
+        self.labels = labels[self.sample]
         self.validation = validation
         self.digest = digest
 
@@ -79,14 +87,23 @@ class TrainingSet:
         return len(self.labels)
 
     @property
-    def image_shape(self) -> tuple[int, ...]:
-        """(H, W, C) of every image."""
-        return self._images.shape[1:]
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of every input: (H, W, C) or (F,)."""
+        return self._inputs.shape[1:]
 
-    def take(self, examples: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
-        """Return the images (B, H, W, C) of some training examples in the variant of an epoch."""
-        variant = (examples + epoch) % self._variants
-        return self._images[variant * self._originals + self._sample[examples]]
+    @property
+    def input_dtype(self) -> np.dtype[Any]:
+        """Of every input: uint8 or float32."""
+        return self._inputs.dtype
+
+    def take(self, examples: NDArray[np.int64], epoch: int) -> NDArray[Any]:
+        """Return the inputs (B, ...) of some training examples in the variant of an epoch."""
+        variant = (examples + epoch) % self.variants
+        return self._inputs[variant * self._originals + self.sample[examples]]
+
+
+ReadShards = Callable[[Sequence[tuple[Path, Shard]]], LabeledInputs]
+"""Reads shards, each with the folder that holds it, as one sequence of examples."""
 
 
 def open_training_set(
@@ -95,6 +112,7 @@ def open_training_set(
     augmented: Path,
     augmented_info: AugmentedInfo,
     bootstrap_seed: int | None,
+    read: ReadShards | None = None,
 ) -> TrainingSet:
     """Read the training split, its augmented copies and the validation split.
 
@@ -108,6 +126,7 @@ def open_training_set(
         augmented: the folder of augmented records.
         augmented_info: its description.
         bootstrap_seed: if given, train on a bootstrap sample, drawn with this seed.
+        read: reads other inputs than images from the shards, such as features.
 
     Raises:
         PipelineError: a shard is damaged, or is not the one that `info.json` describes; the copies
@@ -120,12 +139,8 @@ def open_training_set(
         for shard in shards
     ]
     validation = [(records, shard) for shard in info.splits["validation"].shards]
-    all_shards = [*originals, *copies, *validation]
-    in_memory = is_faster_in_memory(info)
-    if in_memory and not fits_in_memory(_count_bytes(all_shards, info)):
-        print("train: the images stay in their files: they would take too much memory")
-        in_memory = False
-    images, labels = _read([*originals, *copies], info, in_memory=in_memory)
+    read = read or _image_reader([*originals, *copies, *validation], info)
+    inputs, labels = read([*originals, *copies])
     examples = sum(shard.examples for _, shard in originals)
     expected = np.tile(labels[:examples], 1 + augmented_info.copies)
     if not np.array_equal(labels, expected):
@@ -134,9 +149,9 @@ def open_training_set(
             f" training examples in {records.as_posix()}; found others; run `dvc repro augment`"
         )
     return TrainingSet(
-        images,
+        inputs,
         labels[:examples],
-        _read(validation, info, in_memory=in_memory),
+        read(validation),
         bootstrap_seed=bootstrap_seed,
         digest=_digest(info, [originals, copies, validation]),
     )
@@ -155,13 +170,19 @@ def draw_bootstrap(examples: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, _BOOTSTRAP_STREAM]).integers(examples, size=examples)
 
 
-def _count_bytes(shards: Sequence[tuple[Path, Shard]], info: RecordsInfo) -> int:
-    return sum(shard.examples for _, shard in shards) * math.prod(info.image_shape)
+def _image_reader(shards: Sequence[tuple[Path, Shard]], info: RecordsInfo) -> ReadShards:
+    """Return a reader of images: into arrays if that is faster and all shards fit in memory."""
+    size_bytes = sum(shard.examples for _, shard in shards) * math.prod(info.image_shape)
+    in_memory = is_faster_in_memory(info)
+    if in_memory and not fits_in_memory(size_bytes):
+        print("train: the images stay in their files: they would take too much memory")
+        in_memory = False
+    return partial(_read, info=info, in_memory=in_memory)
 
 
 def _read(
     shards: Sequence[tuple[Path, Shard]], info: RecordsInfo, *, in_memory: bool
-) -> LabeledImages:
+) -> LabeledInputs:
     """Read shards of several folders as one sequence of examples."""
     count = sum(shard.examples for _, shard in shards)
     images = np.empty((count, *info.image_shape), dtype=np.uint8) if in_memory else None
@@ -172,7 +193,7 @@ def _read(
         indices.append(index_shard(folder, shard, info, target))
         start = end
     labels = np.concatenate([index.labels for index in indices])
-    return LabeledImages(StoredImages(indices, info) if images is None else images, labels)
+    return LabeledInputs(StoredImages(indices, info) if images is None else images, labels)
 
 
 def _digest(info: RecordsInfo, parts: Sequence[Sequence[tuple[Path, Shard]]]) -> str:

@@ -18,6 +18,7 @@ from keras import layers
 from imgpipe.core.errors import PipelineError
 from imgpipe.nn.training.architectures.cnn import build_cnn
 from imgpipe.nn.training.architectures.mlp import build_mlp
+from imgpipe.nn.training.architectures.pretrained import build_pretrained
 from imgpipe.nn.training.architectures.resnet import build_resnet
 from imgpipe.records.normalization import Normalization
 from imgpipe.settings.params import PARAMS_FILE
@@ -26,6 +27,7 @@ BUILDERS: Mapping[str, Callable[[keras.KerasTensor, Any], keras.KerasTensor]] = 
     "mlp": build_mlp,
     "cnn": build_cnn,
     "resnet": build_resnet,
+    "pretrained": build_pretrained,
 }
 
 
@@ -68,11 +70,15 @@ def build_model(
             f"{PARAMS_FILE}: architectures.{name}: does not fit images of"
             f" {height_px} x {width_px}: {str(error).splitlines()[0]}"
         ) from None
-    x = layers.Dense(1 if classes == 2 else classes, name="logits")(x)
-    activation = "sigmoid" if classes == 2 else "softmax"
+    return keras.Model(images, add_output(x, 1 if classes == 2 else classes), name=name)
+
+
+def add_output(features: keras.KerasTensor, outputs: int) -> keras.KerasTensor:
+    """Add a linear layer, then a softmax; with one output, for two classes, a sigmoid."""
+    x = layers.Dense(outputs, name="logits")(features)
     # In float32, whatever the precision of the layers before it.
-    x = layers.Activation(activation, dtype="float32", name="probabilities")(x)
-    return keras.Model(images, x, name=name)
+    activation = "sigmoid" if outputs == 1 else "softmax"
+    return layers.Activation(activation, dtype="float32", name="probabilities")(x)
 
 
 def _per_channel(values: list[float]) -> float | list[float]:

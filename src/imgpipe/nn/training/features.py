@@ -1,0 +1,164 @@
+"""Features of images from a pretrained network, computed once and stored under `.dvc/tmp`.
+
+The features of a shard are one file, named by a hash of all that determines its bytes. So a second
+training with another head, seed or learning rate reads them, and a stopped run resumes with the
+next shard.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from imgpipe.core.dvc_tmp import delete_unused, find_folder
+from imgpipe.core.files import PARTIAL_SUFFIX, replace_file
+from imgpipe.core.progress import Bar, progress_bar
+from imgpipe.nn.common.batches import count_steps
+from imgpipe.nn.training.training_set import LabeledInputs
+from imgpipe.records.info import RecordsInfo, Shard
+from imgpipe.records.shards import ShardIndex, index_shard
+from imgpipe.records.stored_images import StoredImages
+
+_KIND = "features"
+_CODE = (
+    "imgpipe/nn/common/runtime.py",
+    "imgpipe/nn/training/architectures/__init__.py",
+    "imgpipe/nn/training/architectures/pretrained.py",
+    "imgpipe/nn/training/features.py",
+    "imgpipe/nn/training/torch_file.py",
+    "imgpipe/settings/backbones.py",
+)
+"""The modules that determine the features, under `src`."""
+
+
+class FeatureExtractor:
+    """Computes the features of shards, or reads the stored ones."""
+
+    def __init__(
+        self,
+        network: keras.Model,
+        info: RecordsInfo,
+        *,
+        batch_size: int,
+        determined_by: Mapping[str, Any],
+        sources: Mapping[str, str],
+    ) -> None:
+        """Prepare the extraction.
+
+        Args:
+            network: from images (N, H, W, C) uint8 to features (N, F) float32.
+            info: describes the records.
+            batch_size: images at once. The maps of larger batches do not fit in a processor's
+                cache: for 224 x 224 pixels and one core, 8 is faster than 32.
+            determined_by: the values that determine the features beside the code and the images,
+                such as the weights and the number of threads.
+            sources: the SHA-256 of the project's source files, by their names under `src`.
+        """
+        self._batch_size = batch_size
+        self._features = int(network.output_shape[-1])
+        self._info = info
+        self._extract = tf.function(
+            lambda images: network(images, training=False),
+            input_signature=[tf.TensorSpec((batch_size, *info.image_shape), tf.uint8)],
+        )
+        self._determined_by = {
+            **determined_by,
+            "batch_size": batch_size,
+            "image_shape": info.image_shape,
+            "normalization": info.normalization.model_dump(),
+            "code": {name: sources[name] for name in _CODE},
+            "libraries": [tf.__version__, keras.__version__, np.__version__],
+            "processor": _describe_processor(),
+        }
+
+    def read(self, shards: Sequence[tuple[Path, Shard]]) -> LabeledInputs:
+        """Return the features (N, F) float32 and labels of shards, in the order of the shards.
+
+        Args:
+            shards: shards with the folders that hold them.
+
+        Raises:
+            PipelineError: a shard is damaged, or is not the one that `info.json` describes.
+        """
+        rows: list[NDArray[np.float32]] = []
+        indices: list[ShardIndex] = []
+        with progress_bar("features", sum(shard.examples for _, shard in shards), "image") as bar:
+            for folder, shard in shards:
+                indices.append(index_shard(folder, shard, self._info))
+                rows.append(self._read_shard(indices[-1], shard, bar))
+        delete_unused(_KIND)
+        return LabeledInputs(np.concatenate(rows), np.concatenate([i.labels for i in indices]))
+
+    def _read_shard(self, index: ShardIndex, shard: Shard, bar: Bar) -> NDArray[np.float32]:
+        path = self._find_file(index, shard)
+        features = None if path is None else _load(path, (shard.examples, self._features))
+        if features is not None:
+            bar.update(shard.examples)
+            return features
+        batches = list(self._compute(StoredImages([index], self._info), bar))
+        features = np.concatenate(batches) if batches else np.empty((0, self._features), np.float32)
+        if path is not None:
+            _save(path, features)
+        return features
+
+    def _find_file(self, index: ShardIndex, shard: Shard) -> Path | None:
+        """Return the path of the features of a shard; None outside a repository of DVC."""
+        folder = find_folder(_KIND)
+        if folder is None:
+            return None
+        sha256 = shard.sha256 or hashlib.sha256(index.path.read_bytes()).hexdigest()
+        content = json.dumps([sha256, self._determined_by], sort_keys=True)
+        return folder / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.npy"
+
+    def _compute(self, images: StoredImages, bar: Bar) -> Iterator[NDArray[np.float32]]:
+        """Yield the features of each batch; all batches have one size, so one program serves."""
+        count, batch_size = images.shape[0], self._batch_size
+        for step in range(count_steps(count, batch_size)):
+            numbers = np.arange(step * batch_size, (step + 1) * batch_size)
+            batch = self._extract(images[np.minimum(numbers, count - 1)]).numpy()
+            present = int((numbers < count).sum())
+            bar.update(present)
+            yield batch[:present]
+
+
+def _load(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    """Return stored features, and mark them as used; None if the file is missing or damaged."""
+    with suppress(OSError, ValueError, EOFError):
+        features: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        if features.shape == shape and features.dtype == np.float32:
+            os.utime(path)
+            return features
+    return None
+
+
+def _save(path: Path, features: NDArray[np.float32]) -> None:
+    # With the process id, two runs write two temporary files.
+    partial_name = f"{path.stem}.{os.getpid()}{PARTIAL_SUFFIX}"
+    with (
+        replace_file(path, partial_name=partial_name) as partial,
+        partial.open("wb") as stream,
+    ):
+        np.save(stream, features, allow_pickle=False)
+
+
+def _describe_processor() -> list[str]:
+    """Return what decides by which instructions, and in which order, sums are computed."""
+    found = np.show_config(mode="dicts")["SIMD Extensions"]
+    model = platform.processor()
+    with suppress(OSError, StopIteration):  # only Linux has this file
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line for line in lines if line.startswith("model name"))
+    return [platform.machine(), model, *found.get("found", []), _one_dnn()]
+
+
+def _one_dnn() -> str:
+    return f"TF_ENABLE_ONEDNN_OPTS={os.environ.get('TF_ENABLE_ONEDNN_OPTS', '')}"

@@ -1,0 +1,157 @@
+"""Transfer learning: fit the last layer of a pretrained network to features computed once."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from imgpipe.nn.training.architectures.pretrained import FEATURES_LAYER, load_backbone_weights
+from imgpipe.nn.training.features import FeatureExtractor
+from imgpipe.nn.training.history import Epoch, Training, write_metrics
+from imgpipe.nn.training.logistic_regression import (
+    Examples,
+    Layer,
+    choose_penalty,
+    cross_entropy,
+    fit_layer,
+    fit_standardization,
+    one_thread,
+)
+from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
+from imgpipe.records.info import RecordsInfo, Shard
+from imgpipe.settings.architectures import Pretrained
+from imgpipe.settings.backbones import BACKBONES
+from imgpipe.settings.params import Params
+from imgpipe.settings.train import Train
+
+
+class TransferLearning:
+    """The training of a network that `build_pretrained` built."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        info: RecordsInfo,
+        params: Params,
+        sources: Mapping[str, str],
+    ) -> None:
+        """Give the network its weights from ImageNet.
+
+        Args:
+            model: from `build_model`.
+            info: describes the records.
+            params: the whole of params.yaml.
+            sources: the SHA-256 of the project's source files, by their names under `src`.
+
+        Raises:
+            PipelineError: the weights are not installed, or are not the declared ones.
+        """
+        chosen: Pretrained = params.chosen_architecture
+        load_backbone_weights(model, chosen.backbone)
+        self._model, self._settings, self._chosen = model, params.train, chosen
+        self._extractor = FeatureExtractor(
+            keras.Model(model.input, model.get_layer(FEATURES_LAYER).output),
+            info,
+            batch_size=params.train.batch_size,
+            determined_by={"weights": BACKBONES[chosen.backbone].sha256, "threads": params.threads},
+            sources=sources,
+        )
+
+    def read_features(self, shards: Sequence[tuple[Path, Shard]]) -> LabeledInputs:
+        """Return the features (N, F) float32 of shards; `open_training_set` takes this function."""
+        return self._extractor.read(shards)
+
+    def fit_output_layer(self, features: TrainingSet, metrics_folder: Path) -> Training:
+        """Fit the output layer of the network; leave the network with its weights.
+
+        The layer is fitted to centered features, divided by one number such that the mean square
+        is 1; then both are made a part of its weights. An epoch is an iteration of L-BFGS; the last
+        epoch is the best one, because the penalty, not an early stop, prevents over-fitting.
+
+        Args:
+            features: of the examples to train and to validate on.
+            metrics_folder: where `write_metrics` writes.
+
+        Returns:
+            the metrics of all iterations, and of the last one.
+        """
+        examples = _collect_examples(features, self._model.output_shape[-1], self._settings)
+        validation, labels = features.validation
+        iterations = self._settings.epochs
+        with one_thread():
+            penalty, log_loss = choose_penalty(
+                examples,
+                self._chosen.l2_penalties,
+                folds=self._chosen.folds,
+                seed=self._settings.seed,
+                most_iterations=iterations,
+            )
+            mean, scale = fit_standardization(examples.features)
+            standardized = Examples(
+                (examples.features - mean) / scale,
+                examples.targets,
+                examples.weights,
+                examples.groups,
+            )
+            rows = (validation[np.arange(len(labels))] - mean) / scale
+            history: list[Epoch] = []
+
+            def add_epoch(layer: Layer) -> None:
+                history.append(_measure(layer, standardized, rows, labels, len(history) + 1))
+
+            layer = fit_layer(
+                standardized, penalty, most_iterations=iterations, on_iteration=add_epoch
+            )
+        kernel = (layer.kernel / scale).astype(np.float32)
+        bias = (layer.bias - mean.astype(np.float64) @ (layer.kernel / scale)).astype(np.float32)
+        self._model.get_layer("logits").set_weights([kernel, bias])
+        if log_loss is not None:
+            print(
+                f"train: cross-validation on {len(np.unique(examples.groups))} training images"
+                f" chose l2_penalty {penalty:g}, log loss {log_loss:.4f}"
+            )
+        training = Training(history, best=history[-1])
+        write_metrics(metrics_folder, training, self._model.count_params())
+        return training
+
+
+def _collect_examples(features: TrainingSet, outputs: int, settings: Train) -> Examples:
+    """Return all variants of all training examples."""
+    everything = np.arange(features.examples)
+    variants = range(features.variants)
+    rows = np.concatenate([features.take(everything, epoch) for epoch in variants])
+    labels = np.tile(features.labels, len(variants))
+    classes = max(2, outputs)
+    smoothing = settings.label_smoothing
+    targets = np.eye(classes)[labels] * (1 - smoothing) + smoothing / classes
+    weights = np.ones(len(labels))
+    if settings.class_weights == "balanced":
+        present, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        weights = len(labels) / (len(present) * counts[numbers])
+    return Examples(rows, targets, weights, np.tile(features.sample, len(variants)))
+
+
+def _measure(
+    layer: Layer,
+    training: Examples,
+    validation: NDArray[np.float32],
+    validation_labels: NDArray[np.int64],
+    number: int,
+) -> Epoch:
+    labels = training.targets.argmax(axis=1)
+    # The weight of a class; a class without training examples has none.
+    class_weights = np.zeros(training.targets.shape[1])
+    class_weights[labels] = training.weights
+    fitted, predicted = layer.predict(training.features), layer.predict(validation)
+    losses = cross_entropy(predicted, validation_labels)
+    return Epoch(
+        epoch=number,
+        learning_rate=1.0,
+        loss=float(np.average(cross_entropy(fitted, labels), weights=training.weights)),
+        accuracy=float((fitted.argmax(axis=1) == labels).mean()),
+        validation_loss=float(np.average(losses, weights=class_weights[validation_labels])),
+        validation_accuracy=float((predicted.argmax(axis=1) == validation_labels).mean()),
+        validation_loss_unweighted=float(losses.mean()),
+    )
