@@ -152,6 +152,7 @@ def test_runs_before_and_after_one_more_image_are_compared(project: Path) -> Non
     )
     assert "Of 7 test images, " in text
     assert "Data that differ: data/raw, data/records.\n" in text
-    value = json.loads(tool(project, "compare", "--json"))
+    value = json.loads(tool(project, "compare", "--json", "--html", "page.html"))
     assert value["images"] == 7
     assert value["made_by"]["parameters"] == {}
+    assert (project / "page.html").read_text().count("data:image/png;base64,") == 2
