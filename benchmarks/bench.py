@@ -17,6 +17,7 @@ from memory import compare_sizes
 from overhead import REPRO_REPETITIONS, compare_overhead
 from profiles import profile_epochs, profile_photographs, profile_repro, profile_run
 from training import compare_training
+from transfer import compare_transfer
 
 DATASETS = ("mnist", "fashion_mnist", "cats_and_dogs_small")
 
@@ -29,6 +30,7 @@ def main() -> None:
     by = f"Written by `make bench`: {environment()}."
     sections = [
         compare_training(mirror),
+        compare_transfer(mirror),
         compare_photographs(mirror),
         compare_sizes(),
         compare_overhead(),

@@ -6,11 +6,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import ROOT, run
 
 from imgpipe.core.files import read_json
 from imgpipe.experiments.recipes import load_recipe
+from imgpipe.settings.architectures import Pretrained
 from imgpipe.settings.params import load_params
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -97,6 +99,23 @@ def test_fewer_epochs_are_compared_seed_by_seed() -> None:
     ]
 
 
+def test_the_time_to_an_accuracy_is_compared_seed_by_seed() -> None:
+    from transfer import COLD, FEATURES, FIT, WARM, describe
+
+    section = describe(
+        {
+            FIT: [(90.0, 0.99, "3"), (80.0, 0.97, "10, not reached"), (60.0, 1.0, "2")],
+            FEATURES: [(45.0, 0.99, "9"), (40.0, 0.98, "4"), (30.0, 1.0, "5")],
+            COLD: [(30.0, 0.99, ""), (20.0, 0.98, ""), (30.0, 1.0, "")],
+            WARM: [(9.0, 0.99, ""), (8.0, 0.98, ""), (6.0, 1.0, "")],
+        }
+    )
+    rows = section.tables[0].splitlines()[2:]
+    assert rows[0].endswith("| 80.00 (60.00 to 90.00) | 1.00 | 0.9867 | 3; 10, not reached; 2 |")
+    assert rows[2].endswith("| 30.00 (20.00 to 30.00) | 0.33 | 0.9900 |  |")
+    assert [(target.reached, target.is_met) for target in section.targets] == [("3.00", True)]
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small project with records: 70 digits for training, two epochs."""
@@ -165,3 +184,51 @@ def test_the_arithmetic_of_a_step_is_counted(project: Path) -> None:
     rest = 2 * (11 * 11 * 64 * 9 * 32 + 3 * 3 * 64 * 9 * 64 + 576 * 64 + 64 * 10)
     assert int(operations) == 2 * first + 3 * rest
     assert float(peak) > 1e9
+
+
+@pytest.mark.tf
+def test_the_network_of_the_guide_has_the_features_of_the_recipe() -> None:
+    from imgpipe.nn.common import runtime  # first: it silences TensorFlow's start
+    from imgpipe.nn.training.architectures import build_model
+    from imgpipe.nn.training.architectures.pretrained import FEATURES_LAYER, load_backbone_weights
+    from imgpipe.records.normalization import Normalization
+    from opponents.transfer_learning import build_backbone
+    from transfer import RECIPE
+
+    settings = load_recipe(RECIPE, ROOT / "recipes")["architectures"]["pretrained"]
+    rescale = Normalization(method="rescale", scale=[1 / 255] * 3, offset=[0.0] * 3)
+    model = build_model(
+        "pretrained",
+        Pretrained(**settings),
+        image_shape=(64, 64, 3),
+        classes=2,
+        normalization=rescale,
+    )
+    load_backbone_weights(model, settings["backbone"])
+    layer = model.get_layer(FEATURES_LAYER)
+    features = runtime.keras.Model(model.input, layer.output)  # type: ignore[attr-defined]
+    images = np.random.default_rng(1).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+    maps = np.asarray(build_backbone((64, 64, 3))(images, training=False))
+    assert maps.std() > 0.1
+    np.testing.assert_allclose(maps.mean(axis=(1, 2)), np.asarray(features(images)), atol=1e-4)
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("kind", ["fit", "features"])
+def test_the_script_of_the_guide_stops_at_an_accuracy(kind: str, tmp_path: Path) -> None:
+    images = np.zeros((8, 32, 32, 3), np.uint8)
+    labels = np.arange(8) % 2
+    images[labels == 1, :, :, 0] = 255
+    for split in ("train", "validation"):
+        np.savez(tmp_path / f"{split}.npz", images=images, labels=labels)
+
+    def epochs_to(accuracy: str) -> int:
+        words = run_benchmark(
+            tmp_path, "opponents/transfer_learning", kind, str(tmp_path), accuracy, "3", "1"
+        )
+        assert float(words[1]) > 0
+        assert 0 <= float(words[2]) <= 1
+        return int(words[0])
+
+    assert epochs_to("0") == 1
+    assert epochs_to("1.1") == 3
