@@ -231,6 +231,28 @@ EASY_PARAMS = change_params(
     train__learning_rate=0.01,
 )
 
+# What the architecture `pretrained` needs, for small images and short fits.
+PRETRAINED_PARAMS = change_params(
+    PARAMS,
+    preprocess__channels=3,
+    preprocess__height_px=32,
+    preprocess__width_px=32,
+    architectures__pretrained__l2_penalties=[0.01, 0.1],
+    architectures__pretrained__folds=2,
+    **{
+        f"train__{key}": value
+        for key, value in {
+            "architecture": "pretrained",
+            "optimizer": "lbfgs",
+            "learning_rate": 1.0,
+            "learning_rate_schedule": "constant",
+            "early_stopping_patience_epochs": 0,
+            "epochs": 30,
+            "batch_size": 8,
+        }.items()
+    },
+)
+
 
 def make_easy_images(count: int, classes: int = 10) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return noise with a bright block whose place shows the class; equal at every call.

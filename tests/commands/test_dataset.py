@@ -8,6 +8,7 @@ from support import ROOT, attempt, hash_files, run, set_leaf, write_photographs
 
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.datasets.catalog import load_entry
+from imgpipe.preprocessing.decoding import ENDINGS
 
 PETS = {"cats": 6, "dogs": 5}
 
@@ -34,7 +35,7 @@ def test_a_dataset_is_made_of_a_folder(project: Path) -> None:
         "  dogs: 5 images",
         "  0.0 MB, from 16 x 16 to 16 x 16 pixels, width x height",
         "  files that cannot be read as images, not used: 1",
-        "    dogs/clip.mov: .mov: expected .bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .webp",
+        f"    dogs/clip.mov: .mov: expected {ENDINGS}",
         "data/local/my_pets: hard links to your files; data/catalog.yaml: the entry my_pets",
         "to use it: `dataset: my_pets` in params.yaml, then `make run`",
     ]

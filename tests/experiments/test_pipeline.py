@@ -49,8 +49,9 @@ def test_the_cost_follows_from_the_images_and_their_size_in_the_records() -> Non
     )  # fmt: skip
     # 1,000 images of 60,000 bytes, and as many copies: 0.12 GB; files of 0.38 GB; all twice.
     assert describe_cost(1000, 380_000_000, params) == (
-        "estimate: 3 min on two cores without GPU; 1,000 MB of disk during the run"
+        "estimate: 1 min on two cores without GPU; 1,000 MB of disk during the run"
     )
+    assert describe_cost(20_000, 0, params).startswith("estimate: 6 min")  # 30 s + 20,000 * 15 ms
     assert describe_cost(10, 1000, params) == (
         "estimate: 1 min on two cores without GPU; 2 MB of disk during the run"
     )

@@ -174,7 +174,7 @@ def test_own_values_are_reported_before_they_are_replaced(project: Path) -> None
         "your own values in params.yaml, which mnist_tutorial_cnn replaces (they differ from"
         " photographs, the nearest recipe):",
         "  dataset: leaves",
-        "params.yaml: mnist_tutorial_cnn, 19 values changed",
+        "params.yaml: mnist_tutorial_cnn, 11 values changed",
     ]
     assert "  dataset: leaves -> mnist" in lines
     assert not [line for line in apply(project, DEFAULTS) if "own values" in line]

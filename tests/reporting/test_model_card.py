@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import Page, draw_predictions
+from support import PRETRAINED_PARAMS, Page, draw_predictions
 
 from imgpipe.core import libraries
 from imgpipe.evaluation.metrics import METRICS, metrics_among
@@ -15,6 +15,7 @@ from imgpipe.evaluation.significance import score_intervals
 from imgpipe.reporting.model_card import write_model_card
 from imgpipe.reporting.pictures import PICTURES
 from imgpipe.reporting.stage_outputs import StageOutputs
+from imgpipe.settings.backbones import BACKBONES
 
 MakeOutputs = Callable[..., StageOutputs]
 PNGS = {name: f"PNG of {name}".encode() for name in PICTURES}
@@ -129,3 +130,13 @@ def test_a_card_of_many_classes_names_some(make_outputs: MakeOutputs) -> None:
     text = write(make_outputs(predictions=predictions))
     assert "into 25 classes: c0, c1, " in text
     assert ", c19 and 5 more." in text
+
+
+def test_the_card_names_the_origin_of_pretrained_weights(make_outputs: MakeOutputs) -> None:
+    outputs = make_outputs()
+    assert "ImageNet" not in write(outputs)
+    backbone = BACKBONES[PRETRAINED_PARAMS.chosen_architecture.backbone]
+    text = write(StageOutputs(PRETRAINED_PARAMS))
+    for origin in (backbone.package, backbone.sha256, backbone.licence, "18,826,032 bytes"):
+        assert origin in text
+    assert "lowest validation loss" not in text

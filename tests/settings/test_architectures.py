@@ -1,7 +1,9 @@
+import re
 from typing import Any, get_args
 
 import pytest
 from pydantic import create_model
+from support import PRETRAINED_PARAMS, change_params
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import Count, Section, check
@@ -23,6 +25,8 @@ def test_the_names_are_those_of_the_registry(params_value: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_each_architecture_can_be_chosen(params_value: dict[str, Any], name: str) -> None:
+    if name == "pretrained":  # needs other values elsewhere
+        params_value = PRETRAINED_PARAMS.model_dump()
     params_value["train"]["architecture"] = name
     params = check(Params, params_value, "params.yaml")
     assert type(params.chosen_architecture) is ARCHITECTURES[name]
@@ -75,3 +79,55 @@ def test_a_convolutional_network_has_one_pool_for_each_convolution(
         "params.yaml: architectures.cnn.pool_px: expected one value for each of the 3 filters;"
         " found 1: [2]"
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("preprocess__channels", 1, "preprocess.channels 3 (found 1)"),
+        ("preprocess__normalization", "standardize", "preprocess.normalization rescale (found st"),
+        ("train__optimizer", "adam", "train.optimizer lbfgs (found adam)"),
+        ("train__learning_rate", 0.1, "train.learning_rate 1.0 (found 0.1)"),
+        ("train__learning_rate_schedule", "cosine", "train.learning_rate_schedule constant"),
+        ("train__l1_penalty", 0.1, "train.l1_penalty 0.0 (found 0.1)"),
+        ("train__l2_penalty", 0.1, "train.l2_penalty 0.0 (found 0.1)"),
+        ("train__random_flip", "both", "train.random_flip none (found both)"),
+        ("train__random_rotation_deg", 5.0, "train.random_rotation_deg 0.0 (found 5.0)"),
+        ("train__random_translation_frac", 0.1, "train.random_translation_frac 0.0"),
+        ("train__random_zoom_frac", 0.1, "train.random_zoom_frac 0.0 (found 0.1)"),
+        ("train__random_contrast_frac", 0.1, "train.random_contrast_frac 0.0 (found 0.1)"),
+        ("train__early_stopping_patience_epochs", 3, "train.early_stopping_patience_epochs 0"),
+        ("train__precision", "mixed_bfloat16", "train.precision float32 (found mixed_bfloat16)"),
+    ],
+)
+def test_pretrained_refuses_values_that_cannot_act(key: str, value: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(named)) as raised:
+        change_params(PRETRAINED_PARAMS, **{key: value})
+    assert "train.architecture: pretrained needs" in str(raised.value)
+
+
+def test_all_values_to_change_are_in_one_line(params_value: dict[str, Any]) -> None:
+    params_value["train"]["architecture"] = "pretrained"
+    with pytest.raises(PipelineError) as raised:
+        check(Params, params_value, "params.yaml")
+    message = str(raised.value)
+    assert message.startswith("params.yaml: preprocess.height_px, width_px: expected at least 32")
+    params_value["preprocess"].update(height_px=224, width_px=224)
+    with pytest.raises(PipelineError) as raised:
+        check(Params, params_value, "params.yaml")
+    message = str(raised.value)
+    assert "\n" not in message
+    assert message.startswith("params.yaml: train.architecture: pretrained needs preprocess.chan")
+    assert "train.optimizer lbfgs (found adam)" in message
+    assert message.endswith("`make recipe NAME=photographs` writes these values")
+
+
+def test_lbfgs_needs_pretrained() -> None:
+    with pytest.raises(ValueError, match=r"train\.optimizer: lbfgs needs architecture pretrained"):
+        change_params(train__optimizer="lbfgs")
+
+
+@pytest.mark.parametrize("penalties", [[], [0.0], [0.1, 0.01], [0.1, 0.1]])
+def test_the_penalties_to_choose_from_are_positive_and_ascend(penalties: list[float]) -> None:
+    with pytest.raises(ValueError, match="l2_penalties"):
+        change_params(architectures__pretrained__l2_penalties=penalties)

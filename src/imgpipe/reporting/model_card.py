@@ -13,6 +13,8 @@ from imgpipe.reporting.html_pages import write_page
 from imgpipe.reporting.pictures import PICTURES
 from imgpipe.reporting.stage_outputs import StageOutputs
 from imgpipe.reporting.text_table import format_value
+from imgpipe.settings.architectures import Pretrained
+from imgpipe.settings.backbones import BACKBONES
 from imgpipe.settings.params import Params
 
 GROUPS = ("config", "arrays", "images", "charts", "nn", "transfer")
@@ -82,8 +84,23 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
         ],
         parameter_rows=list(_parameter_rows(outputs.params)),
         library_rows=sorted(find_installed(read_pins(GROUPS)).items()),
+        backbone_rows=list(_backbone_rows(outputs.params)),
         pictures_of=_sort_into_sections(pictures),
     )
+
+
+def _backbone_rows(params: Params) -> Iterator[tuple[str, str]]:
+    """Yield where the weights of a pretrained network come from; of another network nothing."""
+    if not isinstance(params.chosen_architecture, Pretrained):
+        return
+    name = params.chosen_architecture.backbone
+    backbone = BACKBONES[name]
+    yield "pretrained network", name
+    yield "package", backbone.package
+    yield "file", f"{backbone.file}, {backbone.bytes:,} bytes"
+    yield "SHA-256", backbone.sha256
+    yield "license", backbone.licence
+    yield "citation", backbone.citation
 
 
 def _parameter_rows(params: Params) -> Iterator[tuple[str, str]]:

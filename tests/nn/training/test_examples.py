@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support import EASY_PARAMS, build_network, change_params, make_easy_images
 
-from imgpipe.nn.training.training_set import LabeledImages, TrainingSet
+from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
 from imgpipe.records.training_examples import TrainingExamples, read_training_examples
 
 pytestmark = pytest.mark.tf
@@ -19,7 +19,7 @@ IMAGES, LABELS = make_easy_images(24)
 def make_set(variants: int = 1, bootstrap_seed: int | None = None) -> TrainingSet:
     """A training set; the pixels of variant v are divided by v + 1."""
     images = np.concatenate([IMAGES // (variant + 1) for variant in range(variants)])
-    validation = LabeledImages(IMAGES, LABELS)
+    validation = LabeledInputs(IMAGES, LABELS)
     return TrainingSet(images, LABELS, validation, bootstrap_seed=bootstrap_seed)
 
 
@@ -61,7 +61,7 @@ def test_each_draw_is_another_transformation_of_its_image(tmp_path: Path) -> Non
 
 
 def test_a_small_training_set_has_fewer_examples(tmp_path: Path) -> None:
-    small = TrainingSet(IMAGES[:2], LABELS[:2], LabeledImages(IMAGES, LABELS))
+    small = TrainingSet(IMAGES[:2], LABELS[:2], LabeledInputs(IMAGES, LABELS))
     assert write(tmp_path, small, **RANDOM).draws.shape[:2] == (2, 4)
 
 

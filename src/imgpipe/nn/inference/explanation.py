@@ -5,6 +5,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+_MOST_LAYERS = 8  # a picture of more has no room; a pretrained network has 34
+
 
 def first_kernels(model: keras.Model) -> NDArray[np.float32]:
     """Return the weights of the first trained layer as F small images, (F, h, w, C) float32.
@@ -26,13 +28,16 @@ def first_kernels(model: keras.Model) -> NDArray[np.float32]:
 def feature_maps(
     model: keras.Model, images: NDArray[np.uint8]
 ) -> list[tuple[str, NDArray[np.float32]]]:
-    """Return the output of each ReLU layer that has maps: (layer name, (N, h, w, F) float32).
+    """Return the output of ReLU layers that have maps: (layer name, (N, h, w, F) float32).
 
+    Of a network with more than eight such layers, return eight, evenly from the first to the last.
     The list is empty for a network without maps.
     """
-    chosen = [layer for layer in model.layers if _is_rectified_map(layer)]
-    if not chosen:
+    mapped = [layer for layer in model.layers if _is_rectified_map(layer)]
+    if not mapped:
         return []
+    numbers = np.linspace(0, len(mapped) - 1, min(len(mapped), _MOST_LAYERS)).round().astype(int)
+    chosen = [mapped[number] for number in numbers]
     outputs = keras.Model(model.input, [layer.output for layer in chosen])(images)
     outputs = outputs if isinstance(outputs, list) else [outputs]
     return [

@@ -104,6 +104,8 @@ class TransferLearning:
             layer = fit_layer(
                 standardized, penalty, most_iterations=iterations, on_iteration=add_epoch
             )
+        if not history:  # features that say nothing: weights of 0 are the best ones
+            add_epoch(layer)
         kernel = (layer.kernel / scale).astype(np.float32)
         bias = (layer.bias - mean.astype(np.float64) @ (layer.kernel / scale)).astype(np.float32)
         self._model.get_layer("logits").set_weights([kernel, bias])

@@ -1,0 +1,154 @@
+"""Logistic regression on features; scikit-learn's is the oracle."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from imgpipe.nn.training.logistic_regression import (
+    Examples,
+    Layer,
+    choose_penalty,
+    cross_entropy,
+    fit_layer,
+    fit_standardization,
+    one_thread,
+)
+
+PENALTIES = [0.0001, 0.001, 0.01, 0.1, 1.0]
+
+
+def make_examples(
+    per_class: int, *, classes: int = 2, noise: float = 1.0, width: int = 12, variants: int = 1
+) -> tuple[Examples, NDArray[np.int64]]:
+    """Return classes around random centers, and their labels."""
+    generator = np.random.default_rng([per_class, classes])
+    labels = np.repeat(np.arange(classes), per_class)
+    centers = generator.normal(size=(classes, width))
+    rows = [
+        centers[labels] + noise * generator.normal(size=(len(labels), width))
+        for _ in range(variants)
+    ]
+    every = np.tile(labels, variants)
+    examples = Examples(
+        features=np.concatenate(rows).astype(np.float32),
+        targets=np.eye(classes)[every],
+        weights=np.ones(len(every)),
+        groups=np.tile(np.arange(len(labels)), variants),
+    )
+    return examples, every
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("penalty", [0.001, 0.1])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_layer_is_the_one_of_scikit_learn(classes: int, penalty: float, weighted: bool) -> None:
+    examples, labels = make_examples(50, classes=classes)
+    if weighted:
+        weights = np.where(labels == 0, 3.0, 0.5)
+        examples = Examples(examples.features, examples.targets, weights, examples.groups)
+    layer = fit_layer(examples, penalty, most_iterations=1000)
+    expected = LogisticRegression(C=1 / (2 * penalty * examples.weights.sum()), tol=1e-8).fit(
+        examples.features.astype(np.float64), labels, examples.weights
+    )
+    found = layer.predict(examples.features)
+    assert found == pytest.approx(expected.predict_proba(examples.features), abs=2e-3)
+    assert found.sum(axis=1) == pytest.approx(np.ones(len(labels)))
+
+
+def test_more_noise_chooses_a_stronger_penalty() -> None:
+    chosen = [
+        choose_penalty(
+            make_examples(30, noise=noise, width=200)[0],
+            PENALTIES,
+            folds=5,
+            seed=1,
+            most_iterations=100,
+        )[0]
+        for noise in (0.1, 8.0)
+    ]
+    assert chosen[0] < chosen[1]
+
+
+def test_the_log_loss_is_that_of_images_outside_the_fit() -> None:
+    """With noise alone, a weak penalty fits the training images and is bad on the others."""
+    examples, labels = make_examples(20, noise=100.0, width=200)
+    penalty, log_loss = choose_penalty(examples, [1e-6, 1e-5], folds=5, seed=1, most_iterations=100)
+    assert log_loss is not None
+    assert log_loss > np.log(2)
+    fitted = fit_layer(examples, penalty, most_iterations=100).predict(examples.features)
+    assert cross_entropy(fitted, labels).mean() < 0.1
+
+
+def test_all_variants_of_an_image_are_in_one_fold() -> None:
+    """With equal variants in several folds, the loss of noise would look good."""
+    examples, _ = make_examples(20, noise=100.0, width=200)
+    repeated = Examples(
+        *(
+            np.concatenate([values] * 3)
+            for values in (examples.features, examples.targets, examples.weights, examples.groups)
+        )
+    )
+    once, three_times = (
+        choose_penalty(given, [1e-3], folds=5, seed=1, most_iterations=200)[1]
+        for given in (examples, repeated)
+    )
+    assert three_times == pytest.approx(once, rel=0.1)
+
+
+@pytest.mark.parametrize(("per_class", "folds"), [(5, 5), (3, 5), (2, 5)])
+def test_a_class_with_few_images_has_as_many_folds(per_class: int, folds: int) -> None:
+    examples, _ = make_examples(per_class, noise=0.1)
+    penalty, log_loss = choose_penalty(
+        examples, PENALTIES, folds=folds, seed=1, most_iterations=100
+    )
+    assert penalty in PENALTIES
+    assert log_loss is not None
+    assert log_loss < 0.5
+
+
+def test_a_class_with_one_image_gets_the_strongest_penalty() -> None:
+    examples, _ = make_examples(1)
+    chosen = choose_penalty(examples, PENALTIES, folds=5, seed=1, most_iterations=100)
+    assert chosen == (1.0, None)
+
+
+def test_5000_images_a_class_are_no_problem() -> None:
+    examples, labels = make_examples(5000, classes=3, noise=0.3, width=64)
+    with one_thread():
+        penalty, log_loss = choose_penalty(
+            examples, PENALTIES, folds=3, seed=1, most_iterations=100
+        )
+        layer = fit_layer(examples, penalty, most_iterations=100)
+    assert log_loss is not None
+    assert log_loss < 0.05
+    assert (layer.predict(examples.features).argmax(axis=1) == labels).mean() > 0.99
+
+
+def test_equal_examples_give_equal_bytes_and_each_iteration_is_reported() -> None:
+    examples, _ = make_examples(50, classes=3)
+    layers: list[Layer] = []
+    first = fit_layer(examples, 0.01, most_iterations=7, on_iteration=layers.append)
+    second = fit_layer(examples, 0.01, most_iterations=7)
+    assert len(layers) == 7
+    for found in (second, layers[-1]):
+        assert found.kernel.tobytes() == first.kernel.tobytes()
+        assert found.bias.tobytes() == first.bias.tobytes()
+
+
+def test_the_folds_depend_on_the_seed() -> None:
+    examples, _ = make_examples(30, noise=3.0)
+    losses = {
+        choose_penalty(examples, [0.01], folds=5, seed=seed, most_iterations=50)[1]
+        for seed in (1, 1, 2)
+    }
+    assert len(losses) == 2
+
+
+def test_standardized_features_have_mean_0_and_mean_square_1() -> None:
+    features = make_examples(40)[0].features * 5 + 3
+    mean, scale = fit_standardization(features)
+    standardized = (features - mean) / scale
+    assert standardized.mean(axis=0) == pytest.approx(np.zeros(12), abs=1e-5)
+    assert np.square(standardized).mean() == pytest.approx(1, rel=1e-5)
+    assert fit_standardization(np.ones((3, 2), dtype=np.float32))[1] == 1

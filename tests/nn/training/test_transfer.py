@@ -1,0 +1,123 @@
+"""The output layer of a pretrained network, fitted to features."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import PRETRAINED_PARAMS, build_network, change_params, write_random_records
+
+from imgpipe.core.stage import hash_sources
+from imgpipe.settings.params import Params
+
+pytestmark = pytest.mark.tf
+
+
+def transfer(
+    folder: Path,
+    params: Params = PRETRAINED_PARAMS,
+    *,
+    classes: tuple[str, ...] = ("a", "b"),
+    variants: Sequence[Callable[[Any], Any]] = (),
+) -> tuple[Any, Any]:
+    """Train on random images; return the network and the result."""
+    from imgpipe.nn.training.training_set import TrainingSet
+    from imgpipe.nn.training.transfer import TransferLearning
+
+    info = write_random_records(
+        folder / "records", {"train": [24], "validation": [8]}, image_shape=(32, 32, 3),
+        classes=classes,
+    )  # fmt: skip
+    model = build_network(
+        "pretrained", params, shape=(32, 32, 3), classes=len(classes),
+        normalization=info.normalization,
+    )  # fmt: skip
+    learning = TransferLearning(model, info, params, hash_sources())
+    of_split = {
+        split: learning.read_features([(folder / "records", info.splits[split].shards[0])])
+        for split in ("train", "validation")
+    }
+    inputs, labels = of_split["train"]
+    rows = np.concatenate([inputs, *(variant(inputs) for variant in variants)])
+    seed = params.train.seed if params.train.bootstrap else None
+    features = TrainingSet(rows, labels, of_split["validation"], bootstrap_seed=seed)
+    return model, learning.fit_output_layer(features, folder / "metrics")
+
+
+def output_layer(model: Any) -> list[Any]:
+    weights: list[Any] = model.get_layer("logits").get_weights()
+    return weights
+
+
+@pytest.mark.parametrize("classes", [("a", "b"), ("a", "b", "c")])
+def test_the_model_file_gives_the_metrics_of_the_regression(
+    tmp_path: Path, repository: Path, classes: tuple[str, ...]
+) -> None:
+    from imgpipe.nn.inference.prediction import predict_probabilities
+    from imgpipe.records.info import read_info
+    from imgpipe.records.shards import index_shard
+    from imgpipe.records.stored_images import StoredImages
+
+    model, (history, best) = transfer(tmp_path, classes=classes)
+    info = read_info(tmp_path / "records")
+    index = index_shard(tmp_path / "records", info.splits["validation"].shards[0], info)
+    probabilities = predict_probabilities(model, StoredImages([index], info))
+    right = probabilities[np.arange(8), index.labels]
+    assert best is history[-1]
+    assert best.epoch == len(history)
+    assert -np.log(right).mean() == pytest.approx(best.validation_loss, abs=1e-3)
+    accuracy = (probabilities.argmax(axis=1) == index.labels).mean()
+    assert accuracy == best.validation_accuracy
+    assert history[-1].loss < history[0].loss
+    assert (tmp_path / "metrics" / "history.csv").read_text().count("\n") == 1 + len(history)
+
+
+def test_equal_values_give_equal_bytes(tmp_path: Path, repository: Path) -> None:
+    first, second = (output_layer(transfer(tmp_path / name)[0]) for name in ("1", "2"))
+    assert [value.tobytes() for value in first] == [value.tobytes() for value in second]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train__label_smoothing": 0.2},
+        {"train__bootstrap": True},
+        {"train__epochs": 2},
+        {"architectures__pretrained__l2_penalties": [0.5]},
+    ],
+)
+def test_a_value_acts(tmp_path: Path, repository: Path, changes: dict[str, Any]) -> None:
+    plain = output_layer(transfer(tmp_path / "plain")[0])
+    changed = output_layer(
+        transfer(tmp_path / "changed", change_params(PRETRAINED_PARAMS, **changes))[0]
+    )
+    assert not np.allclose(plain[0], changed[0], rtol=1e-3)
+
+
+def test_augmented_copies_act(tmp_path: Path, repository: Path) -> None:
+    plain = output_layer(transfer(tmp_path / "plain")[0])
+    copies = output_layer(transfer(tmp_path / "copies", variants=[np.sin])[0])
+    assert not np.allclose(plain[0], copies[0], rtol=1e-3)
+
+
+def test_features_that_say_nothing_give_equal_probabilities(
+    tmp_path: Path, repository: Path
+) -> None:
+    """The variants of class a are those of class b."""
+    model, (history, _) = transfer(tmp_path, variants=[lambda inputs: inputs[::-1]])
+    assert [epoch.epoch for epoch in history] == [1]
+    assert output_layer(model)[0] == pytest.approx(0)
+
+
+def test_balanced_class_weights_give_each_class_the_same_total() -> None:
+    from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
+    from imgpipe.nn.training.transfer import _collect_examples
+
+    labels = np.array([0, 1, 1, 1])
+    inputs = np.eye(4, dtype=np.float32)
+    features = TrainingSet(inputs, labels, LabeledInputs(inputs, labels))
+    params = change_params(PRETRAINED_PARAMS, train__class_weights="balanced")
+    examples = _collect_examples(features, 1, params.train)
+    assert examples.weights == pytest.approx([2, 2 / 3, 2 / 3, 2 / 3])
+    assert examples.targets.tolist() == [[1, 0], [0, 1], [0, 1], [0, 1]]
