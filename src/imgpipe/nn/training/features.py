@@ -89,6 +89,7 @@ class FeatureExtractor:
         Raises:
             PipelineError: a shard is damaged, or is not the one that `info.json` describes.
         """
+        self._computed = 0
         rows: list[NDArray[np.float32]] = []
         indices: list[ShardIndex] = []
         with progress_bar("features", sum(shard.examples for _, shard in shards), "image") as bar:
@@ -96,7 +97,12 @@ class FeatureExtractor:
                 indices.append(index_shard(folder, shard, self._info))
                 rows.append(self._read_shard(indices[-1], shard, bar))
         delete_unused(_KIND)
-        return LabeledInputs(np.concatenate(rows), np.concatenate([i.labels for i in indices]))
+        features = np.concatenate(rows)
+        print(
+            f"train: features of {len(features)} images, of which {self._computed} computed now and"
+            f" {len(features) - self._computed} stored before"
+        )
+        return LabeledInputs(features, np.concatenate([index.labels for index in indices]))
 
     def _read_shard(self, index: ShardIndex, shard: Shard, bar: Bar) -> NDArray[np.float32]:
         path = self._find_file(index, shard)
@@ -105,6 +111,7 @@ class FeatureExtractor:
             bar.update(shard.examples)
             return features
         batches = list(self._compute(StoredImages([index], self._info), bar))
+        self._computed += shard.examples
         features = np.concatenate(batches) if batches else np.empty((0, self._features), np.float32)
         if path is not None:
             _save(path, features)
