@@ -87,20 +87,23 @@ def make_file(
     magic_number: int = MAGIC_NUMBER,
     protocol: int = 1001,
     little_endian: bool = True,
+    steps: Any = None,
+    keys: Sequence[str] = ("10", "20"),
+    values: int = 24,
     content: bytes | None = None,
     end: bytes = b"",
 ) -> bytes:
     """Return a weight file with `WEIGHTS`, or a variation of one."""
     tensors = OrderedDict(
         kernel=make_tensor("10", 24, (2, 3, 4), (12, 4, 1)) if kernel is None else kernel,
-        steps=make_tensor("20", 1, (1,), (1,), storage="LongStorage"),
+        steps=make_tensor("20", 1, (1,), (1,), storage="LongStorage") if steps is None else steps,
     )
-    parts = [magic_number, protocol, {"little_endian": little_endian}, tensors, ["10", "20"]]
-    values = content if content is not None else WEIGHTS["kernel"].tobytes()
+    parts = [magic_number, protocol, {"little_endian": little_endian}, tensors, list(keys)]
+    content = WEIGHTS["kernel"].tobytes() if content is None else content
     return b"".join(
         [
             *map(dump, parts),
-            (24).to_bytes(8, "little") + values,
+            values.to_bytes(8, "little", signed=True) + content,
             (1).to_bytes(8, "little") + WEIGHTS["steps"].tobytes(),
             end,
         ]
@@ -163,6 +166,14 @@ def zipped() -> bytes:
         lambda: make_file(kernel=make_tensor("10", 24, (2, 3, 4), (12, 4, 1), offset=-1)),
         lambda: make_file(kernel=make_tensor("10", 24, (2, 3, 4), (12, 4))),
         lambda: make_file(kernel=make_tensor("10", 1 << 60, (2,), (1,))),
+        lambda: make_file(kernel=make_tensor("10", 1 << 60, (2,), (1,)), values=1 << 60),
+        lambda: make_file(kernel=make_tensor("10", -1, (2,), (1,)), values=-1),
+        lambda: make_file(kernel=make_tensor("10", 24, (1 << 40,), (0,))),
+        lambda: make_file(kernel=make_tensor("10", 24, (0,), (1,))),
+        lambda: make_file(steps=make_tensor("10", 12, (1,), (1,), storage="LongStorage")),
+        lambda: make_file(keys=["10"]),
+        lambda: make_file(keys=["10", "20", "30"]),
+        lambda: make_file(keys=["10", "10"]),
         lambda: make_file(kernel=make_tensor("10", 24, (1,), (1,), storage="OrderedDict")),
         lambda: make_file(kernel=make_tensor("10", 24, (1,), (1,), storage="HalfStorage")),
         *(lambda at=at: make_file()[:at] for at in (1, 20, 40, 90, 200, 300, 380, -100, -9, -1)),

@@ -7,6 +7,7 @@ next shard.
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,12 +30,17 @@ from imgpipe.records.shards import ShardIndex, index_shard
 from imgpipe.records.stored_images import StoredImages
 
 _KIND = "features"
+_DIGEST_BYTES = hashlib.sha256().digest_size
 _CODE = (
+    "imgpipe/nn/common/batches.py",
     "imgpipe/nn/common/runtime.py",
     "imgpipe/nn/training/architectures/__init__.py",
     "imgpipe/nn/training/architectures/pretrained.py",
     "imgpipe/nn/training/features.py",
     "imgpipe/nn/training/torch_file.py",
+    "imgpipe/records/shards.py",
+    "imgpipe/records/stored_images.py",
+    "imgpipe/records/tfrecord.py",
     "imgpipe/settings/backbones.py",
 )
 """The modules that determine the features, under `src`."""
@@ -124,7 +130,7 @@ class FeatureExtractor:
             return None
         sha256 = shard.sha256 or hashlib.sha256(index.path.read_bytes()).hexdigest()
         content = json.dumps([sha256, self._determined_by], sort_keys=True)
-        return folder / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.npy"
+        return folder / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.bin"
 
     def _compute(self, images: StoredImages, bar: Bar) -> Iterator[NDArray[np.float32]]:
         """Yield the features of each batch; all batches have one size, so one program serves."""
@@ -139,22 +145,22 @@ class FeatureExtractor:
 
 def _load(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
     """Return stored features, and mark them as used; None if the file is missing or damaged."""
-    with suppress(OSError, ValueError, EOFError):
-        features: NDArray[np.float32] = np.load(path, allow_pickle=False)
-        if features.shape == shape and features.dtype == np.float32:
+    with suppress(OSError):
+        content = path.read_bytes()
+        digest, values = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        size_bytes = math.prod(shape) * np.dtype(np.float32).itemsize
+        if len(values) == size_bytes and hashlib.sha256(values).digest() == digest:
             os.utime(path)
-            return features
+            return np.frombuffer(values, dtype=np.float32).reshape(shape)
     return None
 
 
 def _save(path: Path, features: NDArray[np.float32]) -> None:
+    """Write the SHA-256 of the values, then the values: NumPy's format has no checksum."""
+    values = features.tobytes()
     # With the process id, two runs write two temporary files.
-    partial_name = f"{path.stem}.{os.getpid()}{PARTIAL_SUFFIX}"
-    with (
-        replace_file(path, partial_name=partial_name) as partial,
-        partial.open("wb") as stream,
-    ):
-        np.save(stream, features, allow_pickle=False)
+    with replace_file(path, partial_name=f"{path.stem}.{os.getpid()}{PARTIAL_SUFFIX}") as partial:
+        partial.write_bytes(hashlib.sha256(values).digest() + values)
 
 
 def _describe_processor() -> list[str]:

@@ -5,6 +5,8 @@ description of the system, the state dictionary, and the keys of the storages; t
 an int64 count and the raw values, little-endian.
 """
 
+import io
+import math
 import pickle
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -47,12 +49,10 @@ def read_weights(path: Path) -> dict[str, NDArray[Any]]:
             anything other than tensors of float32 or int64 on a CPU.
     """
     try:
-        with path.open("rb") as stream:
-            return _read(stream)
+        # In memory, because a false size then reads no more than there is.
+        return _read(io.BytesIO(path.read_bytes()))
     except OSError as error:
         raise PipelineError(f"{path.as_posix()}: cannot be read: {error.strerror}") from None
-    except MemoryError:
-        raise
     except Exception as error:  # a damaged pickle raises almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PipelineError(
@@ -69,11 +69,15 @@ def _read(stream: IO[bytes]) -> dict[str, NDArray[Any]]:
     tensors, keys = _unpickle(stream), _unpickle(stream)
     if not isinstance(tensors, dict) or not isinstance(keys, list):
         raise ValueError("found no dictionary of tensors")
-    storages = {}
+    storages: dict[str, _Storage] = {}
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, _Tensor):
             raise ValueError(f"{name}: found no tensor")
-        storages[tensor.storage.key] = tensor.storage
+        storage = tensor.storage
+        if storages.setdefault(storage.key, storage) != storage:
+            raise ValueError(f"storage {storage.key}: found two descriptions")
+    if sorted(keys) != sorted(storages):
+        raise ValueError(f"found the storages {keys}; the tensors are in {list(storages)}"[:200])
     values = {}
     for key in keys:
         storage = storages[key]
@@ -94,7 +98,12 @@ def _view(name: str, tensor: _Tensor, values: dict[str, NDArray[Any]]) -> NDArra
         (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True)
     )
     numbers = (tensor.offset, *tensor.shape, *tensor.strides)
-    if min(numbers) < 0 or min(tensor.shape, default=1) < 1 or last >= len(storage):
+    if (
+        min(numbers) < 0
+        or min(tensor.shape, default=1) < 1
+        or last >= len(storage)
+        or math.prod(tensor.shape) > len(storage)  # strides of 0 repeat values
+    ):
         raise ValueError(f"{name}: found a tensor outside its storage")
     item_bytes = storage.dtype.itemsize
     return np.lib.stride_tricks.as_strided(
