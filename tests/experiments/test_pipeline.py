@@ -87,8 +87,13 @@ def test_an_interrupt_waits_for_dvc_and_says_how_to_resume(
         return real_wait(process, timeout)
 
     monkeypatch.setattr(subprocess.Popen, "wait", wait)
-    with pytest.raises(PipelineError, match="interrupted; to resume the run: make run"):
-        run_pipeline()
+    # A shell starts a command in the background with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(PipelineError, match="interrupted; to resume the run: make run"):
+            run_pipeline()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (tmp_path / "cleaned").exists()
 
 
