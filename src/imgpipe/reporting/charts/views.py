@@ -56,8 +56,8 @@ def draw_kernels(kernels: NDArray[np.float32]) -> Figure:
 
 def _draw_color_kernels(kernels: NDArray[np.float32]) -> Figure:
     shown = kernels[:64]
-    # Each kernel on its own scale: a normalization that follows evens out their sizes. A kernel
-    # without effect, which training has left at almost 0, stays gray.
+    # Each kernel on its own scale, because the sizes of kernels can differ a hundredfold. A kernel
+    # without effect, all of whose weights are almost 0, stays gray.
     largest = np.abs(shown).max(axis=(1, 2, 3), keepdims=True)
     scale = np.maximum(largest, _WITHOUT_EFFECT * float(largest.max()) or 1.0)
     picture, rows = _tile_kernels(0.5 + 0.5 * shown / scale, fill=1.0)
