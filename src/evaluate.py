@@ -52,7 +52,7 @@ def main(params: Params) -> None:
         probabilities = predict_probabilities(model, images, bar.update)
     viewed = images[np.arange(min(VIEWED_IMAGES, len(labels)))]
     kernels, maps = first_kernels(model), activation_maps(model, viewed)
-    views = Views(viewed, kernels, maps, feature_maps(model, viewed[:1]))
+    views = Views(viewed, kernels, maps, *feature_maps(model, viewed[0]))
 
     predictions = Predictions(info.classes, identities, labels, probabilities)
     scores = score_predictions(labels, probabilities, top_k=top_k, bins=bins)

@@ -8,8 +8,8 @@ from imgpipe.evaluation.views import Views, read_views, write_views
 
 GENERATOR = np.random.default_rng(0)
 MAPS = [
-    ("relu_1", GENERATOR.random((2, 7, 7, 4), dtype=np.float32)),
-    ("relu_2", GENERATOR.random((2, 3, 3, 8), dtype=np.float32)),
+    ("relu_1", GENERATOR.random((7, 7, 4), dtype=np.float32)),
+    ("relu_2", GENERATOR.random((3, 3, 8), dtype=np.float32)),
 ]
 
 
@@ -20,6 +20,7 @@ def test_views_are_read_as_they_were_written(layers: int, tmp_path: Path) -> Non
         kernels=GENERATOR.random((4, 3, 3, 1), dtype=np.float32),
         activation_maps=GENERATOR.random((2, 7, 7), dtype=np.float32),
         feature_maps=MAPS[:layers],
+        layers_with_maps=9,
     )
     for name in ("1.npz", "2.npz"):
         write_views(tmp_path / name, written)
@@ -29,6 +30,7 @@ def test_views_are_read_as_they_were_written(layers: int, tmp_path: Path) -> Non
         values = getattr(found, name)
         assert values.dtype == getattr(written, name).dtype
         assert (values == getattr(written, name)).all()
+    assert found.layers_with_maps == 9
     assert [name for name, _ in found.feature_maps] == [name for name, _ in MAPS[:layers]]
     for (_, values), (_, expected) in zip(found.feature_maps, MAPS, strict=False):
         assert (values == expected).all()

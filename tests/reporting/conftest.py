@@ -47,6 +47,7 @@ def make_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: Params
         draws: int = 3,
         map_layers: int = 1,
         predictions: Predictions | None = None,
+        run_params: Params = params,
     ) -> StageOutputs:
         monkeypatch.chdir(tmp_path)
         shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -62,13 +63,11 @@ def make_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: Params
         write_results(predicted, params)
         viewed = np.stack(random_images(5, SHAPE))
         maps = np.random.default_rng(0).random((5, 4, 4, 3), dtype=np.float32)
-        layers = [(f"relu_{number}", maps) for number in range(map_layers)]
-        write_views(Path("data/evaluation/views.npz"), Views(viewed, maps, maps[..., 0], layers))
-        return StageOutputs(
-            params.model_copy(
-                update={"augment": params.augment.model_copy(update={"copies": copies})}
-            )
-        )
+        layers = [(f"relu_{number}", maps[0]) for number in range(map_layers)]
+        seen = Views(viewed, maps, maps[..., 0], layers, layers_with_maps=map_layers)
+        write_views(Path("data/evaluation/views.npz"), seen)
+        augment = run_params.augment.model_copy(update={"copies": copies})
+        return StageOutputs(run_params.model_copy(update={"augment": augment}))
 
     return make
 

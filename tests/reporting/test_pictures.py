@@ -3,7 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from support import draw_predictions, texts_in
+from support import PRETRAINED_PARAMS, draw_predictions, texts_in
 
 from imgpipe.evaluation.predictions import Predictions
 from imgpipe.reporting.charts.style import encode_figure
@@ -36,6 +36,14 @@ def test_a_picture_that_does_not_apply_is_not_drawn(make_outputs: MakeOutputs) -
     outputs = make_outputs(copies=0, draws=0, map_layers=0)
     missing = {name for name, picture in PICTURES.items() if picture.draw(outputs) is None}
     assert missing == {"augmentation", "feature_maps"}
+
+
+def test_no_best_epoch_is_marked_if_the_last_iteration_is_used(
+    make_outputs: MakeOutputs,
+) -> None:
+    found = texts_in(draw("learning_curves", make_outputs(run_params=PRETRAINED_PARAMS)))
+    assert "best epoch" not in found
+    assert any("an epoch is an iteration of L-BFGS" in text for text in found)
 
 
 @pytest.mark.parametrize(("copies", "draws"), [(2, 0), (0, 3), (2, 3)])

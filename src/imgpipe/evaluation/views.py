@@ -24,7 +24,9 @@ class Views:
     activation_maps: NDArray[np.float32]
     """(N, h, w) in [0, 1]: where the evidence for the predicted class lies."""
     feature_maps: Sequence[tuple[str, NDArray[np.float32]]]
-    """For each layer with maps its name and its maps (N, h, w, F); empty if no layer has maps."""
+    """Of some layers the name and the maps (h, w, F) of the first image; empty without maps."""
+    layers_with_maps: int
+    """Number of all layers that have maps."""
 
 
 def write_views(path: Path, views: Views) -> None:
@@ -34,6 +36,7 @@ def write_views(path: Path, views: Views) -> None:
         "kernels": views.kernels,
         "activation_maps": views.activation_maps,
         "feature_layers": np.array([name for name, _ in views.feature_maps], dtype=np.str_),
+        "layers_with_maps": np.array(views.layers_with_maps),
     }
     for number, (_, maps) in enumerate(views.feature_maps):
         arrays[f"feature_maps_{number}"] = maps
@@ -57,6 +60,7 @@ def read_views(path: Path) -> Views:
                     (str(name), arrays[f"feature_maps_{number}"])
                     for number, name in enumerate(arrays["feature_layers"])
                 ],
+                int(arrays["layers_with_maps"]),
             )
     except FileNotFoundError:
         raise PipelineError(f"{path.as_posix()}: not found; `dvc repro` writes it") from None

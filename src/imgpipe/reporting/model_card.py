@@ -21,6 +21,7 @@ GROUPS = ("config", "arrays", "images", "charts", "nn", "transfer")
 """The groups of pyproject.toml with the libraries that the stages import."""
 _MOST_BAD_FILES = 20
 _MOST_LISTED_CLASSES = 20
+_MOST_OPEN_LAYERS = 50  # more lines are folded: the results would be far below
 _SECTIONS_OF_PARAMS = ("preprocess", "augment", "train", "evaluate")
 
 
@@ -48,6 +49,7 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
         trained=outputs.trained,
         data=outputs.data,
         layers=outputs.layers,
+        layers_open=outputs.layers.count("\n") <= _MOST_OPEN_LAYERS,
         classes=info.classes,
         most_listed=_MOST_LISTED_CLASSES,
         image_spec=info.image_spec,
@@ -95,8 +97,9 @@ def _backbone_rows(params: Params) -> Iterator[tuple[str, str]]:
         return
     name = params.chosen_architecture.backbone
     backbone = BACKBONES[name]
+    package = backbone.package.replace("_", "-")
     yield "pretrained network", name
-    yield "package", backbone.package
+    yield "package", f"{package} {find_installed([package])[package]}"
     yield "file", f"{backbone.file}, {backbone.bytes:,} bytes"
     yield "SHA-256", backbone.sha256
     yield "license", backbone.licence

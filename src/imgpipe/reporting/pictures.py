@@ -73,6 +73,10 @@ def _read_variants(outputs: StageOutputs) -> Iterator[Sequence[NDArray[np.uint8]
 
 def learning_curves(outputs: StageOutputs) -> Figure:
     """Draw loss, accuracy and error by epoch."""
+    if outputs.params.train.optimizer == "lbfgs":
+        # The last iteration is used, even if an earlier one has a lower validation loss.
+        note = "an epoch is an iteration of L-BFGS; the weights are those of the last one"
+        return results.draw_learning_curves(outputs.history, None, note)
     return results.draw_learning_curves(outputs.history, outputs.trained["best_epoch"])
 
 
@@ -152,9 +156,11 @@ def activation_maps(outputs: StageOutputs) -> Figure:
 
 
 def feature_maps(outputs: StageOutputs) -> Figure | None:
-    """Draw the strongest maps of each layer; None if the network has no layer with maps."""
-    layers = [(name, maps[0]) for name, maps in outputs.views.feature_maps]
-    return views.draw_feature_maps(outputs.views.images[0], layers) if layers else None
+    """Draw the strongest maps of some layers; None if the network has no layer with maps."""
+    seen = outputs.views
+    if not seen.feature_maps:
+        return None
+    return views.draw_feature_maps(seen.images[0], seen.feature_maps, seen.layers_with_maps)
 
 
 @dataclass(frozen=True)
@@ -195,6 +201,6 @@ PICTURES = {
         "results",
         activation_maps,
     ),
-    "feature_maps": Picture("The strongest maps of each layer for one image.", None, feature_maps),
+    "feature_maps": Picture("The strongest maps of some layers for one image.", None, feature_maps),
 }
 """All pictures by the name of their file, in the order of the model card."""

@@ -22,9 +22,9 @@ def test_every_network_can_be_explained(name: str) -> None:
     model = build_network(name)
     images = make_random_images(4, 28, 28, 1)
     assert first_kernels(model).ndim == 4
-    for layer, values in feature_maps(model, images):
-        assert model.get_layer(layer).output.shape[1:] == values.shape[1:]
-        assert values.shape[0] == 4
+    maps, _ = feature_maps(model, images[0])
+    for layer, values in maps:
+        assert model.get_layer(layer).output.shape[1:] == values.shape
         assert values.min() >= 0
     activation = activation_maps(model, images)
     assert activation.shape[0] == 4
@@ -44,7 +44,23 @@ def test_kernels_and_feature_maps_are_those_of_the_layers(
 
     model = build_network(name)
     assert first_kernels(model).shape == kernels
-    assert len(feature_maps(model, make_random_images(4, 28, 28, 1))) == layers
+    maps, layers_with_maps = feature_maps(model, make_random_images(1, 28, 28, 1)[0])
+    assert len(maps) == layers_with_maps == layers
+
+
+def test_feature_maps_of_a_deep_network_are_those_of_layers_at_equal_distances() -> None:
+    import keras
+
+    from imgpipe.nn.inference.explanation import MOST_LAYERS, feature_maps
+
+    flow = images = keras.Input((4, 4, 1))
+    for number in range(22):
+        flow = keras.layers.ReLU(name=f"relu_{number}")(flow)
+    maps, layers_with_maps = feature_maps(
+        keras.Model(images, flow), make_random_images(1, 4, 4, 1)[0]
+    )
+    assert layers_with_maps == 22
+    assert [name for name, _ in maps] == [f"relu_{3 * number}" for number in range(MOST_LAYERS)]
 
 
 def test_the_evidence_for_either_of_two_classes_is_shown() -> None:

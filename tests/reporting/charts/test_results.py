@@ -31,6 +31,9 @@ def test_learning_curves_carry_the_history(epochs: int) -> None:
     assert (accuracy.lines[1].get_ydata() == history["validation_accuracy"]).all()
     assert (error.lines[1].get_ydata() == 1 - history["validation_accuracy"]).all()
     assert {"training", "validation", "best epoch"} <= set(texts_in(figure))
+    without = texts_in(draw_learning_curves(history, best_epoch=None, note="of iterations"))
+    assert "Learning curves (of iterations)" in without
+    assert "best epoch" not in without
 
 
 def test_confusion_shows_counts_and_shares() -> None:

@@ -3,10 +3,11 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from imgpipe.reporting.charts.results import draw_confusion
-from imgpipe.reporting.charts.style import encode_figure, save_figure
+from imgpipe.reporting.charts.style import encode_figure, save_figure, show_image
 
 CONFUSION = np.array([[5, 1, 0], [0, 7, 2], [0, 0, 0]])
 
@@ -31,3 +32,13 @@ def test_a_persons_own_style_changes_no_picture(
     plain = draw(tmp_path / "1.png")
     monkeypatch.setitem(mpl.rcParams, "figure.facecolor", "yellow")
     assert draw(tmp_path / "2.png") == plain
+
+
+@pytest.mark.parametrize(
+    ("side_px", "tile_px", "interpolation"),
+    [(28, 0, "nearest"), (224, 0, "auto"), (224, 28, "nearest"), (2000, 224, "auto")],
+)
+def test_only_photographs_are_smoothed(side_px: int, tile_px: int, interpolation: str) -> None:
+    axes = Figure().subplots()
+    show_image(axes, np.zeros((side_px, side_px, 3), dtype=np.uint8), tile_px)
+    assert axes.images[0].get_interpolation() == interpolation

@@ -25,6 +25,18 @@ def test_kernels_of_any_number_can_be_drawn(
     assert ((colours[:, 2] - colours[:, 0]) > 80).any()  # blue for negative ones
 
 
+def test_color_kernels_are_drawn_in_color_each_on_its_own_scale() -> None:
+    kernels = np.zeros((3, 1, 1, 3), dtype=np.float32)
+    kernels[0, 0, 0] = [-8, 0, 8]
+    kernels[1, 0, 0] = [0.5, 0, -0.25]
+    kernels[2, 0, 0] = [1e-6, 0, 0]  # without effect
+    picture = np.asarray(draw_kernels(kernels).axes[0].images[0].get_array())
+    colors = [picture[0, 9 * number].tolist() for number in range(3)]
+    assert colors[0] == [0, 0.5, 1]
+    assert colors[1] == [1, 0.5, 0.25]
+    assert colors[2] == pytest.approx([0.5, 0.5, 0.5], abs=0.001)
+
+
 def test_weights_for_a_row_of_pixels_are_drawn_a_unit_a_line() -> None:
     kernels = GENERATOR.normal(size=(100, 1, 28, 1)).astype(np.float32)
     axes = draw_kernels(kernels).axes[0]
@@ -38,9 +50,13 @@ def test_feature_maps_name_their_layers(tmp_path: Path) -> None:
         ("first", GENERATOR.random((28, 28, 32)).astype(np.float32)),
         ("second", np.zeros((4, 4, 3), dtype=np.float32)),
     ]
-    figure = draw_feature_maps(random_images(1, (28, 28, 1))[0], layers)
-    assert {"first\n28 x 28 x 32", "second\n4 x 4 x 3"} <= set(texts_in(figure))
+    image = random_images(1, (28, 28, 1))[0]
+    figure = draw_feature_maps(image, layers, all_layers=2)
+    title = "What each layer makes of one image: its strongest maps"
+    assert {title, "first\n28 x 28 x 32", "second\n4 x 4 x 3"} <= set(texts_in(figure))
     save_figure(figure, tmp_path / "picture.png", dpi=60)
+    title = "What 2 of 33 layers make of one image: their strongest maps"
+    assert title in texts_in(draw_feature_maps(image, layers, all_layers=33))
 
 
 @pytest.mark.parametrize("shape", SHAPES)

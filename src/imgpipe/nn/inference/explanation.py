@@ -5,7 +5,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-_MOST_LAYERS = 8  # a picture of more has no room; a pretrained network has 34
+MOST_LAYERS = 8
+"""Feature maps of no more layers are shown: the dozens of a deep network do not fit on a page."""
 
 
 def first_kernels(model: keras.Model) -> NDArray[np.float32]:
@@ -26,24 +27,33 @@ def first_kernels(model: keras.Model) -> NDArray[np.float32]:
 
 
 def feature_maps(
-    model: keras.Model, images: NDArray[np.uint8]
-) -> list[tuple[str, NDArray[np.float32]]]:
-    """Return the output of ReLU layers that have maps: (layer name, (N, h, w, F) float32).
+    model: keras.Model, image: NDArray[np.uint8]
+) -> tuple[list[tuple[str, NDArray[np.float32]]], int]:
+    """Return the output of ReLU layers that have maps.
 
-    Of a network with more than eight such layers, return eight, evenly from the first to the last.
-    The list is empty for a network without maps.
+    If more than `MOST_LAYERS` layers have maps, layers at equal distances from the first to the
+    last are chosen.
+
+    Args:
+        model: the network.
+        image: (H, W, C).
+
+    Returns:
+        (layer name, (h, w, F) float32) of each chosen layer, and the number of layers that have
+        maps. For a network without maps the list is empty.
     """
     mapped = [layer for layer in model.layers if _is_rectified_map(layer)]
     if not mapped:
-        return []
-    numbers = np.linspace(0, len(mapped) - 1, min(len(mapped), _MOST_LAYERS)).round().astype(int)
+        return [], 0
+    numbers = np.linspace(0, len(mapped) - 1, min(len(mapped), MOST_LAYERS)).round().astype(int)
     chosen = [mapped[number] for number in numbers]
-    outputs = keras.Model(model.input, [layer.output for layer in chosen])(images)
+    outputs = keras.Model(model.input, [layer.output for layer in chosen])(image[np.newaxis])
     outputs = outputs if isinstance(outputs, list) else [outputs]
-    return [
-        (layer.name, np.asarray(output, dtype=np.float32))
+    maps = [
+        (layer.name, np.asarray(output[0], dtype=np.float32))
         for layer, output in zip(chosen, outputs, strict=True)
     ]
+    return maps, len(mapped)
 
 
 def activation_maps(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -33,7 +33,7 @@ def draw_samples(samples: Mapping[str, Sequence[NDArray[np.uint8]]]) -> Figure:
     figure = new_figure(1.6 + 0.85 * columns, 0.6 + 0.85 * len(shown) * height_px / width_px, title)
     axes = figure.subplots()
     gap = gap_px(rows[0][0])
-    show_image(axes, tile_images(rows, columns, gap, fill=255))
+    show_image(axes, tile_images(rows, columns, gap, fill=255), max(height_px, width_px))
     axes.set_yticks(middles(len(rows), height_px, gap), [name for name, _ in shown])
     return figure
 
@@ -95,7 +95,7 @@ def draw_augmentation(
     )
     grid = figure.subplots(1, len(blocks), width_ratios=widths_inch, squeeze=False)
     for axes, count, (rows, first, name, title) in zip(grid[0], columns, blocks, strict=True):
-        show_image(axes, tile_images(rows, count, gap, fill=255))
+        show_image(axes, tile_images(rows, count, gap, fill=255), max(height_px, width_px))
         axes.set_anchor("N")
         axes.set_title(title)
         labels = [first, *(f"{name} {number}" for number in range(1, count))]

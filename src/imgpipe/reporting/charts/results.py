@@ -25,13 +25,15 @@ _MOST_NAMED = 60  # with more classes, their names would overlap, or the chart g
 
 
 @styled
-def draw_learning_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
+def draw_learning_curves(history: pd.DataFrame, best_epoch: int | None, note: str = "") -> Figure:
     """Draw loss, accuracy and error (1 - accuracy) by epoch, training beside validation.
 
     Args:
         history: columns epoch, loss, accuracy, validation_loss, validation_accuracy.
+        best_epoch: a line marks this epoch; None for no line.
+        note: stands in the title.
     """
-    figure = new_figure(13, 4, "Learning curves")
+    figure = new_figure(13, 4, f"Learning curves ({note})" if note else "Learning curves")
     for axes, (title, train, validation) in zip(
         figure.subplots(1, 3),
         [
@@ -44,7 +46,8 @@ def draw_learning_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
         marker = "o" if len(history) == 1 else None
         axes.plot(history["epoch"], train, TRAIN_COLOR, marker=marker, label="training")
         axes.plot(history["epoch"], validation, VALIDATION_COLOR, marker=marker, label="validation")
-        axes.axvline(best_epoch, color=GUIDE_COLOR, linestyle=":", label="best epoch")
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color=GUIDE_COLOR, linestyle=":", label="best epoch")
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=True)

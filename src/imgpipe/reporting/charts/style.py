@@ -29,6 +29,7 @@ _STYLE: dict[Any, Any] = {
 }
 MOST_ROWS = 20
 """Pictures with a row for each class show no more classes."""
+_MOST_VISIBLE_PX = 64  # images of more pixels on a side are reduced in most charts
 
 P = ParamSpec("P")
 
@@ -95,10 +96,19 @@ def gap_px(image: NDArray[Any]) -> int:
     return max(1, round(0.12 * float(max(image.shape[:2]))))
 
 
-def show_image(axes: Axes, image: NDArray[np.uint8]) -> None:
-    """Show one (H, W, 1 or 3) uint8 image at its true gray or color values, without ticks."""
+def show_image(axes: Axes, image: NDArray[np.uint8], tile_px: int = 0) -> None:
+    """Show one (H, W, 1 or 3) uint8 image at its true gray or color values, without ticks.
+
+    Args:
+        axes: where it is shown.
+        image: an image, or the result of `tile_images`.
+        tile_px: side of a tile, if the image is the result of `tile_images`.
+    """
     picture = image[..., 0] if image.shape[2] == 1 else image
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    # Pixels of small images are squares; a photograph has more pixels than its place in the chart.
+    small = (tile_px or max(image.shape[:2])) <= _MOST_VISIBLE_PX
+    interpolation = "nearest" if small else "auto"
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation=interpolation)
     hide_frame(axes)
     axes.set(xticks=[], yticks=[])
 

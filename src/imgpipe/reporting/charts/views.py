@@ -16,30 +16,35 @@ from imgpipe.reporting.charts.style import (
     tile_images,
 )
 
+_KERNELS_IN_ROW = 8
+_WITHOUT_EFFECT = 1e-3  # share of the largest weight of all kernels
+
 
 @styled
 def draw_kernels(kernels: NDArray[np.float32]) -> Figure:
-    """Draw the weights of the first layer, (F, h, w, C): blue negative, red positive."""
+    """Draw the weights of the first layer, (F, h, w, C).
+
+    With one channel, and for layers that see rows, blue is negative and red is positive. Kernels of
+    three channels are drawn as color images, where gray is 0.
+    """
+    _, height, width, channels = kernels.shape
+    sees_rows = height == 1 < width
+    if channels == 3 and not sees_rows:
+        return _draw_color_kernels(kernels)
     shown = kernels[:64].mean(axis=3)
     limit = float(np.abs(shown).max()) or 1.0
     title = "What the first layer looks for"
-    if kernels.shape[3] > 1:
-        title += f" (mean over {kernels.shape[3]} channels)"
-    _, height, width, _ = kernels.shape
-    sees_rows = height == 1 < width
+    if channels > 1:
+        title += f" (mean over {channels} channels)"
     if sees_rows:
         figure = new_figure(9, 1.2 + 0.1 * len(shown), title)
         axes = figure.subplots()
         picture = shown[:, 0]
         axes.set(xlabel="pixel of a row", ylabel="unit")
     else:
-        columns = 8
-        rows = [shown[start : start + columns] for start in range(0, len(shown), columns)]
-        figure = new_figure(1.2 + columns, 0.7 + len(rows), title)
+        picture, rows = _tile_kernels(shown, fill=np.nan)
+        figure = new_figure(1.2 + _KERNELS_IN_ROW, 0.7 + rows, title)
         axes = figure.subplots()
-        # Each weight as a block of cells, so that the gaps can be narrower than a weight.
-        tiles = [[np.kron(kernel, np.ones((8, 8), np.float32)) for kernel in row] for row in rows]
-        picture = tile_images(tiles, columns, gap_px(tiles[0][0]), fill=np.nan)
         axes.set_axis_off()
     mesh = axes.imshow(
         picture, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest",
@@ -49,20 +54,54 @@ def draw_kernels(kernels: NDArray[np.float32]) -> Figure:
     return figure
 
 
+def _draw_color_kernels(kernels: NDArray[np.float32]) -> Figure:
+    shown = kernels[:64]
+    # Each kernel on its own scale, because the sizes of kernels can differ a hundredfold. A kernel
+    # without effect, all of whose weights are almost 0, stays gray.
+    largest = np.abs(shown).max(axis=(1, 2, 3), keepdims=True)
+    scale = np.maximum(largest, _WITHOUT_EFFECT * float(largest.max()) or 1.0)
+    picture, rows = _tile_kernels(0.5 + 0.5 * shown / scale, fill=1.0)
+    figure = new_figure(
+        1.2 + _KERNELS_IN_ROW,
+        0.7 + rows,
+        "What the first layer looks for (gray is 0; each kernel on its own scale)",
+    )
+    axes = figure.subplots()
+    axes.imshow(picture, interpolation="nearest")
+    axes.set_axis_off()
+    return figure
+
+
+def _tile_kernels(kernels: NDArray[np.float32], fill: float) -> tuple[NDArray[np.float32], int]:
+    """Arrange kernels (F, h, w, ...) in one array; return the array and the number of rows."""
+    # Each weight as a block of cells, so that the gaps can be narrower than a weight.
+    tiles = list(kernels.repeat(8, axis=1).repeat(8, axis=2))
+    starts = range(0, len(tiles), _KERNELS_IN_ROW)
+    rows = [tiles[start : start + _KERNELS_IN_ROW] for start in starts]
+    return tile_images(rows, _KERNELS_IN_ROW, gap_px(tiles[0]), fill), len(rows)
+
+
 @styled
 def draw_feature_maps(
-    image: NDArray[np.uint8], layers: Sequence[tuple[str, NDArray[np.float32]]]
+    image: NDArray[np.uint8],
+    layers: Sequence[tuple[str, NDArray[np.float32]]],
+    all_layers: int,
 ) -> Figure:
-    """Draw one image, and below it the strongest maps that each layer makes of it.
+    """Draw one image, and below it the strongest maps that layers make of it.
 
     Args:
+        image: (H, W, C).
         layers: (layer name, (h, w, F) maps).
+        all_layers: number of layers of the network that have maps.
     """
     columns = 10
+    title = "What each layer makes of one image: its strongest maps"
+    if len(layers) < all_layers:
+        title = f"What {len(layers)} of {all_layers} layers make of one image: their strongest maps"
     figure = new_figure(
         1.6 + columns,
         0.9 + 1.05 * (1 + len(layers)),
-        "What each layer makes of one image: its strongest maps",
+        title,
     )
     first, *others = figure.subplots(1 + len(layers), 1)
     show_image(first, image)
