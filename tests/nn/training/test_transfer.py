@@ -73,6 +73,59 @@ def test_the_model_file_gives_the_metrics_of_the_regression(
     assert (tmp_path / "metrics" / "history.csv").read_text().count("\n") == 1 + len(history)
 
 
+@pytest.mark.parametrize("classes", [("a", "b"), ("a", "b", "c")])
+def test_the_output_layer_is_the_regression_on_standardized_features(
+    tmp_path: Path,
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    classes: tuple[str, ...],
+) -> None:
+    from imgpipe.nn.inference.prediction import predict_probabilities
+    from imgpipe.nn.training import transfer as module
+    from imgpipe.records.info import read_info
+    from imgpipe.records.shards import index_shard
+    from imgpipe.records.stored_images import StoredImages
+
+    fits: list[tuple[Any, Any]] = []
+    fit_layer = module.fit_layer
+
+    def fit_and_note(examples: Any, *arguments: Any, **options: Any) -> Any:
+        layer = fit_layer(examples, *arguments, **options)
+        fits.append((examples, layer))
+        return layer
+
+    monkeypatch.setattr(module, "fit_layer", fit_and_note)
+    model, _ = transfer(tmp_path, classes=classes)
+    ((standardized, layer),) = fits
+    info = read_info(tmp_path / "records")
+    index = index_shard(tmp_path / "records", info.splits["train"].shards[0], info)
+    found = predict_probabilities(model, StoredImages([index], info))
+    expected = layer.predict(standardized.features)
+    assert np.ptp(expected) > 0.1
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert standardized.features.mean(axis=0) == pytest.approx(0, abs=1e-5)
+    assert np.square(standardized.features).mean() == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "files"),
+    [
+        ({"train__seed": 5, "train__bootstrap": True, "train__label_smoothing": 0.2}, 2),
+        ({"train__class_weights": "balanced", "train__epochs": 3}, 2),
+        ({"architectures__pretrained__l2_penalties": [0.5], "preprocess__seed": 5}, 2),
+        ({"train__batch_size": 4}, 4),
+        ({"threads": 1}, 4),
+        ({"architectures__pretrained__backbone": "efficientnet_lite1"}, 4),
+    ],
+)
+def test_another_head_reads_the_features_and_another_network_computes_its_own(
+    tmp_path: Path, repository: Path, changes: dict[str, Any], files: int
+) -> None:
+    transfer(tmp_path)
+    transfer(tmp_path, change_params(PRETRAINED_PARAMS, **changes))
+    assert len(list((repository / ".dvc/tmp/imgpipe/features").iterdir())) == files
+
+
 def test_equal_values_give_equal_bytes(tmp_path: Path, repository: Path) -> None:
     first, second = (output_layer(transfer(tmp_path / name)[0]) for name in ("1", "2"))
     assert [value.tobytes() for value in first] == [value.tobytes() for value in second]
