@@ -31,7 +31,7 @@ PUBLISHED = {
     "mnist_cnn": 1_199_882,
     "mnist_tutorial_cnn": 93_322,
     "cats_vs_dogs": 130_241,
-    "photographs": 248_177,
+    "photographs": 3_351_281,
     "flowers": 246_773,
 }
 CLASSES = {"cats_vs_dogs": 2, "photographs": 2, "flowers": 5}
