@@ -174,3 +174,31 @@ def test_balanced_class_weights_give_each_class_the_same_total() -> None:
     examples = _collect_examples(features, 1, params.train)
     assert examples.weights == pytest.approx([2, 2 / 3, 2 / 3, 2 / 3])
     assert examples.targets.tolist() == [[1, 0], [0, 1], [0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("class_weights", "labels", "expected"),
+    [
+        ("none", [0, 2], (np.log(4) + np.log(2)) / 2),
+        ("balanced", [0, 2], np.log(4)),
+        ("none", [2], np.log(2)),
+        ("balanced", [2], 0.0),
+    ],
+)
+def test_a_class_without_training_examples_has_no_weight_if_classes_are_balanced(
+    class_weights: str, labels: list[int], expected: float
+) -> None:
+    """A bootstrap sample may have no example of class 2."""
+    from imgpipe.nn.training.logistic_regression import Layer
+    from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
+    from imgpipe.nn.training.transfer import _collect_examples, _measure
+
+    inputs = np.eye(3, dtype=np.float32)
+    features = TrainingSet(inputs, np.array([0, 1, 1]), LabeledInputs(inputs, np.arange(3)))
+    params = change_params(PRETRAINED_PARAMS, train__class_weights=class_weights)
+    examples = _collect_examples(features, 3, params.train)
+    layer = Layer(np.zeros((3, 3)), np.log([1 / 4, 1 / 4, 1 / 2]))
+    epoch = _measure(layer, examples, inputs[: len(labels)], np.array(labels), params.train, 1)
+    assert epoch.validation_loss == pytest.approx(expected)
+    losses = np.where(np.array(labels) == 2, np.log(2), np.log(4))
+    assert epoch.validation_loss_unweighted == pytest.approx(losses.mean())

@@ -99,7 +99,8 @@ class TransferLearning:
             history: list[Epoch] = []
 
             def add_epoch(layer: Layer) -> None:
-                history.append(_measure(layer, standardized, rows, labels, len(history) + 1))
+                number = len(history) + 1
+                history.append(_measure(layer, standardized, rows, labels, self._settings, number))
 
             layer = fit_layer(
                 standardized, penalty, most_iterations=iterations, on_iteration=add_epoch
@@ -140,12 +141,15 @@ def _measure(
     training: Examples,
     validation: NDArray[np.float32],
     validation_labels: NDArray[np.int64],
+    settings: Train,
     number: int,
 ) -> Epoch:
     labels = training.targets.argmax(axis=1)
-    # The weight of a class; a class without training examples has none.
-    class_weights = np.zeros(training.targets.shape[1])
+    # As in the training loop: a balanced class without training examples has no weight.
+    without_examples = 0.0 if settings.class_weights == "balanced" else 1.0
+    class_weights = np.full(training.targets.shape[1], without_examples)
     class_weights[labels] = training.weights
+    validation_weights = class_weights[validation_labels]
     fitted, predicted = layer.predict(training.features), layer.predict(validation)
     losses = cross_entropy(predicted, validation_labels)
     return Epoch(
@@ -153,7 +157,7 @@ def _measure(
         learning_rate=1.0,
         loss=float(np.average(cross_entropy(fitted, labels), weights=training.weights)),
         accuracy=float((fitted.argmax(axis=1) == labels).mean()),
-        validation_loss=float(np.average(losses, weights=class_weights[validation_labels])),
+        validation_loss=float(losses @ validation_weights / (validation_weights.sum() or 1.0)),
         validation_accuracy=float((predicted.argmax(axis=1) == validation_labels).mean()),
         validation_loss_unweighted=float(losses.mean()),
     )

@@ -1,0 +1,91 @@
+"""A pretrained network from a folder of photographs to its predictions, stage by stage."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from support import PRETRAINED_PARAMS, ROOT, STAGES, attempt, hash_files, write_photographs
+
+pytestmark = pytest.mark.tf
+
+IMAGES = {"left": 20, "right": 20}
+OUTPUTS = ("data/training", "data/evaluation", "models", "metrics")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which all stages have run; features are stored below its folder `.dvc`."""
+    folder = tmp_path_factory.mktemp("project")
+    write_photographs(folder / "data" / "local" / "stripes", IMAGES, side_px=64)
+    entry = {"title": "S", "files": "data/local/stripes", "format": {"kind": "image_folder"}}
+    (folder / "data" / "catalog.yaml").write_text(yaml.safe_dump({"stripes": entry}))
+    value = PRETRAINED_PARAMS.model_dump()
+    value["dataset"] = "stripes"
+    value["preprocess"] |= {"height_px": 64, "width_px": 64}
+    value["augment"]["copies"] = 1
+    (folder / "params.yaml").write_text(yaml.safe_dump(value))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / ".dvc").mkdir()
+    for stage in STAGES:
+        run_stage(folder, stage)
+    return folder
+
+
+def run_stage(folder: Path, stage: str) -> str:
+    """Run a stage that must succeed; return what it prints."""
+    result = attempt(folder, stage)
+    assert result.returncode == 0, result.stderr  # TensorFlow writes to stderr
+    return result.stdout
+
+
+def hash_outputs(project: Path) -> dict[str, dict[str, str]]:
+    return {name: hash_files(project / name) for name in OUTPUTS}
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_training_and_evaluation_repeat_to_the_byte(project: Path, stored: bool) -> None:
+    """Also after the features are deleted, and computed again."""
+    expected = hash_outputs(project)
+    for name in ("data/training", "data/evaluation", "models"):
+        shutil.rmtree(project / name)
+    if not stored:
+        shutil.rmtree(project / ".dvc" / "tmp")
+    printed = run_stage(project, "train")
+    computed = 0 if stored else 56  # 28 images to train on and their copies
+    assert f"features of 56 images, of which {computed} computed now" in printed
+    run_stage(project, "evaluate")
+    assert hash_outputs(project) == expected
+    assert expected["models"].keys() == {"model.keras", "layers.txt"}
+
+
+def test_the_evidence_is_where_the_classes_differ(project: Path) -> None:
+    """The left or the right half is bright."""
+    from imgpipe.nn.inference.explanation import activation_maps, feature_maps, first_kernels
+    from imgpipe.nn.inference.loading import load_model
+    from imgpipe.records.info import read_info
+    from imgpipe.records.shards import read_split
+
+    model: Any = load_model(project / "models" / "model.keras")
+    records = project / "data" / "records"
+    (batch,) = read_split(records, read_info(records), "test")
+    maps = activation_maps(model, batch.images)
+    assert maps.shape == (len(batch.labels), 2, 2)
+    assert maps.min() >= 0
+    assert maps.max() == 1
+    assert first_kernels(model).shape == (32, 3, 3, 3)
+    shown = feature_maps(model, batch.images[:1])
+    assert len(shown) == 8
+    assert [np.isfinite(values).all() for _, values in shown] == [True] * 8
+
+
+def test_the_model_file_predicts_photographs(project: Path) -> None:
+    folder = project / "data" / "local" / "stripes"
+    result = attempt(project, "predict", str(folder), "--format", "csv", "--top", "1")
+    assert result.returncode == 0, result.stderr
+    rows = [line for line in result.stdout.splitlines() if ".jpg" in line]
+    assert len(rows) == 40
+    right = [Path(row.split(",")[0]).parent.name in row.split(",")[1:] for row in rows]
+    assert np.mean(right) > 0.9
