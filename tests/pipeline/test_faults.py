@@ -103,7 +103,7 @@ def test_a_stage_that_was_killed_completes_with_the_same_bytes(project: Path, st
         assert stages_run(dvc(project, "repro", "--no-run-cache")) == []
         assert results(project) == expected
         assert git(project, "status", "--porcelain") == ""
-        assert not list((project / ".dvc" / "tmp").glob("imgpipe/*"))
+        assert not list((project / ".dvc" / "tmp").glob("imgpipe/checkpoints/*"))
     leftovers = [path for path in project.rglob("*.partial") if ".dvc" not in path.parts]
     assert leftovers == []
 
@@ -183,7 +183,9 @@ def test_a_killed_experiment_of_a_queue_resumes(project: Path, tmp_path: Path) -
 
     queue_and_start()
     training = wait_until(lambda: find_training(project))
-    wait_until(lambda: list((project / ".dvc" / "tmp" / "imgpipe").glob("*/state.npz")))
+    wait_until(
+        lambda: list((project / ".dvc" / "tmp" / "imgpipe" / "checkpoints").glob("*/state.npz"))
+    )
     training.kill()
     wait_until(ended("Failed"))
     queue_and_start()

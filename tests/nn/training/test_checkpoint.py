@@ -30,7 +30,7 @@ def make_state(epochs: int) -> Any:
 
 
 def list_folders(repository: Path) -> list[Path]:
-    return list((repository / ".dvc" / "tmp" / "imgpipe").iterdir())
+    return list((repository / ".dvc" / "tmp" / "imgpipe" / "checkpoints").iterdir())
 
 
 def test_the_last_saved_state_is_loaded_until_it_is_deleted(repository: Path) -> None:
