@@ -131,3 +131,37 @@ def test_lbfgs_needs_pretrained() -> None:
 def test_the_penalties_to_choose_from_are_positive_and_ascend(penalties: list[float]) -> None:
     with pytest.raises(ValueError, match="l2_penalties"):
         change_params(architectures__pretrained__l2_penalties=penalties)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("backbone", "resnet50", "'efficientnet_lite0', 'efficientnet_lite1' or 'efficientnet"),
+        ("folds", 1, "folds: expected a number of at least 2; found 1"),
+        ("l2_penalties", [0.1, 0.01], "expected different values in ascending order; found [0.1"),
+    ],
+)
+def test_a_setting_of_pretrained_that_is_wrong_gets_one_line(
+    params_value: dict[str, Any], key: str, value: Any, expected: str
+) -> None:
+    params_value["architectures"]["pretrained"][key] = value
+    with pytest.raises(PipelineError) as raised:
+        check(Params, params_value, "params.yaml")
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith("params.yaml: architectures.pretrained.")
+    assert key in str(raised.value)
+    assert expected in str(raised.value)
+
+
+@pytest.mark.parametrize(("height_px", "width_px"), [(31, 224), (224, 31), (1, 1)])
+def test_pretrained_refuses_images_that_it_would_halve_to_nothing(
+    height_px: int, width_px: int
+) -> None:
+    value = PRETRAINED_PARAMS.model_dump()
+    value["preprocess"] |= {"height_px": height_px, "width_px": width_px}
+    with pytest.raises(PipelineError) as raised:
+        check(Params, value, "params.yaml")
+    assert str(raised.value) == (
+        "params.yaml: preprocess.height_px, width_px: expected at least 32 with architecture"
+        f" pretrained; found {min(height_px, width_px)}; best are 224 for efficientnet_lite0"
+    )
