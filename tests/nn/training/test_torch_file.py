@@ -188,6 +188,28 @@ def test_any_other_file_gets_one_line(tmp_path: Path, make: Callable[[], bytes])
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: make_file(kernel=make_tensor("10", 24, (25,), (0,))), "outside its storage"),
+        (
+            lambda: make_file(steps=make_tensor("10", 24, (1,), (1,), storage="LongStorage")),
+            "storage 10: found two descriptions",
+        ),
+        (lambda: make_file(keys=["10"]), r"found the storages \['10'\]; the tensors are in"),
+        (lambda: make_file(keys=["10", "20", "30"]), r"found the storages \['10', '20', '30'\]"),
+        (lambda: make_file(values=25), "storage 10: found 25 values instead of 24"),
+        (lambda: make_file(end=b"\0"), "found bytes after the last storage"),
+        (lambda: make_file()[:-1], "the file is truncated"),
+    ],
+)
+def test_the_line_gives_the_reason(tmp_path: Path, make: Callable[[], bytes], reason: str) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(make())
+    with pytest.raises(PipelineError, match=reason):
+        read_weights(path)
+
+
 def test_a_missing_file_gets_one_line(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"weights\.pth: cannot be read: No such file"):
         read_weights(tmp_path / "weights.pth")
