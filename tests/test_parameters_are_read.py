@@ -35,18 +35,33 @@ STAGE_OF = {
     "plot": "plot",
 }
 
+# Images that a pretrained network takes, too; the stages after preprocess get them.
+COLOR = {"height_px": 32, "width_px": 32, "channels": 3}
 # Settings with which each value matters. Some exclude each other, so a stage runs several times.
 CHANGES: dict[str, list[dict[str, Any]]] = {
     "fetch": [{}],
     "preprocess": [
-        {"preprocess": {"max_per_class": 20, "test_fold": "2/5"}},
         {"preprocess": {"max_per_class": 20, "normalization": "standardize"}},
+        {"preprocess": {"max_per_class": 20, "test_fold": "2/5", **COLOR}},
     ],
     "augment": [{"augment": {"copies": 1, "brightness_range": [0.9, 1.1]}}],
     "train": [
-        {"train": {"epochs": 1, "architecture": name}} for name in ARCHITECTURES if name != "cnn"
+        {"train": {"epochs": 1, "architecture": name}}
+        for name in ARCHITECTURES
+        if name not in ("cnn", "pretrained")
     ]
     + [
+        {
+            "preprocess": COLOR,
+            "train": {
+                "epochs": 2,
+                "architecture": "pretrained",
+                "optimizer": "lbfgs",
+                "learning_rate": 1.0,
+                "learning_rate_schedule": "constant",
+                "early_stopping_patience_epochs": 0,
+            },
+        },
         {
             "train": {
                 "epochs": 2,
@@ -64,7 +79,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
                 "random_contrast_frac": 0.1,
                 "bootstrap": True,
             }
-        }
+        },
     ],
     "evaluate": [{}],
     "plot": [{}],
