@@ -76,8 +76,8 @@ def test_the_evidence_is_where_the_classes_differ(project: Path) -> None:
     assert maps.min() >= 0
     assert maps.max() == 1
     assert first_kernels(model).shape == (32, 3, 3, 3)
-    shown = feature_maps(model, batch.images[:1])
-    assert len(shown) == 8
+    shown, layers = feature_maps(model, batch.images[0])
+    assert (len(shown), layers) == (8, 33)
     assert [np.isfinite(values).all() for _, values in shown] == [True] * 8
 
 
