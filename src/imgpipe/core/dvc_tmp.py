@@ -5,11 +5,16 @@ are in the repository itself, also if DVC runs the stage in a temporary copy of 
 because DVC deletes that copy with the run.
 """
 
+import hashlib
+import json
 import os
 import shutil
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import Any
+
+from imgpipe.core.files import PARTIAL_SUFFIX, replace_file
 
 _FOLDER = Path(".dvc/tmp/imgpipe")
 _MAX_AGE_DAYS = 30
@@ -19,6 +24,25 @@ def find_folder(kind: str) -> Path | None:
     """Return the folder for files of one kind, which may not exist yet; None outside DVC."""
     repository = Path(os.environ.get("DVC_ROOT", "."))
     return repository / _FOLDER / kind if (repository / ".dvc").is_dir() else None
+
+
+def find_entry(kind: str, determined_by: Any) -> Path | None:
+    """Return the path of a file or folder, which may not exist yet; None outside DVC.
+
+    Args:
+        kind: of the file or folder.
+        determined_by: all that its content depends on, as values of JSON; its hash is the name.
+    """
+    folder = find_folder(kind)
+    if folder is None:
+        return None
+    content = json.dumps(determined_by, sort_keys=True)
+    return folder / hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def replace_shared_file(path: Path) -> AbstractContextManager[Path]:
+    """Replace a file as `replace_file` does; several processes may replace it at once."""
+    return replace_file(path, partial_name=f"{os.getpid()}{PARTIAL_SUFFIX}")
 
 
 def delete_unused(kind: str) -> None:

@@ -45,7 +45,7 @@ def plan_dataset(source: str, name: str = "") -> NewDataset:
     """Check the folder and the name of a new dataset.
 
     Args:
-        source: the person's folder; "~" stands for the home folder.
+        source: the person's folder; "~" is the home folder.
         name: name of the dataset; by default the name of the folder, made valid.
 
     Raises:
@@ -153,7 +153,7 @@ def _read_catalog() -> dict[str, Any]:
 
 
 def _append_entry(name: str, entry: Mapping[str, Any]) -> bytes:
-    """Return the catalog with one more entry; what is there stays as it is, to the byte."""
+    """Return the catalog with one more entry at its end; its present bytes do not change."""
     before = _read_catalog()
     yaml = YAML()
     yaml.width = 1000  # so that no line is wrapped

@@ -29,7 +29,7 @@ _LITTER = {
     "system volume information",
     "thumbs.db",
 }
-# Backups, and what programs store beside a photograph, such as its edits.
+# Backups, and the edits that programs store beside a photograph.
 _LITTER_ENDINGS = ("~", ".aae", ".tmp", ".xmp")
 
 

@@ -191,14 +191,15 @@ def test_a_class_without_training_examples_has_no_weight_if_classes_are_balanced
     """A bootstrap sample may have no example of class 2."""
     from imgpipe.nn.training.logistic_regression import Layer
     from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
-    from imgpipe.nn.training.transfer import _collect_examples, _measure
+    from imgpipe.nn.training.transfer import _collect_examples, _measure, _weigh_classes
 
     inputs = np.eye(3, dtype=np.float32)
     features = TrainingSet(inputs, np.array([0, 1, 1]), LabeledInputs(inputs, np.arange(3)))
     params = change_params(PRETRAINED_PARAMS, train__class_weights=class_weights)
     examples = _collect_examples(features, 3, params.train)
     layer = Layer(np.zeros((3, 3)), np.log([1 / 4, 1 / 4, 1 / 2]))
-    epoch = _measure(layer, examples, inputs[: len(labels)], np.array(labels), params.train, 1)
+    weights = _weigh_classes(features.labels, 3, params.train)[labels]
+    epoch = _measure(layer, examples, inputs[: len(labels)], np.array(labels), weights, 1)
     assert epoch.validation_loss == pytest.approx(expected)
     losses = np.where(np.array(labels) == 2, np.log(2), np.log(4))
     assert epoch.validation_loss_unweighted == pytest.approx(losses.mean())

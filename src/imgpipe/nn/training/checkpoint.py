@@ -1,8 +1,6 @@
 """The state of a training after each epoch, so that a later run can resume a stopped training."""
 
-import hashlib
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -15,8 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from imgpipe.core.dvc_tmp import delete_unused, find_folder
-from imgpipe.core.files import PARTIAL_SUFFIX, replace_file
+from imgpipe.core.dvc_tmp import delete_unused, find_entry, replace_shared_file
 
 _KIND = "checkpoints"
 _STATE_FILE = "state.npz"
@@ -60,9 +57,7 @@ class Checkpoint:
             data,
             [keras.__version__, tf.__version__, np.__version__],
         ]
-        digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
-        checkpoints = find_folder(_KIND)
-        self._folder = checkpoints / digest[:32] if checkpoints else None
+        self._folder = find_entry(_KIND, description)
 
     def load(self) -> TrainingState | None:
         """Return the saved state; None if there is none, or if the file is damaged."""
@@ -99,10 +94,5 @@ class Checkpoint:
 
 
 def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    # With the process id, two runs write two temporary files.
-    partial_name = f"{os.getpid()}{PARTIAL_SUFFIX}"
-    with (
-        replace_file(path, partial_name=partial_name) as partial,
-        partial.open("wb") as stream,
-    ):
+    with replace_shared_file(path) as partial, partial.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)

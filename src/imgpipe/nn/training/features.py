@@ -6,7 +6,6 @@ next shard.
 """
 
 import hashlib
-import json
 import math
 import os
 import platform
@@ -20,8 +19,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from imgpipe.core.dvc_tmp import delete_unused, find_folder
-from imgpipe.core.files import PARTIAL_SUFFIX, replace_file
+from imgpipe.core.dvc_tmp import delete_unused, find_entry, replace_shared_file
 from imgpipe.core.progress import Bar, progress_bar
 from imgpipe.nn.common.batches import count_steps
 from imgpipe.nn.training.training_set import LabeledInputs
@@ -65,8 +63,8 @@ class FeatureExtractor:
             info: describes the records.
             batch_size: images at once. The maps of larger batches do not fit in a processor's
                 cache: for 224 x 224 pixels and one core, 8 is faster than 32.
-            determined_by: the values that determine the features beside the code and the images,
-                such as the weights and the number of threads.
+            determined_by: what else determines the features: the hash of the weights, the number of
+                threads.
             sources: the SHA-256 of the project's source files, by their names under `src`.
         """
         self._batch_size = batch_size
@@ -125,12 +123,8 @@ class FeatureExtractor:
 
     def _find_file(self, index: ShardIndex, shard: Shard) -> Path | None:
         """Return the path of the features of a shard; None outside a repository of DVC."""
-        folder = find_folder(_KIND)
-        if folder is None:
-            return None
         sha256 = shard.sha256 or hashlib.sha256(index.path.read_bytes()).hexdigest()
-        content = json.dumps([sha256, self._determined_by], sort_keys=True)
-        return folder / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.bin"
+        return find_entry(_KIND, [sha256, self._determined_by])
 
     def _compute(self, images: StoredImages, bar: Bar) -> Iterator[NDArray[np.float32]]:
         """Yield the features of each batch; all batches have one size, so one program serves."""
@@ -158,8 +152,7 @@ def _load(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
 def _save(path: Path, features: NDArray[np.float32]) -> None:
     """Write the SHA-256 of the values, then the values: NumPy's format has no checksum."""
     values = features.tobytes()
-    # With the process id, two runs write two temporary files.
-    with replace_file(path, partial_name=f"{path.stem}.{os.getpid()}{PARTIAL_SUFFIX}") as partial:
+    with replace_shared_file(path) as partial:
         partial.write_bytes(hashlib.sha256(values).digest() + values)
 
 
@@ -170,8 +163,5 @@ def _describe_processor() -> list[str]:
     with suppress(OSError, StopIteration):  # only Linux has this file
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next(line for line in lines if line.startswith("model name"))
-    return [platform.machine(), model, *found.get("found", []), _one_dnn()]
-
-
-def _one_dnn() -> str:
-    return f"TF_ENABLE_ONEDNN_OPTS={os.environ.get('TF_ENABLE_ONEDNN_OPTS', '')}"
+    one_dnn = f"TF_ENABLE_ONEDNN_OPTS={os.environ.get('TF_ENABLE_ONEDNN_OPTS', '')}"
+    return [platform.machine(), model, *found.get("found", []), one_dnn]

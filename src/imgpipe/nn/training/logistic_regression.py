@@ -10,7 +10,7 @@ with few: docs/photographs.md has the comparison. scikit-learn's regression has 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +57,10 @@ class Examples:
         return Examples(
             self.features[chosen], self.targets[chosen], self.weights[chosen], self.groups[chosen]
         )
+
+    def standardize(self, mean: NDArray[np.float32], scale: np.float32) -> "Examples":
+        """Return the examples with features minus `mean`, divided by `scale`."""
+        return replace(self, features=(self.features - mean) / scale)
 
 
 @contextmanager
@@ -149,17 +153,14 @@ def choose_penalty(
     for number in range(folds):
         fitted, held_out = examples.subset(fold != number), examples.subset(fold == number)
         mean, scale = fit_standardization(fitted.features)
-        standardized = Examples(
-            (fitted.features - mean) / scale, fitted.targets, fitted.weights, fitted.groups
-        )
-        rest = (held_out.features - mean) / scale
+        standardized, rest = (part.standardize(mean, scale) for part in (fitted, held_out))
         layer = None
         for index in reversed(range(len(penalties))):  # each fit starts at the stronger one's end
             layer = fit_layer(
                 standardized, penalties[index], most_iterations=most_iterations, start=layer
             )
             losses[index] += held_out.weights @ cross_entropy(
-                layer.predict(rest), labels[fold == number]
+                layer.predict(rest.features), labels[fold == number]
             )
     best = int(losses.argmin())
     return penalties[best], float(losses[best] / examples.weights.sum())

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.nn.training.architectures.pretrained import FEATURES_LAYER, load_backbone_weights
+from imgpipe.nn.training.compilation import balance_classes
 from imgpipe.nn.training.features import FeatureExtractor
 from imgpipe.nn.training.history import Epoch, Training, write_metrics
 from imgpipe.nn.training.logistic_regression import (
@@ -89,18 +90,15 @@ class TransferLearning:
                 most_iterations=iterations,
             )
             mean, scale = fit_standardization(examples.features)
-            standardized = Examples(
-                (examples.features - mean) / scale,
-                examples.targets,
-                examples.weights,
-                examples.groups,
-            )
+            standardized = examples.standardize(mean, scale)
             rows = (validation[np.arange(len(labels))] - mean) / scale
+            classes = examples.targets.shape[1]
+            weights = _weigh_classes(features.labels, classes, self._settings)[labels]
             history: list[Epoch] = []
 
             def add_epoch(layer: Layer) -> None:
                 number = len(history) + 1
-                history.append(_measure(layer, standardized, rows, labels, self._settings, number))
+                history.append(_measure(layer, standardized, rows, labels, weights, number))
 
             layer = fit_layer(
                 standardized, penalty, most_iterations=iterations, on_iteration=add_epoch
@@ -129,11 +127,16 @@ def _collect_examples(features: TrainingSet, outputs: int, settings: Train) -> E
     classes = max(2, outputs)
     smoothing = settings.label_smoothing
     targets = np.eye(classes)[labels] * (1 - smoothing) + smoothing / classes
-    weights = np.ones(len(labels))
-    if settings.class_weights == "balanced":
-        present, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
-        weights = len(labels) / (len(present) * counts[numbers])
+    weights = _weigh_classes(features.labels, classes, settings)[labels]
     return Examples(rows, targets, weights, np.tile(features.sample, len(variants)))
+
+
+def _weigh_classes(labels: NDArray[np.int64], classes: int, settings: Train) -> NDArray[np.float64]:
+    """Return the weight of each class, (K,); a balanced class without examples has weight 0."""
+    if settings.class_weights != "balanced":
+        return np.ones(classes)
+    balanced = balance_classes(labels)
+    return np.array([balanced.get(label, 0.0) for label in range(classes)])
 
 
 def _measure(
@@ -141,15 +144,10 @@ def _measure(
     training: Examples,
     validation: NDArray[np.float32],
     validation_labels: NDArray[np.int64],
-    settings: Train,
+    validation_weights: NDArray[np.float64],
     number: int,
 ) -> Epoch:
     labels = training.targets.argmax(axis=1)
-    # As in the training loop: a balanced class without training examples has no weight.
-    without_examples = 0.0 if settings.class_weights == "balanced" else 1.0
-    class_weights = np.full(training.targets.shape[1], without_examples)
-    class_weights[labels] = training.weights
-    validation_weights = class_weights[validation_labels]
     fitted, predicted = layer.predict(training.features), layer.predict(validation)
     losses = cross_entropy(predicted, validation_labels)
     return Epoch(
