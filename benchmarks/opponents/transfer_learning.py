@@ -9,7 +9,7 @@ at least ACCURACY, and at the latest after EPOCHS.
 With `fit`, the frozen backbone is a part of the network that `fit` trains; with `features`, its
 features are computed once. FOLDER holds train.npz and validation.npz: `images` (N, H, W, 3) uint8,
 `labels` (N,) of two classes. Decoding photographs is therefore not a part of the time. The weights
-are those of the recipe `photographs`; batch normalization is in layers of its own, as in the
+are the same as in the recipe `photographs`. Batch normalization has layers of its own, as in the
 networks of keras.applications.
 
 Source: https://keras.io/guides/transfer_learning/

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipe.core.errors import PipelineError
-from imgpipe.core.files import replace_file
+from imgpipe.records.npz_file import open_npz, write_npz
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,7 @@ def write_views(path: Path, views: Views) -> None:
     }
     for number, (_, maps) in enumerate(views.feature_maps):
         arrays[f"feature_maps_{number}"] = maps
-    with replace_file(path) as partial, partial.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
+    write_npz(path, arrays)
 
 
 def read_views(path: Path) -> Views:
@@ -50,22 +47,14 @@ def read_views(path: Path) -> Views:
     Raises:
         PipelineError: the file is missing, or is not such an archive.
     """
-    try:
-        with path.open("rb") as stream, np.load(stream) as arrays:  # closed on an error, too
-            return Views(
-                arrays["images"],
-                arrays["kernels"],
-                arrays["activation_maps"],
-                [
-                    (str(name), arrays[f"feature_maps_{number}"])
-                    for number, name in enumerate(arrays["feature_layers"])
-                ],
-                int(arrays["layers_with_maps"]),
-            )
-    except FileNotFoundError:
-        raise PipelineError(f"{path.as_posix()}: not found; `dvc repro` writes it") from None
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile):
-        raise PipelineError(
-            f"{path.as_posix()}: expected an npz archive of views; found another file, or a part;"
-            " run `dvc repro evaluate`"
-        ) from None
+    with open_npz(path, "views", "evaluate") as arrays:
+        return Views(
+            arrays["images"],
+            arrays["kernels"],
+            arrays["activation_maps"],
+            [
+                (str(name), arrays[f"feature_maps_{number}"])
+                for number, name in enumerate(arrays["feature_layers"])
+            ],
+            int(arrays["layers_with_maps"]),
+        )

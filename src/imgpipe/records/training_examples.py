@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipe.core.errors import PipelineError
-from imgpipe.core.files import replace_file
+from imgpipe.records.npz_file import open_npz, write_npz
 
 
 @dataclass(frozen=True)
@@ -23,8 +21,7 @@ class TrainingExamples:
 
 def write_training_examples(path: Path, examples: TrainingExamples) -> None:
     """Write the examples as an npz archive; equal examples give equal bytes."""
-    with replace_file(path) as partial, partial.open("wb") as stream:
-        np.savez_compressed(stream, images=examples.images, draws=examples.draws)
+    write_npz(path, {"images": examples.images, "draws": examples.draws})
 
 
 def read_training_examples(path: Path) -> TrainingExamples:
@@ -33,13 +30,5 @@ def read_training_examples(path: Path) -> TrainingExamples:
     Raises:
         PipelineError: the file is missing, or is not such an archive.
     """
-    try:
-        with path.open("rb") as stream, np.load(stream) as arrays:  # closed on an error, too
-            return TrainingExamples(arrays["images"], arrays["draws"])
-    except FileNotFoundError:
-        raise PipelineError(f"{path.as_posix()}: not found; `dvc repro` writes it") from None
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile):
-        raise PipelineError(
-            f"{path.as_posix()}: expected an npz archive of training examples; found another file,"
-            " or a part; run `dvc repro train`"
-        ) from None
+    with open_npz(path, "training examples", "train") as arrays:
+        return TrainingExamples(arrays["images"], arrays["draws"])
