@@ -17,7 +17,7 @@ from imgpipe.preprocessing.raw_datasets.image_folder import SPLIT_OF_NAME
 from imgpipe.preprocessing.splits import SPLITS
 
 LEAST_IMAGES = 5
-"""Least number of images of a class, without those of official validation and test splits."""
+"""Least number of images of a class, not counting images in official validation and test splits."""
 
 _HEADER_BYTES = 1 << 18  # holds the headers of nearly all files; the other files are read whole
 _SHOWN = 10  # unreadable files in the report

@@ -75,7 +75,7 @@ def learning_curves(outputs: StageOutputs) -> Figure:
     """Draw loss, accuracy and error by epoch."""
     if outputs.params.train.optimizer == "lbfgs":
         # The last iteration is used, even if an earlier one has a lower validation loss.
-        note = "an epoch is an iteration of L-BFGS; the weights are those of the last one"
+        note = "an epoch is an iteration of L-BFGS; the model gets the weights of the last one"
         return results.draw_learning_curves(outputs.history, None, note)
     return results.draw_learning_curves(outputs.history, outputs.trained["best_epoch"])
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_FOLD_STREAM = 5  # makes its random numbers differ from those of the bootstrap sample
+_FOLD_STREAM = 5  # other random numbers than for the bootstrap sample
 _GRADIENT_TOLERANCE = 1e-5
 _SMALLEST_PROBABILITY = 1e-7
 
