@@ -1,28 +1,29 @@
-# `make help` lists the commands.
+# `make help` lists the commands; docs/commands.md has the same as plain commands.
 
 PYTHON ?= python3
-VENV ?= .venv
-BIN := $(VENV)/bin
+BIN := .venv/bin
 # DVC runs each stage as `python src/...`: the environment's Python must come first.
 export PATH := $(abspath $(BIN)):$(PATH)
+IN_PROJECT = PYTHONPATH=$(abspath src):$(abspath tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run photographs dataset recipe compare leaderboard app test test-fast bench reruns docs check format lock
+.PHONY: help setup run photographs dataset recipe compare leaderboard app \
+  check test-fast test format docs reruns bench lock
 
 help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@awk -F ':.*## ' '/^##/ {print "\n" substr($$0, 4)} \
+	  /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(BIN)/.locked ## make the virtual environment from the locked requirements
+## Start
 
-$(BIN)/.locked: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "error: $(PYTHON) is Python %d.%d; 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12 ..." % sys.version_info[:2])'
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
-	@touch $@
+setup: ## make the virtual environment from the locked requirements; GPU=1 for NVIDIA GPUs
+	@$(PYTHON) install.py $(if $(filter 1,$(GPU)),--gpu)
 
 run: setup ## run the pipeline: only what changed runs again
 	dvc repro
 	@python src/summary.py
+
+## Your own photographs
 
 # The shell reads FOLDER and NAME from its environment, so that they may hold any character; without
 # `value`, make would replace a $ in FOLDER. NAME counts only if it is given to make: some systems set
@@ -31,57 +32,68 @@ override FOLDER := $(value FOLDER)
 export FOLDER
 NAME_OPTION = $(if $(filter command line,$(origin NAME)),--name "$$NAME")
 
-photographs: setup ## train on your own folder of photographs: make photographs FOLDER=path/to/folder
+photographs: setup ## train on a folder of photographs: make photographs FOLDER=path/to/folder
 	@python src/photographs.py "$$FOLDER" $(NAME_OPTION)
 
-dataset: setup ## only add a folder of photographs to the catalog: make dataset FOLDER=... NAME=...
+dataset: setup ## only add a folder to the catalog: make dataset FOLDER=path/to/folder NAME=pets
 	@python src/dataset.py "$$FOLDER" $(NAME_OPTION)
 
-recipe: setup ## write the values of recipes/NAME.yaml into params.yaml: make recipe run NAME=mnist_mlp
+## Experiments
+
+recipe: setup ## write the values of a recipe into params.yaml: make recipe run NAME=mnist_mlp
 	@python src/recipe.py '$(NAME)'
 
 A ?= HEAD
 B ?= workspace
-compare: setup ## is B better than A, and is it chance: make compare A=HEAD~1 B=HEAD
+compare: setup ## compare two commits or experiments: make compare A=HEAD~1 B=HEAD
 	@python src/compare.py '$(A)' '$(B)' --html comparison.html
 	@echo "with pictures: comparison.html"
 
-leaderboard: setup ## list the commit and all experiments, the best first by validation accuracy
+leaderboard: setup ## rank all experiments by validation accuracy
 	@python src/leaderboard.py
 
-app: setup ## a page on this machine: drop an image or draw one, see its classes
+## Use the network
+
+app: setup ## open a page on this machine: drop an image or draw one, see its classes
 	@python src/app.py
 
-test: test-fast ## run all tests
-	python -m pytest -m "tf or e2e"
+## Development
 
-test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs
-	python -m pytest -m "not tf and not e2e"
-
-bench: setup ## measure speed and memory; needs DATASET_MIRROR, writes benchmarks/results.md
-	PYTHONPATH=$(abspath src) python benchmarks/bench.py
-
-reruns: setup ## measure what each change re-runs, writes docs/reruns.md
-	PYTHONPATH=$(abspath src):$(abspath tests) python tests/reruns.py
-
-docs: setup ## write the generated tables: docs/choices.md, recipes/README.md, recipes/effective.json
-	PYTHONPATH=$(abspath src):$(abspath tests) python tests/choices.py
-	@python src/recipe.py --generate
-
-check: setup ## lint, check format and types
+check: setup ## check language, spelling, lint, format and types: seconds
+	@python tests/language.py
+	codespell
 	ruff check .
 	ruff format --check .
 	mypy
+
+test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs: 2 to 3 minutes
+	python -m pytest -m "not tf and not e2e"
+
+test: test-fast ## run all tests: about 25 minutes on two cores
+	python -m pytest -m "tf or e2e"
 
 format: setup ## format the code
 	ruff format .
 	ruff check --fix .
 
+docs: setup ## write the generated tables: docs/choices.md, recipes/README.md, recipes/effective.json
+	$(IN_PROJECT) python tests/choices.py
+	@python src/recipe.py --generate
+
+reruns: setup ## measure what each change re-runs, and write docs/reruns.md: a minute
+	$(IN_PROJECT) python tests/reruns.py
+
+bench: setup ## measure speed and memory, and write benchmarks/results.md; needs DATASET_MIRROR
+	$(IN_PROJECT) python benchmarks/bench.py
+
 # The groups of pyproject.toml that `make setup` installs: all but the optional ones.
 GROUPS := config arrays images digits charts nn transfer pipeline app dev
-LOCK = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+LOCK = python -m uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-header --quiet
 
-lock: ## lock the pinned dependencies again (needs uv)
+lock: setup ## lock the pinned dependencies again, after a change of pyproject.toml
 	$(LOCK) $(GROUPS:%=--extra %) --output-file requirements.txt
 	$(LOCK) --extra heic --constraint requirements.txt --output-file requirements-heic.txt
+	$(LOCK) $(GROUPS:%=--extra %) --extra gpu --constraint requirements.txt \
+	  --no-emit-package tensorflow-cpu --output-file requirements-gpu.txt
+	$(LOCK) --extra setup --output-file requirements-setup.txt

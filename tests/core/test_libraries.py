@@ -1,10 +1,11 @@
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
+from imgpipe.core import libraries
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.libraries import check_pins, find_installed, read_pins
+from imgpipe.core.libraries import Pin, check_pins, find_installed, parse_pin, read_pins
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +20,38 @@ def write_pins(text: str) -> None:
 def test_the_pins_of_some_groups_are_read() -> None:
     write_pins('one = ["a==1.0", "b==2"]\ntwo = ["c==3"]\nthree = ["d==4"]')
     assert read_pins(["one", "three"]) == {"a": "1.0", "b": "2", "d": "4"}
+
+
+def test_a_pin_with_a_marker_counts_only_on_the_systems_of_the_marker() -> None:
+    write_pins(
+        """one = ["a==1.0; python_version > '3'", "b==2; python_version < '3'", "c[d]==3"]"""
+    )
+    assert read_pins(["one"]) == {"a": "1.0", "c[d]": "3"}
+
+
+def test_a_pin_holds_the_version_whatever_the_system() -> None:
+    pin = parse_pin("tensorflow == 2.21.0; sys_platform == 'no-such-system'")
+    assert pin == Pin("tensorflow", "2.21.0", is_for_this_system=False)
+
+
+@pytest.mark.parametrize("requirement", ["a>=1", "a", "a==1.*", "a==1,>0", "a==", "=="])
+def test_a_requirement_without_one_exact_version_is_no_pin(requirement: str) -> None:
+    assert parse_pin(requirement) is None
+
+
+def test_tensorflow_for_gpus_counts_as_tensorflow_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"tensorflow": "2.21.0"}
+
+    def find(name: str) -> str:
+        if name not in installed:
+            raise PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(libraries, "version", find)
+    assert find_installed(["tensorflow-cpu", "keras"]) == {
+        "tensorflow-cpu": "2.21.0",
+        "keras": None,
+    }
 
 
 def test_installed_versions_are_found() -> None:

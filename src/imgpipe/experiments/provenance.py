@@ -5,7 +5,6 @@ made its outputs; `params.yaml` and the source files beside it may have been edi
 """
 
 import hashlib
-import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.libraries import parse_pin
 from imgpipe.core.yaml_file import parse_yaml
 
 WORKSPACE = "workspace"
@@ -126,7 +126,8 @@ def read_provenance(revision: Revision, *, to_evaluate: bool) -> Provenance:
             raise PipelineError(f"{where}: the stage {stage} has not run; run `dvc repro`")
         for file, values in entry.get("params", {}).items():
             if file == _PINS:
-                libraries |= _parse_pins(pin for pins in values.values() for pin in pins)
+                pins = (parse_pin(text) for group in values.values() for text in group)
+                libraries |= {pin.name: pin.version for pin in pins if pin}
             else:
                 prefix = "" if file == _PARAMS else f"{file}: "
                 parameters |= {f"{prefix}{key}": value for key, value in flatten(values).items()}
@@ -179,12 +180,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _parse_pins(pins: Iterator[str]) -> dict[str, str]:
-    """Return the version of each library that is pinned as `name==version`."""
-    parsed = (re.match(r"([^\s=<>!~;]+)\s*==\s*([^\s;,]+)", pin) for pin in pins)
-    return {pin[1]: pin[2] for pin in parsed if pin}
 
 
 def _translate_old_keys(parameters: Mapping[str, Any]) -> dict[str, Any]:
