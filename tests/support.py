@@ -4,11 +4,13 @@ import copy
 import hashlib
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,87 @@ def make_copy(folder: Path) -> Path:
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "copy")
     return folder
+
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_NOT_RUN = re.compile(r"<!-- not run by the tests: (.+?) -->\s*\Z")
+# On the line of the title: before each command, stop if the previous one has failed. This includes
+# the first command of `a && b`, at which `set -e` does not stop.
+_STOP_AT_FAILURE = (
+    "trap 'status=$?; if [ $status -ne 0 ]; then exit $status; fi;"
+    ' echo "line $LINENO: $BASH_COMMAND"\' DEBUG'
+)
+
+
+@dataclass(frozen=True)
+class CodeBlock:
+    """A block of code in a document."""
+
+    line: int
+    """Of the first line of the code, counted from 1."""
+    language: str
+    code: str
+    reason_not_run: str
+    """Empty if the tests run the block."""
+
+
+def read_blocks(path: Path) -> list[CodeBlock]:
+    """Return the blocks of code in a Markdown file.
+
+    The tests do not run a block after the comment `<!-- not run by the tests: REASON -->`.
+    """
+    text = path.read_text(encoding="utf-8")
+    blocks = []
+    for fence in _FENCE.finditer(text):
+        comment = _NOT_RUN.search(text[: fence.start()])
+        line = text[: fence.start(2)].count("\n") + 1
+        blocks.append(CodeBlock(line, fence[1], fence[2], comment[1] if comment else ""))
+    return blocks
+
+
+def run_document(path: Path, folder: Path) -> str:
+    """Type the bash blocks of a document, in their order, into one shell; return what they print.
+
+    Each command must succeed, as in a terminal in which the environment of `make setup` is active.
+
+    Args:
+        path: the Markdown file.
+        folder: a copy of the project. It gets a `.venv` that stands for the tests' environment, so
+            that `make setup` has nothing to do.
+    """
+    _stand_in_for_setup(folder)
+    lines = [_STOP_AT_FAILURE]  # then the code, on the lines where the document has it
+    for block in read_blocks(path):
+        if block.language == "bash" and not block.reason_not_run:
+            lines += [""] * (block.line - 1 - len(lines)) + block.code.splitlines()
+    script = folder / ".dvc" / "tmp" / "document.sh"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path_of_commands = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    result = subprocess.run(
+        ["bash", script],
+        cwd=folder,
+        env={**os.environ, "PATH": path_of_commands},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, f"{path.name}, the last line that was run:\n{result.stdout}"
+    return result.stdout
+
+
+def _stand_in_for_setup(folder: Path) -> None:
+    """Make a `.venv` that `make setup` takes for complete, and that runs the tests' Python."""
+    binaries = folder / ".venv" / "bin"
+    binaries.mkdir(parents=True, exist_ok=True)
+    python = binaries / "python"  # a link would not find the packages
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (binaries / "activate").write_text(f'export PATH="{binaries}:$PATH"\n')
+    mark = "from install import *; MARKER.write_text(hash_lock(choose_lock(gpu=False)))"
+    subprocess.run([sys.executable, "-c", mark], cwd=folder, check=True)
 
 
 def run_small(folder: Path, *, per_class: int, epochs: int) -> Path:
