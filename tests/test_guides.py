@@ -284,6 +284,52 @@ def test_the_checks_of_commands_find_mistakes(tmp_path: Path) -> None:
         check_path("a document", "metrics/curve.csv")
 
 
+DOCUMENT = """# A document
+
+```bash
+make setup
+source .venv/bin/activate
+cd docs
+```
+
+<!-- not run by the tests: needs a network -->
+```bash
+exit 3
+```
+
+```text
+exit 4
+```
+
+```bash
+python -c 'import numpy, os; print(os.listdir("../recipes")[:0])'   # packages, and `cd`
+LAST
+```
+"""
+
+
+def test_the_blocks_of_a_document_run_in_one_shell(tmp_path: Path) -> None:
+    folder = make_copy(tmp_path / "project")
+    document = tmp_path / "document.md"
+    document.write_text(DOCUMENT.replace("LAST", "true && cat choices.md | tail -n 0"))
+    reasons = [block.reason_not_run for block in read_blocks(document)]
+    assert reasons == ["", "needs a network", "", ""]
+    printed = run_document(document, folder).splitlines()
+    assert [line for line in printed if not line.startswith("line 19: python")] == [
+        "line 4: make setup",
+        "line 5: source .venv/bin/activate",
+        "line 6: cd docs",
+        "[]",
+        "line 20: true",
+        "line 20: cat choices.md",
+        "line 20: tail -n 0",
+    ]
+    for last in ("false", "false && true\necho more", "ls nothing; true", "true\nexit 1"):
+        document.write_text(DOCUMENT.replace("LAST", last))
+        with pytest.raises(AssertionError, match=r"document\.md"):
+            run_document(document, folder)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which the pipeline has run, and its results are committed."""
