@@ -19,7 +19,7 @@ from imgpipe.core.stage import run_stage
 from imgpipe.evaluation import tables
 from imgpipe.evaluation.metrics import score_predictions
 from imgpipe.evaluation.predictions import Predictions, write_predictions
-from imgpipe.evaluation.views import Views, write_views
+from imgpipe.evaluation.views import Views, choose_images, write_views
 from imgpipe.records.info import read_info
 from imgpipe.records.shards import index_shard
 from imgpipe.records.stored_images import StoredImages
@@ -29,7 +29,6 @@ RECORDS = Path("data/records")
 MODEL = Path("models/model.keras")
 METRICS = Path("metrics")
 EVALUATION = Path("data/evaluation")
-VIEWED_IMAGES = 5
 
 
 def main(params: Params) -> None:
@@ -50,9 +49,10 @@ def main(params: Params) -> None:
     model = load_model(MODEL)
     with progress_bar("evaluate", len(labels), "image") as bar:
         probabilities = predict_probabilities(model, images, bar.update)
-    viewed = images[np.arange(min(VIEWED_IMAGES, len(labels)))]
+    numbers = choose_images(labels, probabilities)
+    viewed = images[numbers]
     kernels, maps = first_kernels(model), activation_maps(model, viewed)
-    views = Views(viewed, kernels, maps, *feature_maps(model, viewed[0]))
+    views = Views(numbers, viewed, kernels, maps, *feature_maps(model, viewed[0]))
 
     predictions = Predictions(info.classes, identities, labels, probabilities)
     scores = score_predictions(labels, probabilities, top_k=top_k, bins=bins)
