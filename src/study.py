@@ -1,9 +1,9 @@
-"""Run what is missing of a study, several runs as DVC experiments, and write its results.
+"""Do the missing runs of a study as DVC experiments, and write the results.
 
     python src/study.py NAME
 
-Reads   studies/NAME.yaml, which says what it costs; params.yaml; dvc.lock and outputs of the
-        experiments, of HEAD and of the workspace
+Reads   studies/NAME.yaml; params.yaml; dvc.lock and outputs of the experiments, of HEAD and of the
+        workspace
 Writes  an experiment for each run that is missing (see them with `dvc exp show` and
         `python src/leaderboard.py`); tables, scores and pictures in studies/NAME
 Costs   a few seconds, and the time of the missing runs; the workspace is not touched

@@ -187,7 +187,7 @@ def wait_until(what: Callable[[], Any], seconds: float = 200) -> Any:
     """Return the first true value that a function returns."""
     deadline_s = time.monotonic() + seconds
     while not (found := what()):
-        assert time.monotonic() < deadline_s, "waited in vain"
+        assert time.monotonic() < deadline_s, f"waited {seconds} s without success"
         time.sleep(0.3)
     return found
 
@@ -468,7 +468,7 @@ def commit_run(
         accuracy: of the validation split; the loss is 1 minus the accuracy.
         skill: of `make_predictions`.
         raw: stands for the hash of the data.
-        sources: text of source files, beside those of RUN_SOURCES.
+        sources: text of source files, in addition to RUN_SOURCES.
         dependencies: the source files and folders that dvc.lock lists for each stage.
         pins: of libraries.
         images: number of test images.

@@ -10,21 +10,21 @@ what it holds."""
 
 those_of = what["is"]  # Not what they
     # are.
-print("nowhere")
+print("a process in vain")
 '''
 
 
 def test_the_comments_docstrings_and_messages_of_python_are_prose() -> None:
     found = list(find_phrases("src/example.py", CODE))
     assert [line.rsplit(":", 1)[0] for line in sorted(found)] == [
-        "src/example.py:2: 'what it'",
-        "src/example.py:4: 'what they'",
-        "src/example.py:6: 'nowhere'",
+        "src/example.py:2: 'what it holds'",
+        "src/example.py:4: 'what they are'",
+        "src/example.py:6: 'in vain'",
     ]
 
 
 def test_the_code_of_documents_is_no_prose() -> None:
-    page = "Run `what it`.\n\n```bash\nnowhere\n```\n\nThe figures are those\nof a run.\n"
+    page = "Run `what it`.\n\n```bash\nin vain\n```\n\nThe figures are those\nof a run.\n"
     (line,) = find_phrases("docs/page.md", page)
     assert line == "docs/page.md:7: 'those of': name the noun"
 

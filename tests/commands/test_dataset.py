@@ -102,7 +102,7 @@ def test_a_mistake_in_the_params_file_is_found_before_anything_is_written(projec
 
 
 def test_the_recipe_is_put_in_place_for_the_dataset(project: Path) -> None:
-    """What is printed before the run; the run fails, because here is no DVC repository."""
+    """The lines before the run; the run fails, because the folder is no DVC repository."""
     set_leaf(project, "train.seed", 7)
     result = attempt(project, "photographs", "../my pets", "--name", "pets")
     assert result.returncode == 1

@@ -1,4 +1,4 @@
-"""Studies: their files, their runs, and what is checked before the first run."""
+"""Studies: their files, their runs, and the checks before the first run."""
 
 import copy
 import json

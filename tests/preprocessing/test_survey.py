@@ -1,4 +1,4 @@
-"""What a person's folder holds: classes, splits, files that are no images; and what is refused."""
+"""A person's folder: classes, splits, files that are no images, and folders that are refused."""
 
 import os
 from io import BytesIO

@@ -74,7 +74,7 @@ def make_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: Params
 
 
 def write_records(predictions: Predictions, params: Params) -> RecordsInfo:
-    """Write records whose test images are those of the predictions."""
+    """Write records that have the test images of the predictions."""
     folder = Path("data/records")
     splits = {}
     for split in ("train", "validation", "test"):

@@ -65,7 +65,7 @@ def test_the_card_holds_the_results_of_the_run(make_outputs: MakeOutputs) -> Non
         f" {scores['accuracy_high']:.4f}, 20 images)" in text
     )
     assert "The network sorts images into 4 classes: &lt;a&gt;, b, c, d." in text
-    assert "5 epochs. The weights are those of epoch 2" in text
+    assert "5 epochs. The network has the weights of epoch 2" in text
     assert "logits  Dense &amp; co" in text
     cells = Page(text).cells
     assert {"CC BY 4.0", "x.jpg", "empty & cut"} <= set(cells)

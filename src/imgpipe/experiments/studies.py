@@ -275,7 +275,7 @@ def load_result(
     """Return the outputs of the first candidate that is the run and still has them, or None.
 
     Raises:
-        PipelineError: the experiment of this name is the run, but its outputs are nowhere.
+        PipelineError: the experiment of this name is the run, but its outputs were not found.
     """
     for candidate in candidates:
         if not wanted.is_made_by(candidate):
@@ -295,7 +295,7 @@ def load_result(
 
 
 def run_study(name: str) -> str:
-    """Run what is missing of a study, and write its results to `studies/NAME`.
+    """Do the missing runs of a study, and write its results to `studies/NAME`.
 
     The first run that fails stops the study; finished runs are found again next time.
 

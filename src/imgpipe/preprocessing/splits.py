@@ -191,7 +191,7 @@ def check_splits(
 def shuffle_split(indices: NDArray[np.int64], paths: Paths, seed: int) -> NDArray[np.int64]:
     """Return the indices of one split in a random order, so that every shard mixes classes.
 
-    It is the order of a hash of the seed and the paths, another one than that of `assign_splits`.
+    Images are sorted by a hash of the seed and their path; `assign_splits` uses another hash.
     Images with equal hashes stay in their order.
     """
     return _sort_by_hash(indices, paths, seed, "order")

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.tf
 
 
 class RecordingBar:
-    """A progress bar, as on a terminal, that records what is shown."""
+    """A progress bar, as on a terminal, that records the shown text."""
 
     disable = False
 

@@ -157,7 +157,7 @@ def test_augmented_copies_act(tmp_path: Path, repository: Path) -> None:
 def test_features_that_say_nothing_give_equal_probabilities(
     tmp_path: Path, repository: Path
 ) -> None:
-    """The variants of class a are those of class b."""
+    """Each class has the variants of the other class."""
     model, (history, _) = transfer(tmp_path, variants=[lambda inputs: inputs[::-1]])
     assert [epoch.epoch for epoch in history] == [1]
     assert output_layer(model)[0] == pytest.approx(0)

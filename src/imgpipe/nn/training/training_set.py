@@ -24,7 +24,7 @@ from imgpipe.records.stored_images import Inputs, StoredImages
 # Larger images are taken from their files: an array of them would be one more copy, and slow to
 # make, because new memory is slow. For smaller images, finding one costs as much as copying it.
 _SMALL_IMAGE_BYTES = 1 << 14
-_BOOTSTRAP_STREAM = 4  # makes its random numbers differ from those of the stages before
+_BOOTSTRAP_STREAM = 4  # makes these random numbers differ from the numbers of other stages
 
 
 class LabeledInputs(NamedTuple):
@@ -39,7 +39,7 @@ class TrainingSet:
 
     Variant 0 of an example is its original image, the others are its augmented copies. In epoch e
     (counted from 0), example i comes in variant (e + i) mod V: so V epochs show each example in
-    each variant, and an epoch costs the same whatever V is.
+    each variant, and an epoch costs the same for every V.
 
     Attributes:
         labels: (N,) int64, of the training examples.

@@ -52,7 +52,7 @@ def encode_figure(figure: Figure, dpi: int) -> bytes:
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw with the style of the project, whatever the person's own settings of Matplotlib."""
+    """Draw with the style of the project; a person's own settings of Matplotlib are ignored."""
 
     @wraps(draw)
     def draw_styled(*args: P.args, **kwargs: P.kwargs) -> Figure:

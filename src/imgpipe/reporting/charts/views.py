@@ -117,7 +117,7 @@ def draw_feature_maps(
 def _show_tiles(
     axes: Axes, tiles: Sequence[NDArray[Any]], cell_height: float, columns: int
 ) -> None:
-    """Show tiles in a row of cells of width 1, whatever their numbers of pixels.
+    """Show tiles in a row of cells of width 1; tiles may differ in their numbers of pixels.
 
     Each map (h, w) has its own scale: dark is its least value, bright its largest. An image
     (H, W, 3) or (H, W) uint8 is shown as it is.
