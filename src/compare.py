@@ -1,4 +1,4 @@
-"""Compare two runs on shared test images: what differs, which is better, is it significant.
+"""Compare two runs on shared test images: their differences, a verdict, and its significance.
 
     python src/compare.py [A [B]] [--json] [--html FILE]
 

@@ -12,9 +12,10 @@ def roc_areas(
 ) -> NDArray[np.float64]:
     """Return the area under the curve of each class in each resample.
 
-    The area is the probability that an example of the class is given a larger probability of the
-    class than an example of another class is; equal ones count half. It follows from the ranks of
-    the class's own examples (Mann and Whitney 1947, doi:10.1214/aoms/1177730491).
+    Take an example of the class and an example of another class. The area is the probability that
+    the network gives the first example the larger probability of the class; a tie counts half. The
+    area follows from the ranks of the class's own examples (Mann and Whitney 1947,
+    doi:10.1214/aoms/1177730491).
 
     All counts are whole or half numbers, so the result does not depend on the order of summation.
 

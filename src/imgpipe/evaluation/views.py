@@ -36,8 +36,8 @@ def choose_images(
 ) -> NDArray[np.int64]:
     """Return the numbers of the test images to look at, at most six.
 
-    These are the first image of each of some classes that the network gets right, and up to three
-    mistakes, the most confident ones first.
+    First come correct images, the first one of each of some classes; then up to three mistakes,
+    the most confident mistake first.
 
     Args:
         labels: (N,) in [0, K).

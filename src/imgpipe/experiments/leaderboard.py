@@ -49,7 +49,7 @@ class Entry:
 
 
 def load_runs() -> tuple[list[Run], list[str]]:
-    """Return HEAD and the experiments, each run once, and notes on those without metrics."""
+    """Return HEAD and the experiments, each run once, and notes on runs without metrics."""
     runs: dict[tuple[str, ...], Run] = {}
     notes = []
     for revision in (find_revision("HEAD"), *list_experiments()):

@@ -131,7 +131,7 @@ def describe_result() -> Iterator[str]:
 
 
 def _has_copies(folder: Path) -> bool:
-    """Return whether a file below a folder is neither a hard link nor a symbolic link."""
+    """Return whether a folder contains a file that is a copy: no hard link and no symbolic link."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     stats = [path.stat() for path in files]
     return any(stat.st_nlink == 1 and stat.st_size > 0 for stat in stats)

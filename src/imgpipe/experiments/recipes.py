@@ -99,14 +99,14 @@ def plan_change(
 ) -> Change:
     """Find what applying a recipe changes, and which values of a person it replaces.
 
-    A person's own values are those that differ from the recipe, or the defaults, nearest to
-    params.yaml: the one with the fewest values that differ.
+    A person's own values are the values that differ from the nearest recipe: the recipe, or the
+    defaults, with the fewest values that differ from params.yaml.
 
     Args:
         name: a name that `list_recipes` returns, or "defaults".
         folder: the folder of recipes.
         params_file: the file to change.
-        dataset: the dataset to use in place of the one that the recipe names.
+        dataset: the dataset to use instead of the dataset of the recipe.
 
     Raises:
         PipelineError: as `load_recipe`; or params.yaml is not readable, so that the person's own

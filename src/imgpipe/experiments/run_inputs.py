@@ -1,4 +1,4 @@
-"""What decides the result of a run: read from `dvc.lock` of past runs, computed for new ones.
+"""The inputs that decide the result of a run: read from `dvc.lock`, or computed for a new run.
 
 `dvc.lock` records for each stage the command, the parameters, and the MD5 of each file and folder
 that it used. Two runs with equal records have equal results, also in different commits.

@@ -1,8 +1,8 @@
 """Studies: several runs of the pipeline, as DVC experiments, and one result of all of them.
 
-A study is a file `studies/NAME.yaml`. Its runs are experiments of `dvc exp run --temp`, so the
-workspace is not touched, each finished run is in git at once, and a study that was interrupted
-continues with the first missing run.
+A study is a file `studies/NAME.yaml`. Its runs are experiments of `dvc exp run --temp`. So the
+workspace is not changed, each finished run is in git, and an interrupted study resumes with the
+first missing run.
 
 A run exists if an experiment, HEAD or the workspace has the same parameters, data and code. This is
 read from `dvc.lock`, which records what each stage used, so that the commit that an experiment

@@ -41,7 +41,7 @@ class Survey:
     size_bytes: int
     """Size of the files of all images."""
     counts: Mapping[str, Mapping[str, int]]
-    """Number of images, by class and split; "images" in place of a split if there are none."""
+    """Number of images, by class and split; the key is "images" if there are no splits."""
 
     def describe(self) -> Iterator[str]:
         """Yield the lines that report the survey."""
@@ -70,8 +70,8 @@ def survey_folder(folder: Path) -> Survey:
     folder is looked at.
 
     Raises:
-        PipelineError: the layout is another one, there are fewer than two classes, a class has too
-            few images, or there is a name or a link that the stages refuse.
+        PipelineError: the layout is not as described, there are fewer than two classes, a class has
+            too few images, or there is a name or a link that the stages refuse.
     """
     paths = {name: path for path, name in list_folder(folder)}
     inner = _find_top([name for name in paths if name.endswith("/")], paths)

@@ -68,8 +68,9 @@ def read_shard(folder: Path, shard: Shard, info: RecordsInfo) -> Iterator[Exampl
         info: describes the records, or the records that the shard holds augmented copies of.
 
     Raises:
-        PipelineError: the file is missing, damaged, cut, or not the one that `info.json` describes,
-            or a record is not as `FIELDS` says. Batches before the damage may have been yielded.
+        PipelineError: the file is missing, damaged, cut, or differs from its description in
+            `info.json`, or a record does not have the fields of `FIELDS`. Batches before the damage
+            may have been yielded.
     """
     batch_size = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // math.prod(info.image_shape)))
     images = np.empty((batch_size, *info.image_shape), dtype=np.uint8)
@@ -116,8 +117,8 @@ def index_shard(
         images: (N, H, W, C), filled with the images if given.
 
     Raises:
-        PipelineError: the file is missing, damaged, cut, or not the one that `info.json` describes,
-            or a record is not as `FIELDS` says.
+        PipelineError: the file is missing, damaged, cut, or differs from its description in
+            `info.json`, or a record does not have the fields of `FIELDS`.
     """
     labels, identities, image_ranges = [], [], []
     for number, record in enumerate(_read(folder, shard, info)):

@@ -29,7 +29,7 @@ _LOCAL_NAMES = ["127.0.0.1", "localhost"]
 
 
 def make_app(classifier: "Classifier") -> Flask:
-    """Return the application for a classifier, of which it uses `signature` and `explain`."""
+    """Return the application for a classifier; it uses only `signature` and `explain`."""
     signature = classifier.signature
     app = Flask("imgpipe", template_folder=str(Path(__file__).resolve().parent / "templates"))
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BYTES

@@ -91,7 +91,7 @@ class FeatureExtractor:
             shards: shards with the folders that hold them.
 
         Raises:
-            PipelineError: a shard is damaged, or is not the one that `info.json` describes.
+            PipelineError: a shard is damaged, or differs from its description in `info.json`.
         """
         self._computed = 0
         rows: list[NDArray[np.float32]] = []

@@ -42,7 +42,7 @@ class Training(NamedTuple):
     """The result of a training."""
 
     history: Sequence[Epoch]
-    """All epochs, also of those that an earlier run finished."""
+    """All epochs, also the epochs of an earlier run."""
     best: Epoch
     """The epoch whose weights the model gets."""
 

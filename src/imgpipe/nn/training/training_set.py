@@ -129,8 +129,8 @@ def open_training_set(
         read: reads other inputs than images from the shards, such as features.
 
     Raises:
-        PipelineError: a shard is damaged, or is not the one that `info.json` describes; the copies
-            are not copies of the training split.
+        PipelineError: a shard is damaged, or differs from its description in `info.json`; or the
+            copies are not copies of the training split.
     """
     originals = [(records, shard) for shard in info.splits["train"].shards]
     copies = [

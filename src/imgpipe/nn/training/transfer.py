@@ -47,7 +47,7 @@ class TransferLearning:
             sources: the SHA-256 of the project's source files, by their names under `src`.
 
         Raises:
-            PipelineError: the weights are not installed, or are not the declared ones.
+            PipelineError: the weights are not installed, or differ from the declared hash.
         """
         chosen: Pretrained = params.chosen_architecture
         load_backbone_weights(model, chosen.backbone)

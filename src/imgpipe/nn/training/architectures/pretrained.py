@@ -91,8 +91,8 @@ def load_backbone_weights(model: keras.Model, name: str) -> None:
         name: a key of `BACKBONES`.
 
     Raises:
-        PipelineError: the package with the weights is not installed, or the weight file is not the
-            one that `BACKBONES` declares, or does not fit the network.
+        PipelineError: the package with the weights is not installed, or the weight file differs
+            from its hash in `BACKBONES`, or does not fit the network.
     """
     backbone = BACKBONES[name]
     path = find_weight_file(backbone)
