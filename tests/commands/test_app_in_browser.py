@@ -19,6 +19,17 @@ from support import SMALL_SPEC, SRC, build_network, wait_until
 
 pytestmark = pytest.mark.tf
 
+webdriver = pytest.importorskip(
+    "selenium.webdriver",
+    reason="no selenium: pip install --require-hashes -r requirements-browser.txt",
+)
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+if not (CHROMIUM and DRIVER):
+    pytest.skip(
+        "no chromium or no chromedriver: apt-get install chromium chromium-driver",
+        allow_module_level=True,
+    )
+
 CLASSES = ["a_class_with_a_name_that_is_longer_than_a_telephone_is_wide" * 2, "left & up", "right"]
 NARROW_PX = 390
 
@@ -39,19 +50,12 @@ FLAGS = [
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A selenium driver of Chromium."""
-    selenium = pytest.importorskip(
-        "selenium.webdriver",
-        reason="no selenium: pip install --require-hashes -r requirements-browser.txt",
-    )
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no chromium or no chromedriver: apt-get install chromium chromium-driver")
-    options = selenium.ChromeOptions()
-    options.binary_location = chromium
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
         options.add_argument(flag)
     # With both paths given, selenium downloads nothing.
-    found = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
+    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     yield found
     found.quit()
 
@@ -166,9 +170,7 @@ class Page:
 
     def press(self, *keys: str) -> None:
         """Press keys, one after another, on the element that has the focus."""
-        from selenium.webdriver import ActionChains
-
-        ActionChains(self._browser).send_keys(*keys).perform()
+        webdriver.ActionChains(self._browser).send_keys(*keys).perform()
 
     @property
     def focused(self) -> str:
