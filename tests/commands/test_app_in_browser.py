@@ -198,7 +198,7 @@ class Page:
 
     @property
     def width_px(self) -> int:
-        """The width of the content; more than that of the screen means horizontal scrolling."""
+        """The width of the content; if the screen is narrower, the page scrolls horizontally."""
         return int(self.run("return document.documentElement.scrollWidth"))
 
     def wait_for_answer(self) -> None:

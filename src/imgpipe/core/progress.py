@@ -23,7 +23,7 @@ class Bar(_Tqdm):
     """A progress bar; without a terminal, a line on standard error every LOG_PAUSE_S seconds."""
 
     def __init__(self, label: str, total: int, unit: str, done: int) -> None:
-        """Show the bar if standard error is a terminal; the arguments are those of `progress_bar`.
+        """Show the bar if standard error is a terminal; the arguments are as for `progress_bar`.
 
         If there is no terminal, the attribute `disable` is true.
         """
