@@ -28,7 +28,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("places", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER")
-    parser.add_argument("--top", type=int, default=3, metavar="K", help="classes an image: 3")
+    parser.add_argument("--top", type=int, default=3, metavar="K", help="classes to show: 3")
     parser.add_argument("--format", choices=FORMATTERS, default="table")
     parser.add_argument("--model", type=Path, default=Path("models/model.keras"), metavar="FILE")
     options = parser.parse_args()
