@@ -97,3 +97,4 @@ lock: setup ## lock the pinned dependencies again, after a change of pyproject.t
 	$(LOCK) $(GROUPS:%=--extra %) --extra gpu --constraint requirements.txt \
 	  --no-emit-package tensorflow-cpu --output-file requirements-gpu.txt
 	$(LOCK) --extra setup --output-file requirements-setup.txt
+	$(LOCK) --extra browser --constraint requirements.txt --output-file requirements-browser.txt

@@ -145,6 +145,11 @@ def dvc(folder: Path, *arguments: str, **environment: str) -> str:
     return result.stdout + result.stderr
 
 
+def find_long_lines(output: str) -> list[str]:
+    """Return the lines that have more than 100 characters."""
+    return [line for line in output.splitlines() if len(line) > 100]
+
+
 def stages_run(output: str) -> list[str]:
     """Return the names of the stages that DVC ran."""
     return [
@@ -171,13 +176,16 @@ def run_small(folder: Path, *, per_class: int, epochs: int) -> Path:
     """Copy the project, run the pipeline quickly on some of the digits, and commit it.
 
     Of each of the ten classes, `per_class` images are for training and validation, 12 for the test.
+    No line of the output may be long.
     """
     make_copy(folder)
     set_leaf(folder, "preprocess.max_per_class", per_class)
     set_leaf(folder, "preprocess.test_frac", 0.067)
     set_leaf(folder, "augment.copies", 1)
     set_leaf(folder, "train.epochs", epochs)
-    assert stages_run(dvc(folder, "repro")) == STAGES
+    output = dvc(folder, "repro")
+    assert stages_run(output) == STAGES
+    assert find_long_lines(output) == []
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "small run")
     return folder

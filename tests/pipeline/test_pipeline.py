@@ -21,6 +21,7 @@ from support import (
     ROOT,
     STAGES,
     dvc,
+    find_long_lines,
     git,
     hash_file,
     make_copy,
@@ -326,6 +327,15 @@ def test_experiments_are_ranked_and_one_is_put_in_place(tried: Path) -> None:
     git(tried, "checkout", "--quiet", ".")
     dvc(tried, "checkout")
     assert stages_run(dvc(tried, "repro")) == []
+
+
+@pytest.mark.parametrize(
+    "command", [["summary"], ["compare", "HEAD", "lame"], ["leaderboard"]], ids=" ".join
+)
+def test_commands_print_no_long_lines(tried: Path, command: list[str]) -> None:
+    output = tool(tried, *command)
+    assert len(output.splitlines()) > 2
+    assert find_long_lines(output) == []
 
 
 def test_predictions_that_are_nowhere_are_said_to_be(project: Path, tmp_path: Path) -> None:

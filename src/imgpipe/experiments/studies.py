@@ -25,6 +25,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.messages import format_duration
 from imgpipe.core.schema import Section, check, nearest
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.evaluation.predictions import parse_predictions
@@ -325,7 +326,7 @@ def run_study(name: str) -> str:
             except BaseException:  # Ctrl-C too: the error begins a line
                 print("stopped", flush=True)
                 raise
-            print(f"finished in {time.monotonic() - start_s:.0f} s", flush=True)
+            print(f"finished in {format_duration(time.monotonic() - start_s)}", flush=True)
         else:
             print("done before", flush=True)
         results.append((wanted.run, outputs))

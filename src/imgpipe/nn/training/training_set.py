@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.messages import format_bytes, report
 from imgpipe.nn.training.memory import fits_in_memory
 from imgpipe.records.info import AugmentedInfo, RecordsInfo, Shard, copy_folder
 from imgpipe.records.shards import index_shard
@@ -175,7 +176,10 @@ def _image_reader(shards: Sequence[tuple[Path, Shard]], info: RecordsInfo) -> Re
     size_bytes = sum(shard.examples for _, shard in shards) * math.prod(info.image_shape)
     in_memory = is_faster_in_memory(info)
     if in_memory and not fits_in_memory(size_bytes):
-        print("train: the images stay in their files: they would take too much memory")
+        report(
+            f"train: the images stay in their files: {format_bytes(size_bytes)} would take too much"
+            " memory"
+        )
         in_memory = False
     return partial(_read, info=info, in_memory=in_memory)
 
