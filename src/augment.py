@@ -24,6 +24,9 @@ def main(params: Params) -> None:
     with replace_directory(AUGMENTED) as folder:
         write_copies(RECORDS, info, params.augment, folder)
     images, copies = info.splits["train"].examples, params.augment.copies
+    if not copies:
+        report("augment: no copies, because augment.copies is 0 in params.yaml")
+        return
     report(
         f"augment: {format_count(copies, 'copy', 'copies')} of each of"
         f" {format_count(images, 'training image')}: {format_count(copies * images, 'image')}"

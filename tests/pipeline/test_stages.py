@@ -175,7 +175,9 @@ def test_no_copies_leave_an_empty_description(project: Path, params_value: dict[
     set_params(project, params_value)
     run(project, "fetch")
     run(project, "preprocess")
-    assert run(project, "augment") == "augment: 0 copies of each of 220 training images: 0 images\n"
+    assert run(project, "augment") == (
+        "augment: no copies, because augment.copies is 0 in params.yaml\n"
+    )
     assert list(hash_files(project / "data" / "augmented")) == ["info.json"]
 
 
