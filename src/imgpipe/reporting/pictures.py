@@ -76,7 +76,10 @@ def learning_curves(outputs: StageOutputs) -> Figure:
     """Draw loss and accuracy by epoch."""
     if outputs.params.train.optimizer == "lbfgs":
         # The last iteration is used, even if an earlier one has a lower validation loss.
-        note = "An epoch is an iteration of L-BFGS; the model has the weights of the last one."
+        note = (
+            "An epoch is an iteration of L-BFGS; the model has the weights of the last one."
+            " A loss may rise: the sum of loss and penalty falls."
+        )
         return results.draw_learning_curves(outputs.history, None, note)
     note = (
         "Training is measured during an epoch, with dropout and on augmented images; validation"

@@ -184,6 +184,16 @@ def test_curves_close_to_the_corner_are_enlarged() -> None:
         assert precision_recall.get_xlim()[0] == roc.get_ylim()[0] == 1 - side
 
 
+def test_a_class_without_corners_has_no_curves() -> None:
+    points = pd.DataFrame(
+        {"class": "b", "false_positive_rate": [0, 0.5, 1], "true_positive_rate": [0, 1, 1]}
+    )
+    table = pd.DataFrame({"class": ["a", "b"], "roc_auc": [0.75, 0.75], "images": [2, 3]})
+    roc, precision_recall = draw_roc(points, table).axes
+    assert [line.get_label() for line in roc.lines[:-1]] == ["b (0.7500)"]
+    assert np.asarray(precision_recall.lines[0].get_ydata())[-1] == pytest.approx(3 / 5)
+
+
 def test_the_lines_of_twenty_classes_differ() -> None:
     labels = np.arange(60) % 20
     roc = draw_curves(labels, GENERATOR.dirichlet(np.ones(20), 60).astype(np.float32)).axes[0]

@@ -148,13 +148,15 @@ def draw_roc(points: pd.DataFrame, table: pd.DataFrame) -> Figure:
         points: columns class, false_positive_rate, true_positive_rate: the corners of the curves.
         table: columns class, roc_auc, images: a row for each class.
     """
-    shown = table.sort_values("roc_auc", kind="stable").head(MOST_ROWS)
+    corners = dict(list(points.groupby("class", sort=False)))
+    # Of two classes, one has curves; a class without test images has none.
+    with_curves = table[table["class"].isin(list(corners))]
+    shown = with_curves.sort_values("roc_auc", kind="stable").head(MOST_ROWS)
     title = "Curves of each class against all others, test split"
-    if len(shown) < len(table):
+    if len(shown) < len(with_curves):
         title += f"\n(the {len(shown)} classes of smallest ROC area of {len(table)})"
     figure = new_figure(12.6, 5.6, title)
     roc, precision_recall = figure.subplots(1, 2)
-    corners = dict(list(points.groupby("class", sort=False)))
     total, farthest = int(table["images"].sum()), 0.0
     for number, row in enumerate(shown.sort_index().to_dict("records")):
         curve = corners[row["class"]]
