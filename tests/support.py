@@ -191,12 +191,12 @@ def run_small(folder: Path, *, per_class: int, epochs: int) -> Path:
     return folder
 
 
-def wait_until(what: Callable[[], Any], seconds: float = 200) -> Any:
+def wait_until(what: Callable[[], Any], seconds: float = 200, pause_s: float = 0.3) -> Any:
     """Return the first true value that a function returns."""
     deadline_s = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < deadline_s, f"waited {seconds} s without success"
-        time.sleep(0.3)
+        time.sleep(pause_s)
     return found
 
 

@@ -56,7 +56,10 @@ def replace_directory(path: Path) -> Iterator[Path]:
         yield partial
         for parent, _, files in os.walk(partial):
             for name in files:
-                _sync(Path(parent) / name)
+                if name.endswith(PARTIAL_SUFFIX):  # of a worker that died
+                    (Path(parent) / name).unlink(missing_ok=True)
+                else:
+                    _sync(Path(parent) / name)
             _sync(Path(parent))
         # A directory cannot be renamed over another one, and deleting the old one in place would
         # leave a part of it under its name if the process is killed at that moment.

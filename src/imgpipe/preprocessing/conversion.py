@@ -68,6 +68,7 @@ def convert_splits(
             tasks,
             label="preprocess",
             count_images=lambda task: len(task[1]),
+            name_shard=lambda task: task[0].name,
             in_process_up_to=len(shards_of_split),  # with one shard a split there is little work
         )
     )

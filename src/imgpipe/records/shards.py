@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.files import replace_file
+from imgpipe.core.files import PARTIAL_SUFFIX, replace_file
 from imgpipe.records import tfrecord
 from imgpipe.records.info import FIELDS, RecordsInfo, Shard
 
@@ -47,7 +48,9 @@ def write_shard(path: Path, examples: Iterable[tuple[NDArray[np.uint8], int, str
         the description of the shard for `info.json`.
     """
     digest, count = hashlib.sha256(), 0
-    with replace_file(path) as partial, partial.open("wb") as stream:
+    # A worker of a cluster that is taken for dead may still write, beside the worker after it.
+    partial_name = f"{path.name}.{uuid4().hex}{PARTIAL_SUFFIX}"
+    with replace_file(path, partial_name=partial_name) as partial, partial.open("wb") as stream:
         for image, label, identity in examples:
             payload = tfrecord.encode_example(
                 {"image": image.tobytes(), "label": label, "identity": identity.encode()}
