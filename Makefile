@@ -67,10 +67,10 @@ check: setup ## check language, spelling, lint, format and types: seconds
 	mypy
 
 test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs: 2 to 3 minutes
-	python -m pytest -m "not tf and not e2e"
+	python -m pytest -m "not tf and not e2e and not dask"
 
 test: test-fast ## run all tests: about 25 minutes on two cores
-	python -m pytest -m "tf or e2e"
+	python -m pytest -m "tf or e2e or dask"
 
 format: setup ## format the code
 	ruff format .
@@ -97,3 +97,5 @@ lock: setup ## lock the pinned dependencies again, after a change of pyproject.t
 	$(LOCK) $(GROUPS:%=--extra %) --extra gpu --constraint requirements.txt \
 	  --no-emit-package tensorflow-cpu --output-file requirements-gpu.txt
 	$(LOCK) --extra setup --output-file requirements-setup.txt
+	$(LOCK) --extra dask --constraint requirements.txt --output-file requirements-dask.txt
+	$(LOCK) --extra browser --constraint requirements.txt --output-file requirements-browser.txt

@@ -96,7 +96,7 @@ def write_params(
 
 
 def run_python(*arguments: str | Path, cwd: Path, workers: int = 2) -> str:
-    """Run a Python script with this number of worker processes; return what it prints."""
+    """Run a Python script with this number of worker processes; return its output."""
     result = subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,

@@ -231,7 +231,7 @@ def describe_fewer_epochs(
 def _profile(
     command: list[str], cwd: Path, parts: Mapping[str, str], *, inclusive: bool
 ) -> dict[str, float]:
-    """Profile a Python script; return seconds in functions, with or without what they call."""
+    """Profile a Python script; return seconds in functions, with or without their callees."""
     with tempfile.TemporaryDirectory() as scratch:
         profile = Path(scratch) / "profile"
         script = command[1:] if command[0] == sys.executable else command

@@ -101,10 +101,10 @@ def train() -> tuple[int, float]:
     def timed(*arguments: Any, **options: Any) -> Any:
         training_set = signature.bind(*arguments, **options).arguments["training_set"]
         start = time.perf_counter()
-        history, best = train_model(*arguments, **options)
+        training = train_model(*arguments, **options)
         seconds = time.perf_counter() - start
-        measured.append((len(history) * training_set.examples, seconds))
-        return history, best
+        measured.append((len(training.history) * training_set.examples, seconds))
+        return training
 
     loop.train_model = timed  # the stage imports it when it runs
     stage.main(load_params())

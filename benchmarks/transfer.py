@@ -38,7 +38,7 @@ WARM = "`train` again, stored features"
 def compare_transfer(mirror: Path) -> Section:
     """Measure the time until a validation accuracy is reached, start-up included.
 
-    The accuracy is that of `train` with the same seed. The photographs are decoded before.
+    `train` with the same seed reaches the same accuracy. The photographs are decoded before.
     """
     os.environ["DATASET_MIRROR"] = mirror.as_posix()
     runs: dict[str, list[tuple[float, float, str]]] = {

@@ -1,9 +1,9 @@
-"""A web page on this machine: drop or draw an image, see its classes and the evidence for them.
+"""Serve a web page on this machine: drop or draw an image, see its classes and the evidence.
 
     python src/app.py [--port 8000] [--host 127.0.0.1] [--model FILE]
 
-Reads   models/model.keras, whose signature says how images become its input; no params.yaml
-Costs   starting TensorFlow, once; an answer takes a fraction of a second
+Reads   models/model.keras, which includes its input size and class names; not params.yaml
+Costs   starting TensorFlow once; an answer takes a fraction of a second
 """
 
 import argparse

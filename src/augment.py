@@ -2,7 +2,7 @@
 
 Reads   `augment` in params.yaml, the training split in data/records
 Writes  data/augmented: for each copy a folder of shards, and info.json
-Costs   one pass over the training images for each copy, in parallel; memory does not grow
+Costs   one pass over the training images for each copy, in parallel; constant memory
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from imgpipe.augmentation.copies import write_copies
 from imgpipe.core.files import replace_directory
+from imgpipe.core.messages import format_count, report
 from imgpipe.core.stage import run_stage
 from imgpipe.records.info import read_info
 from imgpipe.settings.params import Params, load_params
@@ -22,8 +23,14 @@ def main(params: Params) -> None:
     info = read_info(RECORDS)
     with replace_directory(AUGMENTED) as folder:
         write_copies(RECORDS, info, params.augment, folder)
-    images = info.splits["train"].examples
-    print(f"augment: {params.augment.copies} copies of {images} training images")
+    images, copies = info.splits["train"].examples, params.augment.copies
+    if not copies:
+        report("augment: no copies, because augment.copies is 0 in params.yaml")
+        return
+    report(
+        f"augment: {format_count(copies, 'copy', 'copies')} of each of"
+        f" {format_count(images, 'training image')}: {format_count(copies * images, 'image')}"
+    )
 
 
 def uses(params: Params) -> dict[str, Any]:

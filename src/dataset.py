@@ -2,11 +2,11 @@
 
     python src/dataset.py FOLDER [--name NAME]
 
-FOLDER holds a folder for each class; or folders named train, validation and test, and in each of
-them a folder for each class. Prints the classes, the sizes, and the files that are no images.
+FOLDER holds a folder for each class; or folders named train, validation and test, each with a
+folder for each class. Prints the classes, the sizes, and the files that are not images.
 
 Reads   FOLDER, which is not changed
-Writes  data/local/NAME, of hard links to your files if they are on the same disk, else of copies;
+Writes  data/local/NAME: hard links to your files if they are on the same disk, else copies;
         an entry at the end of data/catalog.yaml
 Costs   reading the beginning of each file; copying the files if they are on another disk
 """
@@ -14,6 +14,7 @@ Costs   reading the beginning of each file; copying the files if they are on ano
 import argparse
 
 from imgpipe.core.errors import run_script
+from imgpipe.core.messages import report
 from imgpipe.datasets.adding import add_dataset, plan_dataset
 from imgpipe.preprocessing.survey import survey_folder
 
@@ -27,10 +28,9 @@ def main() -> None:
     options = parser.parse_args()
     new = plan_dataset(options.folder, options.name)
     survey = survey_folder(new.source)
-    for line in survey.describe():
-        print(line)
-    print(add_dataset(new, survey.top, survey.images, survey.counts, survey.splits))
-    print(f"to use it: `dataset: {new.name}` in params.yaml, then `make run`")
+    report(*survey.describe())
+    report(add_dataset(new, survey.top, survey.images, survey.counts, survey.splits))
+    report(f"to use the dataset: set `dataset: {new.name}` in params.yaml, then `make run`")
 
 
 if __name__ == "__main__":

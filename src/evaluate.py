@@ -1,10 +1,10 @@
-"""Stage 5, evaluate: score the trained model on the test split, every example exactly once.
+"""Stage 5, evaluate: measure the trained model on the test split, each image exactly once.
 
 Reads   `evaluate` and `threads` in params.yaml; models/model.keras; data/records (test split)
 Writes  metrics/test.json, the metrics; metrics/per_class.csv and metrics/reliability.csv, tables;
-        data/evaluation/predictions.csv, each example with its probabilities;
-        data/evaluation/roc.csv, points of the receiver operating characteristics;
-        data/evaluation/views.npz, what the network sees, for the pictures
+        data/evaluation/predictions.csv, the probabilities of each image;
+        data/evaluation/roc.csv, points of the ROC curves;
+        data/evaluation/views.npz, arrays for the pictures of what the network sees
 Costs   the start of TensorFlow, and two passes over the test images; memory for 512 images at once
 """
 
@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from imgpipe.core.files import write_json
+from imgpipe.core.messages import format_count, report
 from imgpipe.core.progress import progress_bar
 from imgpipe.core.stage import run_stage
 from imgpipe.evaluation import tables
 from imgpipe.evaluation.metrics import score_predictions
 from imgpipe.evaluation.predictions import Predictions, write_predictions
-from imgpipe.evaluation.views import Views, write_views
+from imgpipe.evaluation.views import Views, choose_images, write_views
 from imgpipe.records.info import read_info
 from imgpipe.records.shards import index_shard
 from imgpipe.records.stored_images import StoredImages
@@ -29,7 +30,6 @@ RECORDS = Path("data/records")
 MODEL = Path("models/model.keras")
 METRICS = Path("metrics")
 EVALUATION = Path("data/evaluation")
-VIEWED_IMAGES = 5
 
 
 def main(params: Params) -> None:
@@ -50,9 +50,10 @@ def main(params: Params) -> None:
     model = load_model(MODEL)
     with progress_bar("evaluate", len(labels), "image") as bar:
         probabilities = predict_probabilities(model, images, bar.update)
-    viewed = images[np.arange(min(VIEWED_IMAGES, len(labels)))]
+    numbers = choose_images(labels, probabilities)
+    viewed = images[numbers]
     kernels, maps = first_kernels(model), activation_maps(model, viewed)
-    views = Views(viewed, kernels, maps, *feature_maps(model, viewed[0]))
+    views = Views(numbers, viewed, kernels, maps, *feature_maps(model, viewed[0]))
 
     predictions = Predictions(info.classes, identities, labels, probabilities)
     scores = score_predictions(labels, probabilities, top_k=top_k, bins=bins)
@@ -62,8 +63,8 @@ def main(params: Params) -> None:
     tables.write_roc(EVALUATION / "roc.csv", predictions)
     write_predictions(EVALUATION / "predictions.csv", predictions)
     write_views(EVALUATION / "views.npz", views)
-    print(
-        f"evaluate: {len(labels)} test images, accuracy {scores['accuracy']:.4f}"
+    report(
+        f"evaluate: {format_count(len(labels), 'test image')}, accuracy {scores['accuracy']:.4f}"
         f" (95 % interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f})"
     )
 

@@ -1,17 +1,18 @@
-"""Stage 1, fetch: bring the files of the chosen dataset to data/raw.
+"""Stage 1, fetch: copy the files of the chosen dataset to data/raw.
 
-Reads   `dataset` and `allow_unpinned` in params.yaml, the entry of that name in
-        data/catalog.yaml; for your own images, the folder data/local/<dataset>
-Writes  data/raw/<file>, each of the size and SHA-256 that the entry names; of your own images
-        one archive, because DVC is slow with many files
+Reads   `dataset` and `allow_unpinned` in params.yaml, the dataset's entry in data/catalog.yaml;
+        for your own images, the folder data/local/<dataset>
+Writes  data/raw/<file>, checked by the size and SHA-256 in the catalog; your own images are
+        packed into one archive, because DVC is slow with many files
 Costs   a download; about 2 KiB of memory for each file of your own folder
 
-DATASET_MIRROR, a folder or URL laid out as <dataset>/<file>, is tried before the entry's addresses.
+Set DATASET_MIRROR to a folder or URL laid out as <dataset>/<file>: it is tried first.
 """
 
 from pathlib import Path
 from typing import Any
 
+from imgpipe.core.messages import format_bytes, format_count, report
 from imgpipe.core.stage import run_stage
 from imgpipe.datasets.catalog import LocalEntry, load_entry
 from imgpipe.datasets.download import download_dataset
@@ -24,18 +25,15 @@ RAW = Path("data/raw")
 def main(params: Params) -> None:
     entry = load_entry(params.dataset)
     if isinstance(entry, LocalEntry):
-        files = pack_local_dataset(entry, RAW)
-        print(f"fetch: {params.dataset}, {files} files of {entry.folder.as_posix()}")
+        files = format_count(pack_local_dataset(entry, RAW), "file")
+        packed = format_bytes(sum(file.stat().st_size for file in RAW.iterdir()))
+        report(f"fetch: {params.dataset}: {files} in {entry.folder.as_posix()}, packed: {packed}")
         return
     unpinned = download_dataset(params.dataset, entry, RAW, allow_unpinned=params.allow_unpinned)
-    size_mb = sum(file.bytes for file in entry.files) / 1e6
-    notes = [
-        f"; {name} is not pinned, its SHA-256 is {sha256}" for name, sha256 in unpinned.items()
-    ]
-    print(
-        f"fetch: {params.dataset}, {len(entry.files)} files, {size_mb:.1f} MB,"
-        f" checked{''.join(notes)}"
-    )
+    size = format_bytes(sum(file.bytes for file in entry.files))
+    report(f"fetch: {params.dataset}: {format_count(len(entry.files), 'file')}, {size}, checked")
+    for name, sha256 in unpinned.items():
+        report(f"  {name} is not pinned in the catalog; its SHA-256 is {sha256}")
 
 
 def uses(params: Params) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""List HEAD and all experiments, the best first, by validation accuracy; never by test accuracy.
+"""List HEAD and all experiments, the best first, by validation accuracy (not by test accuracy).
 
     python src/leaderboard.py [--json]
 
-Runs that differ only by their seeds are one line, with mean and standard deviation. The same run
+Runs that differ only by their seeds are one line, with mean and standard deviation. A run that is
 found twice counts once. Runs with different validation images are in separate tables, because
-their metrics are not comparable. If accuracies are equal, the lower validation loss, without class
-weights, is better.
+their metrics are not comparable. If accuracies are equal, the run with the lower validation loss
+(without class weights) comes first.
 
 Reads   dvc.lock and metrics/train.json of HEAD and of each experiment in git
 Costs   a fraction of a second for each experiment; no TensorFlow
@@ -14,6 +14,7 @@ Costs   a fraction of a second for each experiment; no TensorFlow
 import argparse
 
 from imgpipe.core.errors import run_script
+from imgpipe.core.messages import report
 from imgpipe.experiments.leaderboard import load_runs, rank_runs, render_json, render_text
 
 
@@ -24,8 +25,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     options = parser.parse_args()
     runs, notes = load_runs()
-    render = render_json if options.json else render_text
-    print(render(rank_runs(runs), notes))
+    if options.json:
+        print(render_json(rank_runs(runs), notes))
+    else:
+        report(*render_text(rank_runs(runs), notes).splitlines())
 
 
 if __name__ == "__main__":

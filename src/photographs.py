@@ -2,19 +2,19 @@
 
     python src/photographs.py FOLDER [--name NAME]
 
-Makes a dataset of the folder, as `python src/dataset.py` does, writes the values of the recipe
-`photographs` into params.yaml with this dataset, and runs the pipeline. Run in the same way again,
-it refuses the folder: `make run` resumes or repeats the run.
+Makes a dataset of the folder, as `python src/dataset.py` does; writes the values of the recipe
+`photographs`, with this dataset, into params.yaml; runs the pipeline. A folder is accepted once:
+afterwards, `make run` resumes or repeats the run.
 
 Reads   FOLDER, which is not changed
 Writes  data/local/NAME, an entry in data/catalog.yaml, params.yaml, the outputs of all stages
-Costs   the time and the disk that it prints before the run
+Costs   the estimated time and disk are printed before the run
 """
 
 import argparse
-from collections.abc import Iterable
 
 from imgpipe.core.errors import run_script
+from imgpipe.core.messages import report
 from imgpipe.datasets.adding import add_dataset, plan_dataset
 from imgpipe.experiments.pipeline import (
     describe_cost,
@@ -39,19 +39,14 @@ def main() -> None:
     new = plan_dataset(options.folder, options.name)
     change = plan_change(RECIPE, dataset=new.name)
     survey = survey_folder(new.source)
-    report(survey.describe())
-    report([add_dataset(new, survey.top, survey.images, survey.counts, survey.splits)])
-    report(describe_change(change))
+    report(*survey.describe())
+    report(add_dataset(new, survey.top, survey.images, survey.counts, survey.splits))
+    report(*describe_change(change))
     apply_change(change)
-    report([describe_cost(len(survey.images), survey.size_bytes, load_params())])
+    report(describe_cost(len(survey.images), survey.size_bytes, load_params()))
     run_pipeline()
     share_outputs()
-    report(describe_result())
-
-
-def report(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line, flush=True)  # before the lines of DVC, which is another process
+    report(*describe_result())
 
 
 if __name__ == "__main__":

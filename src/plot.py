@@ -1,17 +1,18 @@
 """Stage 6, plot: draw the pictures, and write the model card. No TensorFlow.
 
-Reads   `plot` in params.yaml; data/records, data/augmented, data/training, data/evaluation; and
-        under metrics history.csv, train.json, test.json, per_class.csv, reliability.csv. For the
-        card all other parameters, the dataset's entry in data/catalog.yaml, models/layers.txt,
+Reads   `plot` in params.yaml; data/records, data/augmented, data/training, data/evaluation; in
+        metrics: history.csv, train.json, test.json, per_class.csv, reliability.csv. The card also
+        reads all other parameters, the dataset's entry in data/catalog.yaml, models/layers.txt,
         metrics/data.json and the installed versions of the libraries in pyproject.toml
 Writes  metrics/plots/*.png; metrics/report.html, one page that needs no other file
-Costs   some seconds; one pass over the test records for the gallery of mistakes
+Costs   a few seconds; one pass over the test records for the gallery of mistakes
 """
 
 from pathlib import Path
 from typing import Any
 
 from imgpipe.core.files import replace_directory
+from imgpipe.core.messages import format_count, report
 from imgpipe.core.stage import run_stage
 from imgpipe.datasets.catalog import load_entry
 from imgpipe.settings.params import Params, load_params
@@ -21,7 +22,7 @@ REPORT = Path("metrics/report.html")
 
 
 def main(params: Params) -> None:
-    # Here, because pandas and matplotlib take two seconds, and params.yaml is checked first.
+    # Imported here: pandas and matplotlib take two seconds, and params.yaml is checked first.
     from imgpipe.reporting.charts.style import save_figure
     from imgpipe.reporting.model_card import write_model_card
     from imgpipe.reporting.pictures import PICTURES
@@ -36,9 +37,8 @@ def main(params: Params) -> None:
                 save_figure(figure, path, params.plot.dpi)
                 drawn[name] = path.read_bytes()
     write_model_card(REPORT, outputs, drawn)
-    print(
-        f"plot: {len(drawn)} pictures in {PLOTS.as_posix()}; the model card is {REPORT.as_posix()}"
-    )
+    pictures = format_count(len(drawn), "picture")
+    report(f"plot: {pictures} in {PLOTS.as_posix()}; model card: {REPORT.as_posix()}")
 
 
 def uses(params: Params) -> dict[str, Any]:
@@ -52,12 +52,6 @@ def uses(params: Params) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    libraries = (
-        "config",
-        "arrays",
-        "images",
-        "charts",
-        "nn",
-        "transfer",
-    )  # the card lists all of them
+    # The card lists all of them.
+    libraries = ("config", "arrays", "images", "charts", "nn", "transfer")
     run_stage(main, load_params=load_params, uses=uses, libraries=libraries, description=__doc__)

@@ -1,11 +1,11 @@
-"""Predict the classes of images with the trained network, which sees them as in training.
+"""Predict the classes of image files with the trained model.
 
     python src/predict.py IMAGE_OR_FOLDER ... [--top K] [--format table|csv|json] [--model FILE]
 
-Folders are searched for images, except hidden ones. A file that cannot be read gives a line on
-standard error and the exit status 1; the other files are predicted.
+Folders are searched for images, except hidden ones. A file that cannot be read is reported on
+standard error, and the exit status is then 1; the other files are predicted.
 
-Reads   models/model.keras, whose signature says how images become its input; no params.yaml
+Reads   models/model.keras, which includes its input size and class names; not params.yaml
 Costs   starting TensorFlow; memory for 512 images at once
 """
 
@@ -28,7 +28,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("places", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER")
-    parser.add_argument("--top", type=int, default=3, metavar="K", help="classes of each image: 3")
+    parser.add_argument("--top", type=int, default=3, metavar="K", help="classes to show: 3")
     parser.add_argument("--format", choices=FORMATTERS, default="table")
     parser.add_argument("--model", type=Path, default=Path("models/model.keras"), metavar="FILE")
     options = parser.parse_args()
@@ -47,7 +47,7 @@ def main() -> None:
         if result.error is not None:
             print(f"error: {result.path}: {result.error}", file=sys.stderr)
     if len(readable) < len(files):
-        raise PipelineError(f"{len(files) - len(readable)} of {len(files)} files could not be read")
+        raise PipelineError(f"{len(files) - len(readable)} of {len(files)} files cannot be read")
 
 
 def list_files(places: list[Path]) -> list[Path]:

@@ -1,9 +1,9 @@
-"""Stage 2, preprocess: turn the fetched files into TFRecord shards for train, validation and test.
+"""Stage 2, preprocess: convert the fetched files to TFRecord shards of training, validation, test.
 
 Reads   `preprocess` in params.yaml, the dataset's entry in data/catalog.yaml, data/raw
-Writes  data/records: shards and info.json, which describes them and the normalization;
-        metrics/data.json: images in each split, exact duplicates across splits, and the files
-        that could not be read, with the reason
+Writes  data/records: shards, and info.json, which describes the shards and the normalization;
+        metrics/data.json: images in each split, exact duplicates across splits, and the
+        unreadable files with the reason
 Costs   one pass over the images, in parallel; memory does not grow with their size
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from imgpipe.core.files import replace_directory, scratch_directory, write_json
+from imgpipe.core.messages import format_count, report
 from imgpipe.core.stage import run_stage
 from imgpipe.datasets.catalog import load_entry
 from imgpipe.preprocessing.conversion import convert_splits
@@ -39,13 +40,16 @@ def main(params: Params) -> None:
             dataset.labels, dataset.splits, dataset.paths, dataset.classes, settings
         )
         shards = convert_splits(dataset, indices, folder, settings)
-        report = report_data(shards)
-        check_bad_files(report, settings.max_bad_frac)
+        found = report_data(shards)
+        check_bad_files(found, settings.max_bad_frac)
         write_info(folder, describe_records(params.dataset, dataset.classes, shards, settings))
-    write_json(DATA_METRICS, report.to_metrics())
-    print(
-        f"preprocess: {params.dataset}, {sum(report.images.values())} images of"
-        f" {' x '.join(map(str, settings.image_shape))} in {len(dataset.classes)} classes: {report}"
+    write_json(DATA_METRICS, found.to_metrics())
+    height_px, width_px, channels = settings.image_shape
+    report(
+        f"preprocess: {params.dataset}: {format_count(sum(found.images.values()), 'image')} of"
+        f" {height_px} x {width_px} pixels, {format_count(channels, 'channel')},"
+        f" {format_count(len(dataset.classes), 'class', 'classes')}",
+        f"  {found}",
     )
 
 

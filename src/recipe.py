@@ -1,10 +1,10 @@
-"""Write the values of a recipe into params.yaml: the defaults, with what the recipe changes.
+"""Write the values of a recipe into params.yaml: the defaults, with the changes of the recipe.
 
     python src/recipe.py NAME         apply recipes/NAME.yaml; `defaults` restores the defaults
-    python src/recipe.py --generate   after a recipe or a default was edited: write again
+    python src/recipe.py --generate   after an edit of a recipe or a default: update
                                       recipes/effective.json and the table in recipes/README.md
 
-Prints the person's own values, before they are replaced, and each value that changes.
+Prints your own values before they are replaced, and each value that changes.
 
 Reads   recipes/defaults.yaml and recipes/NAME.yaml, params.yaml
 Writes  params.yaml
@@ -14,6 +14,7 @@ Costs   half a second; no stage runs
 import argparse
 
 from imgpipe.core.errors import run_script
+from imgpipe.core.messages import report
 from imgpipe.experiments.recipes import (
     apply_change,
     describe_change,
@@ -27,14 +28,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("name", metavar="NAME", nargs="?", default="", help="name of a recipe")
-    parser.add_argument("--generate", action="store_true", help="write the generated files again")
+    parser.add_argument("--generate", action="store_true", help="update the generated files")
     options = parser.parse_args()
     if options.generate:
         write_generated()
         return
     change = plan_change(options.name)
-    for line in describe_change(change):
-        print(line)
+    report(*describe_change(change))
     apply_change(change)
 
 

@@ -1,19 +1,20 @@
-"""Run what is missing of a study, several runs as DVC experiments, and write its results.
+"""Run the missing runs of a study as DVC experiments, and write the results of the study.
 
     python src/study.py NAME
 
-Reads   studies/NAME.yaml, which says what it costs; params.yaml; dvc.lock and outputs of the
+Reads   studies/NAME.yaml, whose comments state its cost; params.yaml; dvc.lock and outputs of the
         experiments, of HEAD and of the workspace
-Writes  an experiment for each run that is missing (see them with `dvc exp show` and
-        `python src/leaderboard.py`); tables, scores and pictures in studies/NAME
-Costs   a few seconds, and the time of the missing runs; the workspace is not touched
+Writes  an experiment for each missing run (list them with `dvc exp show` or
+        `python src/leaderboard.py`); tables, metrics and pictures in studies/NAME
+Costs   a few seconds, and the time of the missing runs; the workspace does not change
 
-Interrupt it at any time: the runs that finished are found again.
+You may interrupt the study: finished runs are not run again.
 """
 
 import argparse
 
 from imgpipe.core.errors import run_script
+from imgpipe.core.messages import report
 from imgpipe.experiments.studies import run_study
 
 
@@ -21,10 +22,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "name", metavar="NAME", help="the name of a file in studies, such as bagging"
-    )
-    print(run_study(parser.parse_args().name))
+    parser.add_argument("name", metavar="NAME", help="name of a file in studies, such as bagging")
+    report(run_study(parser.parse_args().name))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
-"""Report the last run: test accuracy, the worst class, the mistakes, and where the pictures are.
+"""Report the last run: test accuracy, worst class, number of mistakes, paths of card and pictures.
 
-`make run` ends with it. First it lets the outputs share the disk with DVC's cache.
+`make run` runs this script at its end. The script first links the outputs to the files in DVC's
+cache, so that they share the disk.
 
 Reads   data/records/info.json, metrics/test.json, metrics/per_class.csv
 """
 
 from imgpipe.core.errors import run_script
+from imgpipe.core.messages import report
 from imgpipe.experiments.pipeline import describe_result, share_outputs
 
 
 def main() -> None:
     share_outputs()
-    for line in describe_result():
-        print(line)
+    report(*describe_result())
 
 
 if __name__ == "__main__":

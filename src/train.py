@@ -1,14 +1,15 @@
-"""Stage 4, train: fit the chosen network to the training records and their augmented copies.
+"""Stage 4, train: fit the chosen network to the training images and their augmented copies.
 
 Reads   `train`, `threads` and the chosen section of `architectures` in params.yaml;
         data/records (training and validation splits), data/augmented
-Writes  models/model.keras, the network with the weights of the epoch of lowest validation loss;
-        models/layers.txt, the table of its layers; data/training/examples.npz, some images as
-        training sees them; after each epoch, metrics/history.csv and metrics/train.json
-Costs   most of the pipeline's time; small images are kept in RAM if they fit in half of it
+Writes  models/model.keras, the network with the weights of the epoch of lowest validation loss
+        (optimizer lbfgs: of the last iteration); models/layers.txt, the table of its layers;
+        data/training/examples.npz, some images as training sees them; after each epoch,
+        metrics/history.csv and metrics/train.json
+Costs   most of the pipeline's time; small images are kept in memory if they fit in half of it
 
-The state after each epoch, or the features of each shard, are saved under .dvc/tmp: after a stop,
-even a kill, the next run resumes there and ends with the same bytes.
+A stopped or killed training resumes: the state after each epoch, or the features of each shard, are
+saved under .dvc/tmp. The outputs have the same bytes as without the stop.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from imgpipe.core.files import write_text
+from imgpipe.core.messages import report
 from imgpipe.core.stage import hash_sources, loaded_sources, run_stage
 from imgpipe.records.info import read_augmented_info, read_info
 from imgpipe.settings.architectures import Pretrained
@@ -54,19 +56,15 @@ def main(params: Params) -> Callable[[], None] | None:
     training_set, checkpoint = open_set(), None
     if isinstance(chosen, Pretrained):
         transfer = TransferLearning(model, info, params, sources)
-        history, best = transfer.fit_output_layer(open_set(transfer.read_features), METRICS)
+        training = transfer.fit_output_layer(open_set(transfer.read_features), METRICS)
     else:
         code = {name: sources.get(name) for name in loaded_sources()}
         checkpoint = Checkpoint(sources=code, parameters=uses(params), data=training_set.digest)
-        history, best = train_model(model, training_set, settings, checkpoint, METRICS)
+        training = train_model(model, training_set, settings, checkpoint, METRICS)
     save_model(model, ModelSignature.of_records(info), MODELS / "model.keras")
     write_text(MODELS / "layers.txt", layers)
     write_examples(EXAMPLES, training_set, settings)
-    print(
-        f"train: {settings.architecture}, {model.count_params():,} parameters,"
-        f" {len(history)} epochs; best is epoch {best.epoch}"
-        f" with validation accuracy {best.validation_accuracy:.4f}"
-    )
+    report(f"train: {settings.architecture}, {model.count_params():,} parameters", f"  {training}")
     return checkpoint.delete if checkpoint else None
 
 

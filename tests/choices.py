@@ -21,9 +21,9 @@ HEADER = """\
 Written by `make docs` from the registries of the code; a test checks that this page is up to date.
 Edit values in `recipes/defaults.yaml`; then `make recipe NAME=defaults` writes them into
 `params.yaml`. After every addition, run `make docs` and `dvc repro`; if `params.yaml` has a new
-key, run `make reruns`, too (a minute). Commit what they write (`docs`, `recipes/effective.json`,
-`dvc.lock`, `metrics`). An addition that the default values do not use leaves the weights, scores
-and pictures as they are, to the byte.
+key, run `make reruns`, too (a minute). Commit the files that they write (`docs`,
+`recipes/effective.json`, `dvc.lock`, `metrics`). An addition that the default values do not use
+leaves the weights, scores and pictures as they are, to the byte.
 
 Tests run with every entry of a registry, so a new entry is tested without a new test; add a test
 for what only the new entry does. `tests/test_parameters_are_read.py` fails if no stage reads a

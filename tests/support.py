@@ -147,6 +147,11 @@ def dvc(folder: Path, *arguments: str, **environment: str) -> str:
     return result.stdout + result.stderr
 
 
+def find_long_lines(output: str) -> list[str]:
+    """Return the lines that have more than 100 characters."""
+    return [line for line in output.splitlines() if len(line) > 100]
+
+
 def stages_run(output: str) -> list[str]:
     """Return the names of the stages that DVC ran."""
     return [
@@ -254,24 +259,27 @@ def run_small(folder: Path, *, per_class: int, epochs: int) -> Path:
     """Copy the project, run the pipeline quickly on some of the digits, and commit it.
 
     Of each of the ten classes, `per_class` images are for training and validation, 12 for the test.
+    No line of the output may be long.
     """
     make_copy(folder)
     set_leaf(folder, "preprocess.max_per_class", per_class)
     set_leaf(folder, "preprocess.test_frac", 0.067)
     set_leaf(folder, "augment.copies", 1)
     set_leaf(folder, "train.epochs", epochs)
-    assert stages_run(dvc(folder, "repro")) == STAGES
+    output = dvc(folder, "repro")
+    assert stages_run(output) == STAGES
+    assert find_long_lines(output) == []
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "small run")
     return folder
 
 
-def wait_until(what: Callable[[], Any], seconds: float = 200) -> Any:
+def wait_until(what: Callable[[], Any], seconds: float = 200, pause_s: float = 0.3) -> Any:
     """Return the first true value that a function returns."""
     deadline_s = time.monotonic() + seconds
     while not (found := what()):
-        assert time.monotonic() < deadline_s, "waited in vain"
-        time.sleep(0.3)
+        assert time.monotonic() < deadline_s, f"waited {seconds} s without success"
+        time.sleep(pause_s)
     return found
 
 
@@ -551,7 +559,7 @@ def commit_run(
         accuracy: of the validation split; the loss is 1 minus the accuracy.
         skill: of `make_predictions`.
         raw: stands for the hash of the data.
-        sources: text of source files, beside those of RUN_SOURCES.
+        sources: text of source files, in addition to RUN_SOURCES.
         dependencies: the source files and folders that dvc.lock lists for each stage.
         pins: of libraries.
         images: number of test images.

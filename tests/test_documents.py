@@ -5,6 +5,7 @@ import re
 import subprocess
 
 import pandas as pd
+import pytest
 from choices import PAGE, render_page
 from support import ROOT, leaves
 
@@ -23,15 +24,26 @@ def readme_code() -> list[str]:
     )
 
 
+def test_readme_is_one_page() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 1000
+
+
 def test_the_make_targets_that_readme_names_exist() -> None:
     shown = subprocess.run(
         ["make", "--no-print-directory", "help"],
         cwd=ROOT, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
-    targets = {line.split()[0] for line in shown.splitlines()}
+    targets = set(re.findall(r"^  (\S+)", shown, re.MULTILINE))
     named = {target for line in readme_code() for target in re.findall(r"\bmake ([a-z-]+)", line)}
     assert {"run", "test"} <= named
     assert named <= targets
+
+
+def test_every_make_target_has_a_plain_command() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text()
+    rules = (ROOT / "Makefile").read_text()
+    described = set(re.findall(r"^\| `make ([a-z-]+)", page, re.MULTILINE))
+    assert described == set(re.findall(r"^([a-z-]+):.*##", rules, re.MULTILINE)) - {"help"}
 
 
 def test_the_parameters_that_readme_sets_exist() -> None:
@@ -59,22 +71,18 @@ def test_the_files_and_links_that_readme_names_exist() -> None:
 
 def test_the_accuracy_of_the_committed_run_is_the_one_in_readme() -> None:
     scores = json.loads((ROOT / "metrics" / "test.json").read_text())
-    cells = [
-        "`digits`, committed",
-        f"{scores['accuracy']:.4f}",
-        "1",
-        f"{scores['images']}",
-        f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}",
-        "`make run`",
-    ]
-    assert f"| {' | '.join(cells)} |" in (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text()
+    row = f"| {scores['accuracy']:.4f} | 1 | {scores['images']} | `make run` |"
+    assert f"| `digits` | small CNN {row}" in text
+    interval = f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}"
+    assert f"95 % interval of the first run is {interval}" in " ".join(text.split())
 
 
-def test_readme_quotes_what_the_benchmarks_have_reached() -> None:
+def test_the_page_of_benchmarks_quotes_the_results() -> None:
     results = (ROOT / "benchmarks" / "results.md").read_text()
     targets = [line for line in results.split("\n## ")[0].splitlines() if line.startswith("|")]
     assert len(targets) > 10
-    assert "\n".join(targets) in (ROOT / "README.md").read_text()
+    assert "\n".join(targets) in (ROOT / "benchmarks" / "README.md").read_text()
     for line in targets[2:]:
         goal, reached, missed = (cell.strip() for cell in line.split("|")[2:5])
         sign, number = goal.split()
@@ -82,17 +90,47 @@ def test_readme_quotes_what_the_benchmarks_have_reached() -> None:
         assert (missed == "") == is_met, line
 
 
-def test_the_scores_of_the_studies_are_those_in_readme() -> None:
-    text = (ROOT / "README.md").read_text()
-    folds = json.loads((ROOT / "studies" / "cross_validation" / "metrics.json").read_text())
-    runs = pd.read_csv(ROOT / "studies" / "cross_validation" / "folds.csv")
-    accuracy = f"{folds['folds_accuracy']:.4f}, sd {folds['folds_accuracy_sd']:.4f}"
-    assert f"| `digits`, five folds | {accuracy} | {len(runs)} |" in text
-    table = pd.read_csv(ROOT / "studies" / "bagging" / "members.csv").set_index("member")
-    ensemble = table.loc["ensemble"]
-    interval = f"{ensemble['accuracy_low']:.4f} to {ensemble['accuracy_high']:.4f}"
-    assert f"| `digits`, five bagged | {ensemble['accuracy']:.4f} | 1 |" in text
-    assert f" {interval} | `python src/study.py bagging` |" in text
+def describe_studies() -> dict[str, list[str]]:
+    """The results of each study as documents write them, from its tables."""
+    folder = ROOT / "studies"
+    folds = json.loads((folder / "cross_validation" / "metrics.json").read_text())
+    runs = pd.read_csv(folder / "cross_validation" / "folds.csv")
+    bagging = json.loads((folder / "bagging" / "metrics.json").read_text())
+    errors = pd.read_csv(folder / "regularization" / "errors.csv").set_index("variant")
+    validation = {
+        name: f"{row['validation_error']:.4f}, sd {row['validation_error_sd']:.4f}"
+        for name, row in errors.iterrows()
+    }
+    return {
+        "cross_validation": [
+            f"accuracy {folds['folds_accuracy']:.4f}, sd {folds['folds_accuracy_sd']:.4f},"
+            f" n = {len(runs)} folds"
+        ],
+        "bagging": [
+            f"accuracy of the ensemble {bagging['ensemble_accuracy']:.4f};",
+            f"members {bagging['members_accuracy']:.4f}, sd {bagging['members_accuracy_sd']:.4f},",
+        ],
+        "regularization": [
+            f"validation error {validation['none']}, without",
+            f"{validation['all']}, with all",
+        ],
+    }
+
+
+@pytest.mark.parametrize("study", ["cross_validation", "bagging", "regularization"])
+def test_documents_quote_the_results_of_a_study(study: str) -> None:
+    header = (ROOT / "studies" / f"{study}.yaml").read_text().replace("\n#", "")
+    page = (ROOT / "studies" / "README.md").read_text()
+    for text in describe_studies()[study]:
+        assert text in " ".join(header.split())
+        assert text in page
+
+
+def test_readme_quotes_the_cross_validation() -> None:
+    (result,) = describe_studies()["cross_validation"]
+    accuracy = result.removeprefix("accuracy ").partition(", n = ")[0]
+    row = f"| `digits`, five folds | small CNN | {accuracy} | 5 |"
+    assert row in (ROOT / "README.md").read_text()
 
 
 def test_every_leaf_has_a_comment() -> None:

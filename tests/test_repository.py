@@ -60,7 +60,7 @@ def test_every_make_target_is_in_its_help() -> None:
 @pytest.mark.parametrize("target", ["dataset", "photographs"])
 @pytest.mark.parametrize("folder", ["pets", "my pets", 'it\'s "mine"; $HOME `x` #1 *', "猫", ""])
 def test_make_hands_over_a_folder_of_any_name(tmp_path: Path, target: str, folder: str) -> None:
-    """To a program in place of Python, which prints what it is given."""
+    """To a program in place of Python, which prints its arguments."""
     (tmp_path / "bin").mkdir()
     python = tmp_path / "bin" / "python"
     python.write_text("#!/bin/sh\nprintf '%s|' \"$@\"\n")

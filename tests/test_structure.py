@@ -272,12 +272,16 @@ def test_the_paths_in_a_script_are_those_of_its_stage(stage: str) -> None:
 
 
 def library_groups(script: str) -> list[str]:
-    """The groups of pyproject.toml whose libraries a script imports, directly or not."""
+    """The groups of pyproject.toml whose libraries a script imports, directly or not.
+
+    Dask is left out: it only decides where a shard is computed, which changes no output.
+    """
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
     group_of = {pin.split("==")[0]: group for group, pins in groups.items() for pin in pins}
     modules = set().union(*(outside_imports(module) for module in reachable(script)))
+    modules -= {"dask", "distributed"}
     return sorted({group_of[LIBRARY_OF_MODULE.get(module, module)] for module in modules})
 
 

@@ -33,7 +33,7 @@ def settings(params_value: dict[str, Any]) -> Augment:
     return Augment(**(params_value["augment"] | {"copies": 2}))
 
 
-# The hashes are those of the version before the registry of transformations, commit e18d595.
+# The hashes were computed by the version before the registry of transformations, commit e18d595.
 @pytest.mark.parametrize(
     ("changes", "image_shape", "expected"),
     [

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support import ROOT, attempt, hash_files, run, set_leaf, write_photographs
 
+from imgpipe.core.messages import wrap_line
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.datasets.catalog import load_entry
 from imgpipe.preprocessing.decoding import ENDINGS
@@ -29,15 +30,16 @@ def test_a_dataset_is_made_of_a_folder(project: Path) -> None:
     pets = project.parent / "my pets"
     (pets / "dogs" / "clip.mov").write_bytes(b"clip")
     before = hash_files(pets)
+    size_bytes = sum(path.stat().st_size for path in pets.rglob("*.jpg"))
     assert run(project, "dataset", "../my pets").splitlines() == [
         "../my pets: 11 images in 2 classes",
         "  cats: 6 images",
         "  dogs: 5 images",
-        "  0.0 MB, from 16 x 16 to 16 x 16 pixels, width x height",
-        "  files that cannot be read as images, not used: 1",
-        f"    dogs/clip.mov: .mov: expected {ENDINGS}",
+        f"  {size_bytes / 1000:.1f} kB, from 16 x 16 to 16 x 16 pixels (width x height)",
+        "  not used: 1 unreadable file",
+        *wrap_line(f"    dogs/clip.mov: .mov: expected {ENDINGS}"),
         "data/local/my_pets: hard links to your files; data/catalog.yaml: the entry my_pets",
-        "to use it: `dataset: my_pets` in params.yaml, then `make run`",
+        "to use the dataset: set `dataset: my_pets` in params.yaml, then `make run`",
     ]
     assert hash_files(pets) == before
     added = hash_files(project / "data" / "local" / "my_pets")
@@ -66,7 +68,7 @@ def test_a_folder_around_and_splits(project: Path) -> None:
     [
         (["../nowhere"], "../nowhere: no such folder"),
         ([""], "expected a folder: make photographs FOLDER=path/to/folder"),
-        (["../my pets/cats"], "../my pets/cats: no folder of a class there, 6 files;"),
+        (["../my pets/cats"], "../my pets/cats: found 6 files and no folder;"),
         (["../one"], "../one: only one class, 'cats';"),
         (["../few"], "../few: class 'dogs' has 4 images in dogs/; expected at least 5"),
         (["../my pets", "--name", "mnist"], "NAME: the dataset mnist exists already in"),
@@ -102,7 +104,7 @@ def test_a_mistake_in_the_params_file_is_found_before_anything_is_written(projec
 
 
 def test_the_recipe_is_put_in_place_for_the_dataset(project: Path) -> None:
-    """What is printed before the run; the run fails, because here is no DVC repository."""
+    """The lines before the run; the run fails, because the folder is no DVC repository."""
     set_leaf(project, "train.seed", 7)
     result = attempt(project, "photographs", "../my pets", "--name", "pets")
     assert result.returncode == 1
@@ -110,8 +112,8 @@ def test_the_recipe_is_put_in_place_for_the_dataset(project: Path) -> None:
     assert lines[0] == "../my pets: 11 images in 2 classes"
     assert "data/local/pets: hard links to your files; data/catalog.yaml: the entry pets" in lines
     start = lines.index(
-        "your own values in params.yaml, which photographs replaces (they differ from defaults, the"
-        " nearest recipe):"
+        "photographs replaces your own values in params.yaml (compared with the nearest recipe,"
+        " defaults):"
     )
     assert lines[start + 1] == "  train.seed: 7"
     assert "  dataset: digits -> pets" in lines

@@ -21,8 +21,8 @@ def test_a_recipe_is_written_to_the_params_file(project: Path) -> None:
     set_leaf(project, "train.seed", 7)
     printed = run(project, "recipe", "mnist_mlp").splitlines()
     assert printed[:3] == [
-        "your own values in params.yaml, which mnist_mlp replaces (they differ from defaults, the"
-        " nearest recipe):",
+        "mnist_mlp replaces your own values in params.yaml (compared with the nearest recipe,"
+        " defaults):",
         "  train.seed: 7",
         "params.yaml: mnist_mlp, 10 values changed",
     ]

@@ -10,7 +10,7 @@ from imgpipe.core.errors import PipelineError, run_script
 
 
 def fail() -> None:
-    raise PipelineError("file: what is wrong")
+    raise PipelineError("file: the mistake")
 
 
 def interrupt() -> None:
@@ -20,7 +20,7 @@ def interrupt() -> None:
 def test_a_pipeline_error_is_one_line_and_a_status() -> None:
     with pytest.raises(SystemExit) as caught:
         run_script(fail)
-    assert caught.value.code == "error: file: what is wrong"  # Python prints it, with status 1
+    assert caught.value.code == "error: file: the mistake"  # Python prints it, with status 1
 
 
 def test_the_traceback_is_shown_on_request(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A long step shows a bar on a terminal, and nothing elsewhere."""
+"""A long step shows a bar on a terminal, and elsewhere a line every 30 seconds."""
 
 import fcntl
 import os
@@ -8,7 +8,10 @@ import subprocess
 import sys
 import termios
 
+import pytest
 from support import ROOT
+
+from imgpipe.core import progress
 
 SCRIPT = """
 import sys, time
@@ -53,7 +56,7 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_time_left() -> None:
     assert seen.endswith("\r")  # the bar is gone
 
 
-def test_elsewhere_only_lines_are_printed() -> None:
+def test_elsewhere_a_short_step_shows_nothing() -> None:
     result = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
@@ -70,3 +73,27 @@ def test_bytes_are_shown_in_megabytes() -> None:
     )
     assert "digits.csv.gz:  75%|" in seen
     assert "1.50M/2.00M" in seen
+
+
+@pytest.mark.parametrize(
+    ("unit", "line"),
+    [
+        ("image", "preprocess: 40,000 of 60,000 images, 20 s left\n"),
+        ("B", "preprocess: 40.0 kB of 60.0 kB, 20 s left\n"),
+    ],
+)
+def test_elsewhere_a_long_step_prints_a_line_every_30_seconds(
+    unit: str,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now_s = iter([0.0, 15.0, 30.0, 45.0])
+    monkeypatch.setattr(progress, "monotonic", lambda: next(now_s))
+    with progress.progress_bar("preprocess", 60_000, unit, done=10_000) as bar:
+        assert bar.disable
+        for _ in range(3):
+            bar.update(15_000)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == line

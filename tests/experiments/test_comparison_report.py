@@ -37,12 +37,14 @@ def test_the_text_ends_with_the_verdict(better: RunComparison) -> None:
     assert "train.learning_rate  0.002   0.1" in lines
     won, lost = len(better.comparison.won), len(better.comparison.lost)
     assert any(
-        line.startswith(f"Of 200 test images, {won} only HEAD gets right, {lost} only HEAD~1 (McN")
+        line.startswith(
+            f"Of 200 test images, {won} are right only in HEAD, {lost} only in HEAD~1 (McN"
+        )
         for line in lines
     )
     identity = better.predictions[0].identities[better.comparison.won[0]]
-    (right,) = (line for line in lines if line.startswith("Only HEAD gets right: "))
-    assert right.startswith(f"Only HEAD gets right: {identity}, ")
+    (right,) = (line for line in lines if line.startswith("Right only in HEAD: "))
+    assert right.startswith(f"Right only in HEAD: {identity}, ")
     assert right.endswith(f" and {won - 5} more.")
     change = better.comparison.differences[0].change
     assert lines[-1].startswith(

@@ -31,8 +31,8 @@ def test_the_result_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert list(describe_result()) == [
         "random: test accuracy 0.9250 (95 % interval 0.5000 to 0.9900, 40 images)",
         "worst class: dogs, large, recall 0.9000, 20 images",
-        "mistakes: 3 of 40 images; metrics/report.html shows those with the highest confidence;"
-        " pictures in metrics/plots",
+        "mistakes: 3 of 40 images",
+        "model card: metrics/report.html; pictures: metrics/plots",
     ]
 
 
@@ -49,11 +49,11 @@ def test_the_cost_follows_from_the_images_and_their_size_in_the_records() -> Non
     )  # fmt: skip
     # 1,000 images of 60,000 bytes, and as many copies: 0.12 GB; files of 0.38 GB; all twice.
     assert describe_cost(1000, 380_000_000, params) == (
-        "estimate: 1 min on two cores without GPU; 1,000 MB of disk during the run"
+        "estimate: 1 min on two cores without GPU; 1.0 GB of disk during the run"
     )
     assert describe_cost(20_000, 0, params).startswith("estimate: 6 min")  # 30 s + 20,000 * 15 ms
     assert describe_cost(10, 1000, params) == (
-        "estimate: 1 min on two cores without GPU; 2 MB of disk during the run"
+        "estimate: 1 min on two cores without GPU; 2.4 MB of disk during the run"
     )
 
 

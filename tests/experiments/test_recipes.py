@@ -171,8 +171,8 @@ def test_own_values_are_reported_before_they_are_replaced(project: Path) -> None
     set_leaf(project, "train.epochs", 5)
     lines = apply(project, "mnist_tutorial_cnn")  # it has 5 epochs, too
     assert lines[:3] == [
-        "your own values in params.yaml, which mnist_tutorial_cnn replaces (they differ from"
-        " photographs, the nearest recipe):",
+        "mnist_tutorial_cnn replaces your own values in params.yaml (compared with the nearest"
+        " recipe, photographs):",
         "  dataset: leaves",
         "params.yaml: mnist_tutorial_cnn, 11 values changed",
     ]

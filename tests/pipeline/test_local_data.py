@@ -78,7 +78,7 @@ def test_a_folder_that_dvc_tracks_also_works_in_a_temporary_copy(project: Path) 
     assert git(project, "ls-files", "data/local/leaves.dvc").strip() == "data/local/leaves.dvc"
     output = dvc(project, "exp", "run", "--temp", "--name", "own", "preprocess")
     assert stages_run(output) == ["fetch", "preprocess"]
-    assert "fetch: leaves, 10 files of data/local/leaves\n" in output
+    assert "fetch: leaves: 10 files in data/local/leaves, packed: " in output
     assert not (project / "data" / "raw").exists()  # the workspace is untouched
     references = git(project, "for-each-ref", "--format=%(refname)", "refs/exps").split()
     (experiment,) = [name for name in references if name.endswith("/own")]

@@ -10,6 +10,7 @@ import pytest
 from support import (
     STAGES,
     dvc,
+    find_long_lines,
     git,
     hash_files,
     make_copy,
@@ -58,13 +59,15 @@ def test_a_folder_of_photographs_gives_an_answer(pets: Path, project: Path, outp
         lines
     )
     assert stages_run(output) == STAGES
+    assert find_long_lines(output) == []
     scores = json.loads((project / "metrics" / "test.json").read_text())
-    accuracy, worst, mistakes = lines[-3:]
+    accuracy, worst, mistakes, card = lines[-4:]
     assert accuracy.startswith(f"my pets: test accuracy {scores['accuracy']:.4f} (95 % interval ")
     assert accuracy.endswith(f", {scores['images']} images)")
     assert worst.startswith(("worst class: größe 1, recall ", "worst class: it's, recall "))
     wrong = round((1 - scores["accuracy"]) * scores["images"])
-    assert mistakes.startswith(f"mistakes: {wrong} of {scores['images']} images; ")
+    assert mistakes == f"mistakes: {wrong} of {scores['images']} images"
+    assert card == "model card: metrics/report.html; pictures: metrics/plots"
     assert (project / "metrics" / "report.html").exists()
     assert read_yaml(project / "params.yaml")["dataset"] == "my pets"
     assert json.loads((project / "metrics" / "data.json").read_text())["bad_files"] == []

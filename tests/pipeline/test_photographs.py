@@ -80,13 +80,15 @@ def identities(project: Path) -> dict[str, str]:
 
 
 def test_a_users_own_folder_from_fetch_to_augment(project: Path) -> None:
-    assert run(project, "fetch") == "fetch: leaves, 60 files of data/local/leaves\n"
+    fetched = run(project, "fetch")
+    assert fetched.startswith("fetch: leaves: 60 files in data/local/leaves, packed: ")
+    assert fetched.endswith(" kB\n")
     assert [path.name for path in (project / "data" / "raw").iterdir()] == ["leaves.zip"]
     assert run(project, "preprocess") == (
-        "preprocess: leaves, 60 images of 24 x 32 x 3 in 3 classes: 42 train, 6 validation,"
-        " 12 test; 0 duplicates across splits, 0 bad files\n"
+        "preprocess: leaves: 60 images of 24 x 32 pixels, 3 channels, 3 classes\n"
+        "  42 train, 6 validation, 12 test; 0 duplicates across splits; 0 unreadable files\n"
     )
-    assert run(project, "augment") == "augment: 1 copies of 42 training images\n"
+    assert run(project, "augment") == "augment: 1 copy of each of 42 training images: 42 images\n"
     found = identities(project)
     assert len(found) == 60
     assert all((project / identity).is_file() for identity in found)  # they lead back to the files
@@ -122,7 +124,7 @@ def test_an_archive_gives_the_same_images_as_the_folder(project: Path, suffix: s
                 tar.add(leaves(project) / name, f"top/{name.as_posix()}")
     file = {"name": path.name, "bytes": path.stat().st_size, "sha256": hash_file(path)}
     set_entry(project, [file], root="top")
-    assert run(project, "fetch").startswith("fetch: leaves, 1 files, ")
+    assert run(project, "fetch").startswith("fetch: leaves: 1 file, ")
     run(project, "preprocess")
     assert sorted(path.name for path in (project / "data").iterdir()) == [
         "catalog.yaml", "local", "raw", "records"
@@ -197,7 +199,7 @@ def test_an_unpinned_archive_needs_permission(project: Path, params_value: dict[
     params_value["allow_unpinned"] = True
     set_params(project, params_value)
     assert run(project, "fetch").endswith(
-        f"; leaves.zip is not pinned, its SHA-256 is {hash_file(path)}\n"
+        f"  leaves.zip is not pinned in the catalog; its SHA-256 is\n    {hash_file(path)}\n"
     )
 
 
@@ -245,7 +247,7 @@ def test_bad_files_are_skipped_counted_and_listed(
     set_params(project, params_value)
     add_rotten_files(project)
     run(project, "fetch")
-    assert run(project, "preprocess").endswith(", 6 bad files\n")
+    assert run(project, "preprocess").endswith("; 6 unreadable files\n")
     data = json.loads((project / "metrics" / "data.json").read_text())
     assert data["bad_images"] == 6
     assert sum(split["images"] for split in data["splits"]) == 60
@@ -267,7 +269,7 @@ def test_odd_metadata_and_litter_are_ignored(project: Path) -> None:
         (leaves(project) / "oak" / name).parent.mkdir(exist_ok=True)
         (leaves(project) / "oak" / name).write_bytes(b"litter")
     run(project, "fetch")
-    assert run(project, "preprocess").endswith(", 0 bad files\n")
+    assert run(project, "preprocess").endswith("; 0 unreadable files\n")
     assert "data/local/leaves/oak/odd.jpg" in identities(project)
     assert len(identities(project)) == 61
 
@@ -381,11 +383,11 @@ def test_the_real_photographs(project: Path, params_value: dict[str, Any], mirro
     params_value["preprocess"]["max_per_class"] = 40
     set_params(project, params_value)
     assert run(project, "fetch", DATASET_MIRROR=mirror.as_posix()) == (
-        "fetch: cats_and_dogs_small, 1 files, 69.0 MB, checked\n"
+        "fetch: cats_and_dogs_small: 1 file, 69.0 MB, checked\n"
     )
     assert run(project, "preprocess").startswith(
-        "preprocess: cats_and_dogs_small, 1080 images of 24 x 32 x 3 in 2 classes: 72 train,"
-        " 8 validation, 1000 test; 0 duplicates"
+        "preprocess: cats_and_dogs_small: 1,080 images of 24 x 32 pixels, 3 channels, 2 classes\n"
+        "  72 train, 8 validation, 1,000 test; 0 duplicates"
     )
     for identity, split in identities(project).items():
         folder = "validation" if split == "test" else "train"

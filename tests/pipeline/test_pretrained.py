@@ -55,7 +55,7 @@ def test_training_and_evaluation_repeat_to_the_byte(project: Path, stored: bool)
         shutil.rmtree(project / ".dvc" / "tmp")
     printed = run_stage(project, "train")
     computed = 0 if stored else 56  # 28 images to train on and their copies
-    assert f"features of 56 images, of which {computed} computed now" in printed
+    assert f"features of 56 images: {computed} computed now" in printed
     run_stage(project, "evaluate")
     assert hash_outputs(project) == expected
     assert expected["models"].keys() == {"model.keras", "layers.txt"}

@@ -32,12 +32,14 @@ def project(tmp_path: Path, params_value: dict[str, Any]) -> Path:
 
 
 def test_digits_from_fetch_to_augment(project: Path) -> None:
-    assert run(project, "fetch") == "fetch: digits, 1 files, 0.1 MB, checked\n"
+    assert run(project, "fetch") == "fetch: digits: 1 file, 57.5 kB, checked\n"
     assert run(project, "preprocess").startswith(
-        "preprocess: digits, 300 images of 28 x 28 x 1 in 10 classes: 220 train, 20 validation,"
-        " 60 test"
+        "preprocess: digits: 300 images of 28 x 28 pixels, 1 channel, 10 classes\n"
+        "  220 train, 20 validation, 60 test; "
     )
-    assert run(project, "augment") == "augment: 2 copies of 220 training images\n"
+    assert (
+        run(project, "augment") == "augment: 2 copies of each of 220 training images: 440 images\n"
+    )
     assert sorted(path.name for path in (project / "data").iterdir()) == [
         "augmented", "catalog.yaml", "raw", "records"
     ]  # fmt: skip
@@ -173,7 +175,9 @@ def test_no_copies_leave_an_empty_description(project: Path, params_value: dict[
     set_params(project, params_value)
     run(project, "fetch")
     run(project, "preprocess")
-    assert run(project, "augment") == "augment: 0 copies of 220 training images\n"
+    assert run(project, "augment") == (
+        "augment: no copies, because augment.copies is 0 in params.yaml\n"
+    )
     assert list(hash_files(project / "data" / "augmented")) == ["info.json"]
 
 

@@ -192,7 +192,7 @@ def reason_of(path: Path) -> str:
 
 def test_no_archive(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
-    assert error_of(path) == ": not found; `dvc repro fetch` brings it"
+    assert error_of(path) == ": not found; run `dvc repro fetch`"
     for content in (b"", b"<html>" * 1000):
         path.write_bytes(content)
         assert error_of(path) == ": expected a zip or tar archive; found neither"

@@ -1,4 +1,4 @@
-"""What a person's folder holds: classes, splits, files that are no images; and what is refused."""
+"""A person's folder: classes, splits, files that are no images, and folders that are refused."""
 
 import os
 from io import BytesIO
@@ -50,9 +50,9 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
         f"{folder.as_posix()}: 12 images in 2 classes",
         "  cats: 6 images",
         "  dogs: 6 images",
-        "  0.0 MB, from 16 x 16 to 30 x 20 pixels, width x height",
-        "  files outside the folders of the classes, not used: 1",
-        "  files that cannot be read as images, not used: 2",
+        f"  {size_bytes / 1000:.1f} kB, from 16 x 16 to 30 x 20 pixels (width x height)",
+        "  not used: 1 file outside the class folders",
+        "  not used: 2 unreadable files",
         "    dogs/below/text.jpg: not an image, or its beginning is damaged",
         f"    dogs/clip.mov: .mov: expected {ENDINGS}",
     ]
@@ -178,11 +178,11 @@ LAYOUT = "expected a folder for each class, such as cats/1.jpg, cats/2.jpg and d
 
 def test_images_without_folders(tmp_path: Path) -> None:
     write_photographs(tmp_path, {".": 3})
-    assert error_of(tmp_path) == f": no folder of a class there, 3 files; {LAYOUT}"
+    assert error_of(tmp_path) == f": found 3 files and no folder; {LAYOUT}"
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    assert error_of(tmp_path) == f": no folder of a class there, 0 files; {LAYOUT}"
+    assert error_of(tmp_path) == f": found 0 files and no folder; {LAYOUT}"
 
 
 @pytest.mark.parametrize("below", ["cats", "cats/2024", "cats/2024/may"])
@@ -221,26 +221,26 @@ def test_an_empty_folder_of_a_class(tmp_path: Path) -> None:
     [
         (
             {"train/a": 5, "train/b": 5, "test": 5},
-            f"/test: no folder of a class there, 5 files; {LAYOUT}",
+            f"/test: found 5 files and no folder; {LAYOUT}",
         ),
         (
             {"train/a": 5, "train/b": 5, "test/a": 5},
-            "/test: no folder for the class 'b'; the classes must be the same in every split:"
+            "/test: no folder for the class 'b'; every split must have the same classes:"
             " rename or delete folders",
         ),
         (
             {"test/a": 5, "test/b": 5, "val/a": 5, "val/b": 5},
-            ": the folders test, val look like splits; none of them means train; rename one",
+            ": the folders test, val look like splits; expected a folder named train; rename one",
         ),
         (
             {"train/a": 5, "Training/a": 5, "test/a": 5},
-            ": the folders Training, test, train look like splits; two of them mean train; put"
-            " these together",
+            ": the folders Training, test, train look like splits; two of these folders mean"
+            " train; merge the two",
         ),
         (
             {"train/a": 5, "test/a": 5, "extra/a": 5},
-            ": the folders test, train look like splits; 'extra' beside them does not; move it"
-            " elsewhere, or rename them",
+            ": the folders test, train look like splits; the folder 'extra' does not; move"
+            " that folder, or rename the others",
         ),
         ({"train/a": 5, "test/a": 5}, f": only one class, 'a'; {LAYOUT}"),
     ],
@@ -267,7 +267,7 @@ def test_links_to_folders_are_refused(tmp_path: Path) -> None:
     ("name", "expected"),
     [
         ("new\nline.jpg", "refused: control characters in the name 'cats/new\\nline.jpg'"),
-        ("back\\slash.jpg", "'cats/back\\\\slash.jpg': a name with a backslash; rename it"),
+        ("back\\slash.jpg", "'cats/back\\\\slash.jpg': the name has a backslash; rename the file"),
     ],
 )
 def test_names_that_the_stages_refuse(tmp_path: Path, name: str, expected: str) -> None:

@@ -33,7 +33,7 @@ def write_value(folder: Path, value: Any) -> None:
 
 
 def make_version_0(value: Any) -> Any:
-    """Turn a description into what the version before `format_version` wrote."""
+    """Turn a description into one of the version before `format_version`."""
     old = {
         "framing" if key == "image_spec" else key: item
         for key, item in value.items()

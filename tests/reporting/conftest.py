@@ -64,7 +64,8 @@ def make_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: Params
         viewed = np.stack(random_images(5, SHAPE))
         maps = np.random.default_rng(0).random((5, 4, 4, 3), dtype=np.float32)
         layers = [(f"relu_{number}", maps[0]) for number in range(map_layers)]
-        seen = Views(viewed, maps, maps[..., 0], layers, layers_with_maps=map_layers)
+        numbers = np.arange(5)
+        seen = Views(numbers, viewed, maps, maps[..., 0], layers, layers_with_maps=map_layers)
         write_views(Path("data/evaluation/views.npz"), seen)
         augment = run_params.augment.model_copy(update={"copies": copies})
         return StageOutputs(run_params.model_copy(update={"augment": augment}))
@@ -73,7 +74,7 @@ def make_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: Params
 
 
 def write_records(predictions: Predictions, params: Params) -> RecordsInfo:
-    """Write records whose test images are those of the predictions."""
+    """Write records that have the test images of the predictions."""
     folder = Path("data/records")
     splits = {}
     for split in ("train", "validation", "test"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import PRETRAINED_PARAMS, Page, draw_predictions
+from support import PRETRAINED_PARAMS, Page, draw_predictions, hash_file
 
 from imgpipe.core import libraries
 from imgpipe.evaluation.metrics import METRICS, metrics_among
@@ -64,8 +64,8 @@ def test_the_card_holds_the_results_of_the_run(make_outputs: MakeOutputs) -> Non
         f"Test accuracy {scores['accuracy']:.4f} (95 % interval {scores['accuracy_low']:.4f} to"
         f" {scores['accuracy_high']:.4f}, 20 images)" in text
     )
-    assert "12,345 parameters that sorts images into 4 classes: &lt;a&gt;, b, c, d." in text
-    assert "5 epochs. The weights are those of epoch 2" in text
+    assert "The network sorts images into 4 classes: &lt;a&gt;, b, c, d." in text
+    assert "5 epochs. The network has the weights of epoch 2" in text
     assert "logits  Dense &amp; co" in text
     cells = Page(text).cells
     assert {"CC BY 4.0", "x.jpg", "empty & cut"} <= set(cells)
@@ -73,6 +73,12 @@ def test_the_card_holds_the_results_of_the_run(make_outputs: MakeOutputs) -> Non
     values = outputs.per_class.iloc[0, 1:5]
     assert cells[row + 1 : row + 5] == [f"{value:.4f}" for value in values]
     value_of = dict(itertools.pairwise(cells))
+    assert value_of["network"] == "cnn, 12,345 parameters"
+    assert "20 train, 20 validation, 20 test" in cells
+    worst = outputs.per_class.set_index("class")["recall"].idxmin()
+    assert value_of["worst class"].startswith(f"{worst}: recall ")
+    digest = hash_file(Path("data/records/info.json"))
+    assert value_of["records"] == f"info.json has the SHA-256 {digest}"
     assert value_of["train.learning_rate"] == "0.002"
     assert value_of["architectures.cnn.pool_px"] == "[2, 2, 1]"
     assert value_of["augment.vertical_flip"] == "false"
@@ -110,12 +116,13 @@ def test_the_card_lists_the_installed_libraries(
 ) -> None:
     outputs = make_outputs()
     value_of = dict(itertools.pairwise(Page(write(outputs)).cells))
-    for library in ("tensorflow", "pillow", "jinja2", "numpy"):
+    for library in ("keras", "pillow", "jinja2", "numpy"):
         assert value_of[library] == version(library)
+    (tensorflow,) = {"tensorflow", "tensorflow-cpu"} & set(value_of)
     assert "pytest" not in value_of
     monkeypatch.setattr(libraries, "version", lambda name: f"installed {name}")
     value_of = dict(itertools.pairwise(Page(write(outputs)).cells))
-    assert value_of["tensorflow"] == "installed tensorflow"
+    assert value_of[tensorflow] == f"installed {tensorflow}"
 
 
 def test_a_card_of_many_classes_names_some(make_outputs: MakeOutputs) -> None:

@@ -43,7 +43,7 @@ def test_no_best_epoch_is_marked_if_the_last_iteration_is_used(
 ) -> None:
     found = texts_in(draw("learning_curves", make_outputs(run_params=PRETRAINED_PARAMS)))
     assert "best epoch" not in found
-    assert any("an epoch is an iteration of L-BFGS" in text for text in found)
+    assert any("An epoch is an iteration of L-BFGS" in text for text in found)
 
 
 @pytest.mark.parametrize(("copies", "draws"), [(2, 0), (0, 3), (2, 3)])
@@ -115,8 +115,11 @@ def test_the_captions_of_activation_maps_name_mistakes(make_outputs: MakeOutputs
     outputs = make_outputs()
     predictions = outputs.predictions
     found = texts_in(draw("activation_maps", outputs))
-    for label, other in zip(
-        predictions.labels[:5], predictions.probabilities[:5].argmax(axis=1), strict=True
-    ):
-        actual, predicted = predictions.classes[label], predictions.classes[other]
-        assert (actual if label == other else f"{actual}, taken for {predicted}") in found
+    for number in range(5):
+        probabilities = predictions.probabilities[number]
+        actual = predictions.classes[predictions.labels[number]]
+        predicted = predictions.classes[probabilities.argmax()]
+        confidence = f"({probabilities.max():.1%})"
+        right = f"{actual}, correct\n{confidence}"
+        wrong = f"{actual}, taken for\n{predicted} {confidence}"
+        assert (right if actual == predicted else wrong) in found

@@ -221,7 +221,7 @@ def _lay_out(size: int, fill_mode: str) -> tuple[int, NDArray[np.intp]]:
 
 
 def _fold(floor: NDArray[np.int32], size: int, fill_mode: str) -> NDArray[np.int32]:
-    """Map coordinates, in place, to those for which `_lay_out` has pixels."""
+    """Map coordinates, in place, into the range for which `_lay_out` has pixels."""
     match fill_mode:
         case "wrap":
             return np.remainder(floor, size, out=floor)

@@ -42,6 +42,7 @@ def write_copies(records: Path, info: RecordsInfo, settings: Augment, folder: Pa
             tasks,
             label="augment",
             count_images=lambda task: task[2].examples,
+            name_shard=lambda task: f"{copy_folder(task[0])}/{task[2].file}",
             in_process_up_to=settings.copies,  # a single shard is little work
         )
     )

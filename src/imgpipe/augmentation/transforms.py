@@ -25,7 +25,7 @@ class Transformation:
     """A random transformation of images."""
 
     description: str
-    """What it does, for the documentation."""
+    """One line for the documentation."""
     is_active: Callable[[Augment], bool]
     """Whether it changes any image under these settings; if not, it is not applied."""
     apply: Callable[[NDArray[np.uint8], Augment, np.random.Generator], NDArray[np.uint8]]
@@ -54,7 +54,7 @@ def seed_generators(settings: Augment, shard: int, copy: int) -> dict[str, np.ra
     for name, transformation in TRANSFORMATIONS.items():
         if transformation.is_active(settings):
             # The first transformation is older than the registry: its seed has no name, so that
-            # the bytes of earlier runs stay what they are.
+            # the bytes of earlier runs stay the same.
             own = [] if name == _FIRST else [zlib.crc32(name.encode())]
             seed = [settings.seed, _STREAM, shard, copy, *own]
             generators[name] = np.random.default_rng(seed)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 class PipelineError(Exception):
     """A problem that the person who runs the pipeline can solve.
 
-    The message is one line: what is wrong, where (file, dotted key or archive member), what was
-    expected, what was found, and what to do.
+    The message is one line: the mistake, its place (file, dotted key or archive member), the
+    expected and the found value, and what to do.
     """
 
 

@@ -1,8 +1,8 @@
 """Durable files and directories, and text formats with stable bytes.
 
 A file or directory appears under its final name only when it is complete and on the disk: it is
-written under a temporary name, flushed, renamed, and its directory flushed. So neither a killed
-process nor a power cut leaves a partial or empty file where a later stage reads.
+written under a temporary name, flushed, renamed, and its directory flushed. So a killed process or
+a power cut leaves no partial or empty file in a place from which a later stage reads.
 """
 
 import csv
@@ -24,7 +24,7 @@ def replace_file(path: Path, *, partial_name: str | None = None) -> Iterator[Pat
     """Yield a temporary path; rename it to `path` when the block ends without error.
 
     A reader sees the old file or the whole new one, never a part, also after a power cut. On an
-    error the temporary file is deleted. What a killed process leaves, the next one overwrites.
+    error the temporary file is deleted. The next run overwrites the file of a killed process.
 
     Args:
         path: the final path; its directory is made if it is missing. The temporary path is in
@@ -47,8 +47,8 @@ def replace_directory(path: Path) -> Iterator[Path]:
     """Yield an empty temporary directory; rename it to `path` when the block ends without error.
 
     A reader sees the whole old directory, none, or the whole new one, also after a power cut. On an
-    error `path` is as it was before and the temporary directory is deleted. What a killed process
-    leaves, the next one deletes.
+    error `path` is as it was before and the temporary directory is deleted. The next run deletes
+    the directory of a killed process.
     """
     replaced = path.with_name(path.name + ".replaced" + PARTIAL_SUFFIX)
     _remove(replaced)
@@ -56,7 +56,10 @@ def replace_directory(path: Path) -> Iterator[Path]:
         yield partial
         for parent, _, files in os.walk(partial):
             for name in files:
-                _sync(Path(parent) / name)
+                if name.endswith(PARTIAL_SUFFIX):  # of a worker that died
+                    (Path(parent) / name).unlink(missing_ok=True)
+                else:
+                    _sync(Path(parent) / name)
             _sync(Path(parent))
         # A directory cannot be renamed over another one, and deleting the old one in place would
         # leave a part of it under its name if the process is killed at that moment.

@@ -31,7 +31,7 @@ class Pin:
 def parse_pin(requirement: str) -> Pin | None:
     """Return a pin; None if the requirement has no single exact version.
 
-    The format is that of https://packaging.python.org/en/latest/specifications/dependency-specifiers
+    Format: https://packaging.python.org/en/latest/specifications/dependency-specifiers
     """
     try:
         parsed = Requirement(requirement)

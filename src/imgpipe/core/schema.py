@@ -1,4 +1,4 @@
-"""Schemas of YAML and JSON files, and one-line errors about what does not fit them."""
+"""Schemas of YAML and JSON files, and one-line errors about values that break a schema."""
 
 import difflib
 import re
@@ -22,7 +22,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     removed_keys: ClassVar[Mapping[str, str]] = {}
-    """For each key that an older version had: what to write instead."""
+    """For each key of an older version: the key or value to write instead."""
 
 
 ModelT = TypeVar("ModelT", bound=BaseModel)

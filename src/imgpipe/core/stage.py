@@ -31,8 +31,8 @@ def run_stage(
     """Run a stage: check params.yaml and the installed libraries, then do the work.
 
     DVC records the hashes of code and parameters when a command ends (DVC issue 11058). If a module
-    or a parameter changed while the stage ran, DVC would record the outputs as those of the new
-    code. The stage fails instead.
+    or a parameter changed while the stage ran, DVC would record that the new code made the
+    outputs. So the stage fails.
 
     A `PipelineError` is printed as one line, and the process exits with status 1.
 

@@ -1,6 +1,6 @@
 """Read YAML as DVC does: the scalars of YAML 1.2, and no key twice.
 
-PyYAML alone follows YAML 1.1, where `1e-3` is a string, `010` is 8 and `no` is false. DVC reads the
+PyYAML by itself follows YAML 1.1: `1e-3` is a string, `010` is 8 and `no` is false. DVC reads the
 same files with ruamel.yaml, by YAML 1.2; a test uses ruamel.yaml to check this reader. It differs
 only for dates and for numbers such as `1_000`, `0b11` and `-0x1F`, which are not part of the core
 schema of YAML 1.2: here they are text, which a schema that expects a number refuses.

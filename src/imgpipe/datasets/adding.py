@@ -33,7 +33,7 @@ class NewDataset:
     source: Path
     """The person's folder."""
     is_in_place: bool
-    """Whether the person's folder is the one of the dataset already: data/local/<name>."""
+    """Whether the person's folder is data/local/<name>, the folder of the dataset."""
 
     @property
     def folder(self) -> Path:
@@ -97,8 +97,8 @@ def add_dataset(
 ) -> str:
     """Bring the files of a new dataset to its folder, then append its entry to the catalog.
 
-    The folder appears under its name only when it is complete, and the entry only after it: if the
-    process is killed, there is neither a part of the folder nor an entry without its folder.
+    The folder gets its name when it is complete, and then the entry is written. So a killed
+    process leaves no partial folder, and no entry without its folder.
 
     Args:
         new: the dataset.

@@ -148,7 +148,7 @@ def check_entry(dataset: str, entry: Any, where: str) -> Entry:
     folder = (LOCAL / dataset).as_posix()
     if entry["files"].rstrip("/") != folder:
         raise PipelineError(
-            f"{where}: {dataset}.files: expected {folder}, because your own folder bears the name"
+            f"{where}: {dataset}.files: expected {folder}, because your own folder has the name"
             f" of its dataset; found {entry['files']!r}; rename the folder, or the entry"
         )
     local: Entry = check(LocalEntry[schema], entry, where, prefix=f"{dataset}.")

@@ -107,7 +107,7 @@ def fetch_file(
 
 
 class _WrongContentError(Exception):
-    """The content is not that of the file that the catalog describes."""
+    """The content differs from the size or hash in the catalog."""
 
 
 class _ShortContentError(OSError):

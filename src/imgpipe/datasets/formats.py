@@ -36,10 +36,10 @@ class Format(Section):
         return self
 
     def check_files(self, names: Sequence[str]) -> None:
-        """Check that the files that the entry names are those that the format needs.
+        """Check that the entry names the files that the format needs.
 
         Raises:
-            ValueError: they are not; the message begins with the key in the entry.
+            ValueError: it does not; the message begins with the key in the entry.
         """
 
 

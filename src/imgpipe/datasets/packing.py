@@ -54,13 +54,13 @@ def pack_folder(folder: Path, path: Path) -> int:
     """Pack a folder into a zip archive with stable bytes; return the number of its files.
 
     Members are stored without compression, in the order of their names, all with the same date.
-    Hidden files and those that systems and programs leave in folders are left out. Links to files
+    Hidden files, and files that systems and programs leave in folders, are left out. Links to files
     are followed. Links to folders are refused, because DVC does not see changes behind them.
 
     Raises:
         PipelineError: the folder is missing or empty, holds a link to a folder or a file that
             cannot be read, or changes during the packing: DVC records the hash of the folder when
-            `fetch` ends, so the archive would be taken for one of the changed folder.
+            `fetch` ends, so it would record the archive as made from the changed folder.
     """
     count = 0
     before = _stat_files(folder)

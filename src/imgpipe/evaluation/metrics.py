@@ -118,7 +118,7 @@ _NO_METRICS = ("accuracy_low", "accuracy_high", "images")  # keys beside the met
 def find_metric(name: str) -> Metric:
     """Return the metric of a key of metrics/test.json, such as "top_3_accuracy".
 
-    Name and label of the returned metric hold the number in place of "{k}".
+    The returned name and label contain the number instead of "{k}".
 
     Raises:
         KeyError: no metric has this name.

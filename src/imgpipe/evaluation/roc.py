@@ -12,9 +12,10 @@ def roc_areas(
 ) -> NDArray[np.float64]:
     """Return the area under the curve of each class in each resample.
 
-    The area is the probability that an example of the class is given a larger probability of the
-    class than an example of another class is; equal ones count half. It follows from the ranks of
-    the class's own examples (Mann and Whitney 1947, doi:10.1214/aoms/1177730491).
+    Take an example of the class and an example of another class. The area is the probability that
+    the network gives the first example the larger probability of the class; a tie counts half. The
+    area follows from the ranks of the class's own examples (Mann and Whitney 1947,
+    doi:10.1214/aoms/1177730491).
 
     All counts are whole or half numbers, so the result does not depend on the order of summation.
 
@@ -50,7 +51,7 @@ def _areas_of_class(
     # How many examples are below each edge, counting half of those that are equal.
     ranks = np.cumsum(in_groups, axis=0)[:-1:2] + in_groups[1::2] / 2
     positives, total = own.sum(axis=0), in_groups.sum(axis=0)
-    # Among the class's own examples, half of all pairs are in order, whatever their scores.
+    # Among the class's own examples, half of all pairs are in order, for any scores.
     ordered = (own * ranks).sum(axis=0) - positives**2 / 2
     pairs = positives * (total - positives)
     areas: NDArray[np.float64] = np.divide(

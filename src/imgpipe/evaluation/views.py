@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 
 from imgpipe.records.npz_file import open_npz, write_npz
 
+MOST_IMAGES, MOST_MISTAKES = 6, 3
+
 
 @dataclass(frozen=True)
 class Views:
-    """What a network sees in the first N test images."""
+    """What a network sees in N test images."""
 
+    numbers: NDArray[np.int64]
+    """(N,): which test images, counted from 0."""
     images: NDArray[np.uint8]
     """(N, H, W, C)."""
     kernels: NDArray[np.float32]
@@ -22,14 +26,36 @@ class Views:
     activation_maps: NDArray[np.float32]
     """(N, h, w) in [0, 1]: where the evidence for the predicted class lies."""
     feature_maps: Sequence[tuple[str, NDArray[np.float32]]]
-    """Of some layers the name and the maps (h, w, F) of the first image; empty without maps."""
+    """The name of some layers, and their maps (h, w, F) of the first of the N images."""
     layers_with_maps: int
     """Number of all layers that have maps."""
+
+
+def choose_images(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> NDArray[np.int64]:
+    """Return the numbers of the test images to look at, at most six.
+
+    First come correct images, the first one of each of some classes; then up to three mistakes,
+    the most confident mistake first.
+
+    Args:
+        labels: (N,) in [0, K).
+        probabilities: (N, K).
+    """
+    right = probabilities.argmax(axis=1) == labels
+    wrong = np.flatnonzero(~right)
+    most_confident_first = np.argsort(-probabilities.max(axis=1)[wrong], kind="stable")
+    mistakes = wrong[most_confident_first][:MOST_MISTAKES]
+    # `np.unique` returns the first place of each class.
+    first_of_class = np.flatnonzero(right)[np.unique(labels[right], return_index=True)[1]]
+    return np.concatenate([first_of_class[: MOST_IMAGES - len(mistakes)], mistakes])
 
 
 def write_views(path: Path, views: Views) -> None:
     """Write the views as an npz archive."""
     arrays: dict[str, Any] = {
+        "numbers": views.numbers,
         "images": views.images,
         "kernels": views.kernels,
         "activation_maps": views.activation_maps,
@@ -49,6 +75,7 @@ def read_views(path: Path) -> Views:
     """
     with open_npz(path, "views", "evaluate") as arrays:
         return Views(
+            arrays["numbers"],
             arrays["images"],
             arrays["kernels"],
             arrays["activation_maps"],

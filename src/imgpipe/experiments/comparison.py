@@ -176,7 +176,7 @@ def _hash_files(run: Run) -> dict[str, str]:
 
 
 def find_code_edits(run: Run) -> list[str]:
-    """Return the source files and folders that are not those that DVC recorded for the run."""
+    """Return the source files and folders that changed after DVC recorded the run."""
     edited = []
     for path, recorded in run.provenance.sources.items():
         files = run.source_files[path]

@@ -35,7 +35,7 @@ def render_text(compared: RunComparison) -> str:
             shown = ", ".join(identities[index] for index in indices[:_SHOWN_NAMES])
             more = len(indices) - _SHOWN_NAMES
             lines.append(
-                f"Only {run.name} gets right: {shown}{f' and {more} more' if more > 0 else ''}."
+                f"Right only in {run.name}: {shown}{f' and {more:,} more' if more > 0 else ''}."
             )
     return "\n".join([*lines, "", _state_verdict(compared)])
 
@@ -141,8 +141,8 @@ def _explain(compared: RunComparison) -> list[str]:
     return [
         "A single score is marked better or worse only if its difference is significant after"
         " correction for the number of scores.",
-        f"Of {images} test images, {len(found.won)} only {compared.second.name} gets right,"
-        f" {len(found.lost)} only {compared.first.name} (McNemar's exact test:"
+        f"Of {images:,} test images, {len(found.won):,} are right only in {compared.second.name},"
+        f" {len(found.lost):,} only in {compared.first.name} (McNemar's exact test:"
         f" p = {found.p_value:.3g}).",
         "The intervals come from a paired bootstrap. The intervals and the test apply to these two"
         " networks on these images; other seeds would give other networks.",

@@ -49,7 +49,7 @@ class Entry:
 
 
 def load_runs() -> tuple[list[Run], list[str]]:
-    """Return HEAD and the experiments, each run once, and notes on those without metrics."""
+    """Return HEAD and the experiments, each run once, and notes on runs without metrics."""
     runs: dict[tuple[str, ...], Run] = {}
     notes = []
     for revision in (find_revision("HEAD"), *list_experiments()):
@@ -131,7 +131,7 @@ def _setting(run: Run) -> tuple[str, ...]:
 def _find_varied(table: Sequence[Entry]) -> list[str]:
     """Return the parameters, without the seeds, that have several values in a table.
 
-    Entries without the parameter, such as those of another architecture, do not count.
+    Entries without the parameter do not count, such as runs of another architecture.
     """
     settings = [entry.runs[0].provenance.parameters for entry in table]
     keys = dict.fromkeys(key for setting in settings for key in setting if key not in _SEEDS)

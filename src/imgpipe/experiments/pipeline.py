@@ -1,4 +1,4 @@
-"""Run the whole pipeline by DVC, let its outputs share the disk with DVC's cache, and report."""
+"""Run the whole pipeline by DVC, link its outputs to DVC's cache, and report the result."""
 
 import csv
 import os
@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import read_json
+from imgpipe.core.messages import format_bytes, format_count, report
 from imgpipe.records.info import read_info
 from imgpipe.settings.params import Params
 
@@ -29,7 +30,7 @@ PICTURES = Path("metrics/plots")
 
 
 def run_pipeline() -> None:
-    """Run the stages that something changed for.
+    """Run the stages whose inputs have changed.
 
     Raises:
         PipelineError: a stage failed, or Ctrl-C stopped the run; the line says how to resume.
@@ -45,13 +46,13 @@ def run_pipeline() -> None:
 
 
 def run_dvc(*arguments: str, output: IO[Any] | None = None) -> int:
-    """Run DVC, also after Ctrl-C to its end, so that it cleans up; return its status.
+    """Run DVC and return its exit status; after Ctrl-C, wait until DVC has cleaned up.
 
     Args:
         arguments: of the command `dvc`.
-        output: a file for all that DVC and the stages print; by default they print as usual.
+        output: a file for the output of DVC and the stages; by default they print as usual.
     """
-    # The stages call `python`: the one that runs this.
+    # The stages call `python`: PATH begins with the folder of this process's Python.
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", *arguments],
@@ -67,21 +68,21 @@ def run_dvc(*arguments: str, output: IO[Any] | None = None) -> int:
 
 
 def share_outputs() -> None:
-    """Let the files of output folders share the disk with DVC's cache, if the disk has links.
+    """Link the files of output folders to DVC's cache, so that they take no disk twice.
 
-    With `cache.type` "reflink,hardlink,...", DVC links outputs that are files, but takes a file in
-    an output folder for a reflink, also on a disk without reflinks, and leaves it a copy. Only
-    `dvc checkout --relink` replaces these copies.
+    With `cache.type` "reflink,hardlink,...", DVC links outputs that are files. It assumes that
+    files in an output folder are reflinks, also on a disk without reflinks, and leaves copies.
+    Only `dvc checkout --relink` replaces these copies.
 
-    The linked files are read-only. Stages never write into them: they write new files and rename
-    them. If the process is killed here, files may be missing; `dvc repro` restores them.
+    The linked files are read-only. Stages never write into existing files: they write new files and
+    rename them. If the process is killed here, files may be missing; `dvc repro` restores them.
     """
     folders = [folder.as_posix() for folder in OUTPUT_FOLDERS if _has_copies(folder)]
     if folders and run_dvc("checkout", "--quiet", "--relink", *folders):
-        print(
-            "warning: `dvc checkout --relink` failed: outputs may take twice their disk, or be"
-            " missing until `dvc repro` restores them",
-            file=sys.stderr,
+        report(
+            "warning: `dvc checkout --relink` failed: outputs may take twice their disk, or may be"
+            " missing; if so, `dvc repro` restores them",
+            stream=sys.stderr,
         )
 
 
@@ -89,8 +90,8 @@ def describe_cost(images: int, size_bytes: int, params: Params) -> str:
     """Return a line with the estimated time and disk of a run on a person's photographs.
 
     Args:
-        images: number of images.
-        size_bytes: size of their files.
+        images: number of photographs.
+        size_bytes: total size of their files.
         params: the values of params.yaml.
     """
     minutes = max(1, round((START_S + images * IMAGE_S) / 60))
@@ -100,13 +101,13 @@ def describe_cost(images: int, size_bytes: int, params: Params) -> str:
     stored_images = images * (1 + params.augment.copies * train_frac)
     disk_bytes = CACHE_FACTOR * (size_bytes + stored_images * image_bytes)
     return (
-        f"estimate: {minutes} min on two cores without GPU; {disk_bytes / 1e6:,.0f} MB of disk"
+        f"estimate: {minutes} min on two cores without GPU; {format_bytes(disk_bytes)} of disk"
         " during the run"
     )
 
 
 def describe_result() -> Iterator[str]:
-    """Yield the lines that report the last run.
+    """Yield the lines that report the result of the last run.
 
     Raises:
         PipelineError: an output of the run is missing.
@@ -115,23 +116,22 @@ def describe_result() -> Iterator[str]:
     images = scores["images"]
     yield (
         f"{read_info(RECORDS).dataset}: test accuracy {scores['accuracy']:.4f} (95 % interval"
-        f" {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}, {images} images)"
+        f" {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f},"
+        f" {format_count(images, 'image')})"
     )
     with CLASS_METRICS.open(encoding="utf-8", newline="") as stream:
         worst = min(csv.DictReader(stream), key=lambda row: float(row["recall"]))
     yield (
         f"worst class: {worst['class']}, recall {float(worst['recall']):.4f},"
-        f" {worst['images']} images"
+        f" {format_count(int(worst['images']), 'image')}"
     )
     mistakes = images - round(images * scores["accuracy"])
-    yield (
-        f"mistakes: {mistakes} of {images} images; {REPORT.as_posix()} shows those with the highest"
-        f" confidence; pictures in {PICTURES.as_posix()}"
-    )
+    yield f"mistakes: {mistakes:,} of {format_count(images, 'image')}"
+    yield f"model card: {REPORT.as_posix()}; pictures: {PICTURES.as_posix()}"
 
 
 def _has_copies(folder: Path) -> bool:
-    """Return whether a file below a folder is neither a hard link nor a symbolic link."""
+    """Return whether a folder contains a file that is a copy: no hard link and no symbolic link."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     stats = [path.stat() for path in files]
     return any(stat.st_nlink == 1 and stat.st_size > 0 for stat in stats)

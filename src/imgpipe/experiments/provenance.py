@@ -105,7 +105,7 @@ def read_text(revision: Revision, path: str) -> str:
 def read_provenance(revision: Revision, *, to_evaluate: bool) -> Provenance:
     """Read from `dvc.lock` what made the results of a run.
 
-    Parameters of older versions of the project are translated to those of this version.
+    Parameters of older versions of the project are translated to the present names.
 
     Args:
         revision: where the run is.
@@ -161,7 +161,7 @@ def find_stale_input(dependencies: Mapping[str, str], outputs: Mapping[str, str]
 
 
 def find_parameter_edits(revision: Revision, provenance: Provenance) -> list[str]:
-    """Return the values in params.yaml that are not those of the run, as "key: value"."""
+    """Return the parameters that were edited since the run, as "key: value"."""
     text = read_text(revision, _PARAMS)
     values = _translate_old_keys(flatten(parse_yaml(text, f"{revision.name}: {_PARAMS}")))
     return [

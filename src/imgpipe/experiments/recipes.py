@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import write_json, write_text
+from imgpipe.core.messages import format_count
 from imgpipe.core.schema import check, nearest
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.experiments.provenance import flatten
@@ -99,14 +100,14 @@ def plan_change(
 ) -> Change:
     """Find what applying a recipe changes, and which values of a person it replaces.
 
-    A person's own values are those that differ from the recipe, or the defaults, nearest to
-    params.yaml: the one with the fewest values that differ.
+    A person's own values are the values that differ from the nearest recipe: the recipe, or the
+    defaults, with the fewest values that differ from params.yaml.
 
     Args:
         name: a name that `list_recipes` returns, or "defaults".
         folder: the folder of recipes.
         params_file: the file to change.
-        dataset: the dataset to use in place of the one that the recipe names.
+        dataset: the dataset to use instead of the dataset of the recipe.
 
     Raises:
         PipelineError: as `load_recipe`; or params.yaml is not readable, so that the person's own
@@ -142,11 +143,11 @@ def describe_change(change: Change) -> Iterator[str]:
     """Yield the lines that report a change: first the person's own values."""
     if change.edits:
         yield (
-            f"your own values in params.yaml, which {change.recipe} replaces"
-            f" (they differ from {change.nearest_recipe}, the nearest recipe):"
+            f"{change.recipe} replaces your own values in params.yaml"
+            f" (compared with the nearest recipe, {change.nearest_recipe}):"
         )
         yield from (f"  {key}: {value}" for key, value in change.edits.items())
-    yield f"params.yaml: {change.recipe}, {len(change.values)} values changed"
+    yield f"params.yaml: {change.recipe}, {format_count(len(change.values), 'value')} changed"
     yield from (f"  {key}: {old} -> {new}" for key, (old, new) in change.values.items())
 
 

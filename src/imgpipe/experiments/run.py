@@ -1,4 +1,4 @@
-"""One run of the pipeline: its revision, what made it, and what it produced."""
+"""One run of the pipeline: its revision, its provenance and its outputs."""
 
 import hashlib
 import json
@@ -79,8 +79,8 @@ class Run:
     def source_files(self) -> dict[str, dict[str, str]]:
         """For each dependency in `provenance.sources`, the MD5 of each file, by path.
 
-        DVC's cache has no listings of folders that are dependencies, so the files are those of the
-        commit or the workspace now.
+        DVC's cache has no listings of folders that are dependencies, so the files are read from
+        the commit or the workspace.
         """
         try:
             with open_files(self.revision) as files:

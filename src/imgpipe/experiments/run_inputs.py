@@ -1,7 +1,7 @@
-"""What decides the result of a run: read from `dvc.lock` of past runs, computed for new ones.
+"""The inputs that decide the result of a run: read from `dvc.lock`, or computed for a new run.
 
 `dvc.lock` records for each stage the command, the parameters, and the MD5 of each file and folder
-that it used. Two runs with equal records have equal results, whatever their commits.
+that it used. Two runs with equal records have equal results, also in different commits.
 """
 
 import re
@@ -166,7 +166,7 @@ def open_hasher() -> Iterator[Callable[[str], str]]:
                 value: str = Dependency(None, path, repo=repo).get_hash().value
             except FileNotFoundError:
                 raise PipelineError(
-                    f"{path}: not found; if DVC tracks it, `dvc pull` or `dvc checkout` brings it"
+                    f"{path}: not found; if DVC tracks this file, run `dvc checkout` or `dvc pull`"
                 ) from None
             return value
 

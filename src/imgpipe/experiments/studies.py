@@ -1,8 +1,8 @@
 """Studies: several runs of the pipeline, as DVC experiments, and one result of all of them.
 
-A study is a file `studies/NAME.yaml`. Its runs are experiments of `dvc exp run --temp`, so the
-workspace is not touched, each finished run is in git at once, and a study that was interrupted
-continues with the first missing run.
+A study is a file `studies/NAME.yaml`. Its runs are experiments of `dvc exp run --temp`. So the
+workspace is not changed, each finished run is in git, and an interrupted study resumes with the
+first missing run.
 
 A run exists if an experiment, HEAD or the workspace has the same parameters, data and code. This is
 read from `dvc.lock`, which records what each stage used, so that the commit that an experiment
@@ -25,6 +25,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.messages import format_duration
 from imgpipe.core.schema import Section, check, nearest
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.evaluation.predictions import parse_predictions
@@ -275,7 +276,7 @@ def load_result(
     """Return the outputs of the first candidate that is the run and still has them, or None.
 
     Raises:
-        PipelineError: the experiment of this name is the run, but its outputs are nowhere.
+        PipelineError: the experiment of this name is the run, but its outputs were not found.
     """
     for candidate in candidates:
         if not wanted.is_made_by(candidate):
@@ -295,7 +296,7 @@ def load_result(
 
 
 def run_study(name: str) -> str:
-    """Run what is missing of a study, and write its results to `studies/NAME`.
+    """Do the missing runs of a study, and write its results to `studies/NAME`.
 
     The first run that fails stops the study; finished runs are found again next time.
 
@@ -325,7 +326,7 @@ def run_study(name: str) -> str:
             except BaseException:  # Ctrl-C too: the error begins a line
                 print("stopped", flush=True)
                 raise
-            print(f"finished in {time.monotonic() - start_s:.0f} s", flush=True)
+            print(f"finished in {format_duration(time.monotonic() - start_s)}", flush=True)
         else:
             print("done before", flush=True)
         results.append((wanted.run, outputs))

@@ -29,7 +29,7 @@ UNPACKED_LIMIT_FLOOR_BYTES = 1 << 30
 
 _PLAIN_NAME = re.compile(r"(?:[\w -][\w .-]*/)*(?:[\w -][\w .-]*)?")
 _ENCRYPTED_FLAG = 0x1
-_UNIX = 3  # the system that made a member whose attributes are those of Unix
+_UNIX = 3  # the value of `create_system` if a member has the attributes of Unix
 _LINK = "a link; links in archives are not followed"
 
 
@@ -38,7 +38,7 @@ class Archive(Protocol):
 
     @property
     def names(self) -> Sequence[str]:
-        """The names of all members in their order in the archive; those of folders end with "/".
+        """The names of all members in their order in the archive; names of folders end with "/".
 
         Raises:
             PipelineError: the archive is damaged, or a name leads out of it.
@@ -92,7 +92,7 @@ def _open_file(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except FileNotFoundError:
-        raise PipelineError(f"{path.as_posix()}: not found; `dvc repro fetch` brings it") from None
+        raise PipelineError(f"{path.as_posix()}: not found; run `dvc repro fetch`") from None
 
 
 def _unpack(path: Path, unpacker: Any, target: Path) -> None:
@@ -121,7 +121,7 @@ def check_name(name: str, archive: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:/", path.as_posix()):
         raise PipelineError(f"{archive}: refused: the member {name!r} leads out of the archive")
-    # macOS leaves files with the name "Icon\r"; nobody reads these.
+    # macOS leaves files with the name "Icon\r"; such files are ignored.
     if any(ord(character) < 32 for character in name) and not is_litter(name):
         raise PipelineError(f"{archive}: refused: control characters in the name {name!r}")
     return path.as_posix() + "/" * name.endswith("/")

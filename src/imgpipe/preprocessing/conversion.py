@@ -21,7 +21,7 @@ from imgpipe.settings.preprocess import Preprocess
 
 @dataclass(frozen=True)
 class ConvertedShard:
-    """One shard that was written, and what is known of its images."""
+    """A written shard, and facts about its images."""
 
     shard: Shard
     labels: NDArray[np.int64]
@@ -68,6 +68,7 @@ def convert_splits(
             tasks,
             label="preprocess",
             count_images=lambda task: len(task[1]),
+            name_shard=lambda task: task[0].name,
             in_process_up_to=len(shards_of_split),  # with one shard a split there is little work
         )
     )
@@ -117,7 +118,7 @@ class _Conversion:
         self._digests.append(hashlib.sha256(image.tobytes()).digest()[:8])
 
     def describe(self, shard: Shard) -> ConvertedShard:
-        """Return what is known of the images that `convert` yielded."""
+        """Return the shard with the facts about the images that `convert` yielded."""
         return ConvertedShard(
             shard=shard,
             labels=np.array(self._labels, dtype=np.int64),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.messages import format_count
 from imgpipe.preprocessing.conversion import ConvertedShard
 from imgpipe.preprocessing.splits import check_splits
 from imgpipe.records.info import FIELDS, FORMAT_VERSION, RecordsInfo, SplitInfo
@@ -82,11 +83,10 @@ class DataReport:
         }
 
     def __str__(self) -> str:
-        splits = ", ".join(f"{count} {split}" for split, count in self.images.items())
-        return (
-            f"{splits}; {sum(self.duplicates.values())} duplicates across splits,"
-            f" {len(self.bad_files)} bad files"
-        )
+        splits = ", ".join(f"{count:,} {split}" for split, count in self.images.items())
+        duplicates = format_count(sum(self.duplicates.values()), "duplicate")
+        bad_files = format_count(len(self.bad_files), "unreadable file")
+        return f"{splits}; {duplicates} across splits; {bad_files}"
 
 
 def report_data(shards_of_split: ShardsOfSplit) -> DataReport:

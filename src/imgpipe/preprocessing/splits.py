@@ -79,9 +79,9 @@ def assign_splits(
     - Training: the ranks after validation.
 
     With a `test_fold` such as 2/5, the images outside an official test split, which is left out,
-    are cut into five folds, which are blocks of ranks. The second fold is the test split. The next
-    ranks are those after this fold; the first rank follows the last one. So the validation splits
-    of the folds are disjoint, unless they are larger than a fold.
+    are cut into five folds, which are blocks of ranks. The second fold is the test split. Then
+    come the ranks after this fold; after the last rank comes the first one. So the validation
+    splits of the folds are disjoint, unless they are larger than a fold.
 
     If one image is added to a class or removed from it, no image of another class moves to another
     split. Of the other images of the class at most two move, one at each end of the validation
@@ -146,8 +146,8 @@ def _count_share(frac: float, images: int) -> int:
 def _locate_fold(name: str, images: int, fold: int, folds: int, seed: int) -> tuple[int, int]:
     """Return the first rank of a fold of one class, and the number of its images.
 
-    The sizes of the folds differ by at most 1. The larger folds are those from a certain fold on,
-    and after the last fold the first one. If the class grows by one image, one fold grows by one,
+    The sizes of the folds differ by at most 1. The larger folds are consecutive; after the last
+    fold comes the first one. If the class grows by one image, one fold grows by one,
     so that each end of each fold moves by at most one rank. The hash of the seed and the name
     decides which fold is the first of the larger ones, so that the folds of many small classes have
     similar sizes in total.
@@ -191,7 +191,7 @@ def check_splits(
 def shuffle_split(indices: NDArray[np.int64], paths: Paths, seed: int) -> NDArray[np.int64]:
     """Return the indices of one split in a random order, so that every shard mixes classes.
 
-    It is the order of a hash of the seed and the paths, another one than that of `assign_splits`.
+    Images are sorted by a hash of the seed and their path; `assign_splits` uses another hash.
     Images with equal hashes stay in their order.
     """
     return _sort_by_hash(indices, paths, seed, "order")

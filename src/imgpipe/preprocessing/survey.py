@@ -1,7 +1,7 @@
-"""Look at a person's folder of photographs: its classes, its splits, and which files are images.
+"""Check a person's folder of photographs: its classes, its splits, and which files are images.
 
 Only the beginning of each file is read, so that thousands of photographs take seconds. The stage
-`preprocess` finds files that are damaged further on.
+`preprocess` finds files that are damaged after their beginning.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgpipe.core.errors import PipelineError, UnreadableImageError
+from imgpipe.core.messages import format_bytes, format_count
 from imgpipe.core.progress import progress_bar
 from imgpipe.datasets.packing import list_folder
 from imgpipe.preprocessing.archives import MEMBER_LIMIT_BYTES, check_name
@@ -17,7 +18,7 @@ from imgpipe.preprocessing.raw_datasets.image_folder import SPLIT_OF_NAME
 from imgpipe.preprocessing.splits import SPLITS
 
 LEAST_IMAGES = 5
-"""Least number of images of a class, not counting images in official validation and test splits."""
+"""Least number of images of a class, without those in folders named validation and test."""
 
 _HEADER_BYTES = 1 << 18  # holds the headers of nearly all files; the other files are read whole
 _SHOWN = 10  # unreadable files in the report
@@ -26,52 +27,58 @@ _LAYOUT = "expected a folder for each class, such as cats/1.jpg, cats/2.jpg and 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a folder of photographs holds."""
+    """The content of a folder of photographs."""
 
     top: Path
     """The folder that holds the folders of the splits, or of the classes."""
     splits: Mapping[str, str] | None
     """The folder of each official split, by the names in `SPLITS`; None without such folders."""
     images: Mapping[str, tuple[int, int]]
-    """Width and height in pixels of each image that can be read, by its name below `top`."""
+    """Width and height in pixels of each readable image, by its name below `top`."""
     unreadable: Mapping[str, str]
-    """The reason, by the name below `top`, for each other file in the folders of the classes."""
+    """The reason for each unreadable file in the class folders, by its name below `top`."""
     unused: int
-    """Number of files outside the folders of the classes."""
+    """Number of files outside the class folders."""
     size_bytes: int
     """Size of the files of all images."""
     counts: Mapping[str, Mapping[str, int]]
-    """Number of images, by class and split; "images" in place of a split if there are none."""
+    """Number of images, by class and split; the only key is "images" if there are no splits."""
 
     def describe(self) -> Iterator[str]:
         """Yield the lines that report the survey."""
-        yield f"{self.top.as_posix()}: {len(self.images)} images in {len(self.counts)} classes"
+        images = format_count(len(self.images), "image")
+        classes = format_count(len(self.counts), "class", "classes")
+        yield f"{self.top.as_posix()}: {images} in {classes}"
         for name, counts in self.counts.items():
-            yield f"  {name}: {', '.join(f'{count} {split}' for split, count in counts.items())}"
+            shown = (
+                f"{count:,} {split}" if self.splits else format_count(count, "image")
+                for split, count in counts.items()
+            )
+            yield f"  {name}: {', '.join(shown)}"
         sizes = sorted(self.images.values(), key=lambda size: size[0] * size[1])
         smallest, largest = (f"{width} x {height}" for width, height in (sizes[0], sizes[-1]))
         yield (
-            f"  {self.size_bytes / 1e6:.1f} MB, from {smallest} to {largest} pixels, width x height"
+            f"  {format_bytes(self.size_bytes)}, from {smallest} to {largest} pixels"
+            " (width x height)"
         )
         if self.unused:
-            yield f"  files outside the folders of the classes, not used: {self.unused}"
+            yield f"  not used: {format_count(self.unused, 'file')} outside the class folders"
         if self.unreadable:
-            yield f"  files that cannot be read as images, not used: {len(self.unreadable)}"
+            yield f"  not used: {format_count(len(self.unreadable), 'unreadable file')}"
             for name, reason in list(self.unreadable.items())[:_SHOWN]:
                 yield f"    {name}: {reason}"
             if len(self.unreadable) > _SHOWN:
-                yield f"    and {len(self.unreadable) - _SHOWN} more"
+                yield f"    and {len(self.unreadable) - _SHOWN:,} more"
 
 
 def survey_folder(folder: Path) -> Survey:
-    """Look at a folder that holds a folder for each class, or for each split and there each class.
+    """Check a folder that holds a folder for each class, or a folder for each split with those.
 
-    If it holds nothing but one folder of such folders, as archives often unpack to, that inner
-    folder is looked at.
+    Archives often unpack to one folder around all others. Such an outer folder is skipped.
 
     Raises:
-        PipelineError: the layout is another one, there are fewer than two classes, a class has too
-            few images, or there is a name or a link that the stages refuse.
+        PipelineError: the layout is different, there are fewer than two classes, a class has too
+            few images, or the stages refuse a name or a link.
     """
     paths = {name: path for path, name in list_folder(folder)}
     inner = _find_top([name for name in paths if name.endswith("/")], paths)
@@ -80,7 +87,7 @@ def survey_folder(folder: Path) -> Survey:
     names = [name.removeprefix(inner) for name in paths if name.startswith(inner) and name != inner]
     for name in names:
         if check_name(name, shown) != name:
-            raise PipelineError(f"{shown}: {name!r}: a name with a backslash; rename it")
+            raise PipelineError(f"{shown}: {name!r}: the name has a backslash; rename the file")
     splits = _find_splits(names, shown)
     places = {split: f"{name}/" for split, name in splits.items()} if splits else {"images": ""}
     classes = _find_classes(names, places.values(), shown)
@@ -88,7 +95,7 @@ def survey_folder(folder: Path) -> Survey:
     images: dict[str, tuple[int, int]] = {}
     unreadable: dict[str, str] = {}
     files = [name for name in names if not name.endswith("/")]
-    with progress_bar("look", len(files), "file") as bar:
+    with progress_bar("check", len(files), "file") as bar:
         for split, place in places.items():
             for name in (name for name in files if name.startswith(place)):
                 class_name, slash, _ = name.removeprefix(place).partition("/")
@@ -135,11 +142,11 @@ def _find_splits(names: Iterable[str], shown: str) -> dict[str, str] | None:
         return None
     problem = None
     if others := [name for name in folders if name not in named]:
-        problem = f"{others[0]!r} beside them does not; move it elsewhere, or rename them"
+        problem = f"the folder {others[0]!r} does not; move that folder, or rename the others"
     elif twice := [split for split in SPLITS if found.count(split) > 1]:
-        problem = f"two of them mean {twice[0]}; put these together"
+        problem = f"two of these folders mean {twice[0]}; merge the two"
     elif "train" not in found:
-        problem = "none of them means train; rename one"
+        problem = "expected a folder named train; rename one"
     if problem:
         raise PipelineError(f"{shown}: the folders {', '.join(named)} look like splits; {problem}")
     return {split: name for split in SPLITS for name in named if named[name] == split}
@@ -154,11 +161,11 @@ def _find_classes(names: Iterable[str], places: Iterable[str], shown: str) -> li
         where = f"{shown}/{place}".removesuffix("/")
         if not present:
             count = sum(name.startswith(place) and not name.endswith("/") for name in names)
-            raise PipelineError(f"{where}: no folder of a class there, {count} files; {_LAYOUT}")
+            raise PipelineError(f"{where}: found {count} files and no folder; {_LAYOUT}")
         if missing := sorted(set(classes) - set(present)):
             raise PipelineError(
-                f"{where}: no folder for the class {missing[0]!r}; the classes must be the same in"
-                " every split: rename or delete folders"
+                f"{where}: no folder for the class {missing[0]!r}; every split must have the same"
+                " classes: rename or delete folders"
             )
     if len(classes) == 1:
         raise PipelineError(f"{shown}: only one class, {classes[0]!r}; {_LAYOUT}")
@@ -192,7 +199,7 @@ def _parts_below(place: str, names: Iterable[str]) -> list[str]:
 
 
 def _read_size(path: Path) -> tuple[int, int]:
-    """Return width and height in pixels, which the beginning of an image file tells.
+    """Return width and height in pixels, read from the beginning of an image file.
 
     Raises:
         UnreadableImageError: as `open_image`; or the file cannot be read, or is too large.

@@ -25,11 +25,11 @@ def open_npz(path: Path, content: str, stage: str) -> Iterator[Mapping[str, NDAr
 
     Args:
         path: the archive.
-        content: what it holds, for the error.
+        content: name of the content, for the error.
         stage: the stage that writes it.
 
     Raises:
-        PipelineError: the file is missing, or the block cannot read from it what it expects.
+        PipelineError: the file is missing, or the block cannot read an array that it expects.
     """
     try:
         with path.open("rb") as stream, np.load(stream) as arrays:  # closed on an error, too

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.files import replace_file
+from imgpipe.core.files import PARTIAL_SUFFIX, replace_file
 from imgpipe.records import tfrecord
 from imgpipe.records.info import FIELDS, RecordsInfo, Shard
 
@@ -47,7 +48,9 @@ def write_shard(path: Path, examples: Iterable[tuple[NDArray[np.uint8], int, str
         the description of the shard for `info.json`.
     """
     digest, count = hashlib.sha256(), 0
-    with replace_file(path) as partial, partial.open("wb") as stream:
+    # A worker of a cluster that is taken for dead may still write, beside the worker after it.
+    partial_name = f"{path.name}.{uuid4().hex}{PARTIAL_SUFFIX}"
+    with replace_file(path, partial_name=partial_name) as partial, partial.open("wb") as stream:
         for image, label, identity in examples:
             payload = tfrecord.encode_example(
                 {"image": image.tobytes(), "label": label, "identity": identity.encode()}
@@ -68,8 +71,9 @@ def read_shard(folder: Path, shard: Shard, info: RecordsInfo) -> Iterator[Exampl
         info: describes the records, or the records that the shard holds augmented copies of.
 
     Raises:
-        PipelineError: the file is missing, damaged, cut, or not the one that `info.json` describes,
-            or a record is not as `FIELDS` says. Batches before the damage may have been yielded.
+        PipelineError: the file is missing, damaged, cut, or differs from its description in
+            `info.json`, or a record does not have the fields of `FIELDS`. Batches before the damage
+            may have been yielded.
     """
     batch_size = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // math.prod(info.image_shape)))
     images = np.empty((batch_size, *info.image_shape), dtype=np.uint8)
@@ -116,8 +120,8 @@ def index_shard(
         images: (N, H, W, C), filled with the images if given.
 
     Raises:
-        PipelineError: the file is missing, damaged, cut, or not the one that `info.json` describes,
-            or a record is not as `FIELDS` says.
+        PipelineError: the file is missing, damaged, cut, or differs from its description in
+            `info.json`, or a record does not have the fields of `FIELDS`.
     """
     labels, identities, image_ranges = [], [], []
     for number, record in enumerate(_read(folder, shard, info)):

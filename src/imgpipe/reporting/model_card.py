@@ -3,6 +3,7 @@
 After Mitchell et al. (2019), Model Cards for Model Reporting, arXiv:1810.03993.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from imgpipe.evaluation.metrics import metrics_among
 from imgpipe.evaluation.significance import score_intervals
 from imgpipe.reporting.html_pages import write_page
 from imgpipe.reporting.pictures import PICTURES
-from imgpipe.reporting.stage_outputs import StageOutputs
+from imgpipe.reporting.stage_outputs import RECORDS, StageOutputs
 from imgpipe.reporting.text_table import format_value
 from imgpipe.settings.architectures import Pretrained
 from imgpipe.settings.backbones import BACKBONES
@@ -46,6 +47,7 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
         "model_card.html",
         title=f"Model card: {info.dataset}, {outputs.params.train.architecture}",
         scores=scores,
+        summary_rows=list(_summary_rows(outputs)),
         trained=outputs.trained,
         data=outputs.data,
         layers=outputs.layers,
@@ -91,6 +93,19 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
     )
 
 
+def _summary_rows(outputs: StageOutputs) -> Iterator[tuple[str, str]]:
+    """Yield what a reader wants to know first."""
+    worst = outputs.per_class.sort_values("recall", kind="stable").iloc[0]
+    yield "worst class", f"{worst['class']}: recall {worst['recall']:.4f}, {worst['images']} images"
+    images = [f"{split.examples:,} {name}" for name, split in outputs.info.splits.items()]
+    yield "images", ", ".join(images)
+    parameters = outputs.trained["parameters"]
+    yield "network", f"{outputs.params.train.architecture}, {parameters:,} parameters"
+    # This file contains the hash of each shard.
+    digest = hashlib.sha256((RECORDS / "info.json").read_bytes()).hexdigest()
+    yield "records", f"info.json has the SHA-256 {digest}"
+
+
 def _backbone_rows(params: Params) -> Iterator[tuple[str, str]]:
     """Yield where the weights of a pretrained network come from; of another network nothing."""
     if not isinstance(params.chosen_architecture, Pretrained):
@@ -119,7 +134,12 @@ def _parameter_rows(params: Params) -> Iterator[tuple[str, str]]:
 
 def _sort_into_sections(pictures: Mapping[str, bytes]) -> dict[str, list[dict[str, object]]]:
     """Return the pictures of each section of the card, with their descriptions."""
-    sections: dict[str, list[dict[str, object]]] = {"data": [], "training": [], "results": []}
+    sections: dict[str, list[dict[str, object]]] = {
+        "summary": [],
+        "data": [],
+        "training": [],
+        "results": [],
+    }
     for name, picture in PICTURES.items():
         if picture.section and name in pictures:
             sections[picture.section].append(

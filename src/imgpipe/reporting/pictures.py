@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from imgpipe.evaluation.predictions import Predictions
 from imgpipe.records.info import copy_folder
 from imgpipe.records.shards import read_shard, read_split
 from imgpipe.reporting.charts import data, results, views
@@ -72,12 +73,19 @@ def _read_variants(outputs: StageOutputs) -> Iterator[Sequence[NDArray[np.uint8]
 
 
 def learning_curves(outputs: StageOutputs) -> Figure:
-    """Draw loss, accuracy and error by epoch."""
+    """Draw loss and accuracy by epoch."""
     if outputs.params.train.optimizer == "lbfgs":
         # The last iteration is used, even if an earlier one has a lower validation loss.
-        note = "an epoch is an iteration of L-BFGS; the model gets the weights of the last one"
+        note = (
+            "An epoch is an iteration of L-BFGS; the model has the weights of the last one."
+            " A loss may rise: the sum of loss and penalty falls."
+        )
         return results.draw_learning_curves(outputs.history, None, note)
-    return results.draw_learning_curves(outputs.history, outputs.trained["best_epoch"])
+    note = (
+        "Training is measured during an epoch, with dropout and on augmented images; validation"
+        " after the epoch, without both.\nSo validation can look better than training."
+    )
+    return results.draw_learning_curves(outputs.history, outputs.trained["best_epoch"], note)
 
 
 def confusion(outputs: StageOutputs) -> Figure:
@@ -95,9 +103,8 @@ def class_scores(outputs: StageOutputs) -> Figure:
 
 
 def roc(outputs: StageOutputs) -> Figure:
-    """Draw the receiver operating characteristics."""
-    table = outputs.per_class
-    return results.draw_roc(outputs.roc, dict(zip(table["class"], table["roc_auc"], strict=True)))
+    """Draw ROC and precision-recall curves."""
+    return results.draw_roc(outputs.roc, outputs.per_class)
 
 
 def reliability(outputs: StageOutputs) -> Figure:
@@ -117,11 +124,7 @@ def mistakes(outputs: StageOutputs) -> Figure:
     total = f"on {len(predicted)} test images"
     return results.draw_gallery(
         [images[number] for number in shown],
-        [
-            f"{predictions.classes[predictions.labels[number]]}, taken for\n"
-            f"{predictions.classes[predicted[number]]} ({confidence[number]:.1%})"
-            for number in shown
-        ],
+        [_describe_prediction(predictions, number) for number in shown],
         f"The most confident of {len(wrong)} mistakes {total}" if shown else f"No mistake {total}",
     )
 
@@ -144,15 +147,20 @@ def kernels(outputs: StageOutputs) -> Figure:
 
 
 def activation_maps(outputs: StageOutputs) -> Figure:
-    """Draw the first test images with the evidence for their predicted classes."""
+    """Draw some test images with the evidence for their predicted classes."""
     predictions, seen = outputs.predictions, outputs.views
-    pairs = zip(predictions.labels, predictions.probabilities.argmax(axis=1), strict=True)
-    names = [(predictions.classes[label], predictions.classes[other]) for label, other in pairs]
-    captions = [
-        actual if actual == predicted else f"{actual}, taken for {predicted}"
-        for actual, predicted in names[: len(seen.images)]
-    ]
+    captions = [_describe_prediction(predictions, number) for number in seen.numbers.tolist()]
     return views.draw_activation_maps(seen.images, seen.activation_maps, captions)
+
+
+def _describe_prediction(predictions: Predictions, number: int) -> str:
+    """Return actual class, predicted class and confidence of a test image, in two lines."""
+    probabilities = predictions.probabilities[number]
+    actual = predictions.classes[predictions.labels[number]]
+    predicted = predictions.classes[probabilities.argmax()]
+    if actual == predicted:
+        return f"{actual}, correct\n({probabilities.max():.1%})"
+    return f"{actual}, taken for\n{predicted} ({probabilities.max():.1%})"
 
 
 def feature_maps(outputs: StageOutputs) -> Figure | None:
@@ -169,7 +177,7 @@ class Picture:
 
     description: str
     """One line: the caption in the model card, and what documents say."""
-    section: Literal["data", "training", "results"] | None
+    section: Literal["summary", "data", "training", "results"] | None
     """The section of the model card that shows the picture; None if no section does."""
     draw: Callable[[StageOutputs], Figure | None]
     """Returns None if the picture does not apply to the run."""
@@ -183,21 +191,21 @@ PICTURES = {
         "training",
         augmentation,
     ),
-    "learning_curves": Picture("Loss, accuracy and error by epoch.", "training", learning_curves),
+    "learning_curves": Picture("Loss and accuracy by epoch.", "training", learning_curves),
     "confusion": Picture(
         "Confusion matrix: rows are the actual classes, columns the predicted ones.",
-        "results",
+        "summary",
         confusion,
     ),
     "class_scores": Picture("Precision, recall and F1 of each class.", None, class_scores),
     "roc": Picture(
-        "Receiver operating characteristic of each class against all others.", "results", roc
+        "ROC and precision-recall curves of each class against all others.", "results", roc
     ),
     "reliability": Picture("Accuracy against confidence.", "results", reliability),
     "mistakes": Picture("The mistakes that the network is surest of.", "results", mistakes),
     "kernels": Picture("The weights of the first layer.", None, kernels),
     "activation_maps": Picture(
-        "Some test images, and where the evidence for the predicted class is.",
+        "Test images, some mistakes among them, and where the evidence for the prediction is.",
         "results",
         activation_maps,
     ),

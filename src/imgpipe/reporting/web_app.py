@@ -14,7 +14,7 @@ import numpy as np
 from flask import Flask, Response, jsonify, render_template, request
 from numpy.typing import NDArray
 from PIL import Image
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.serving import make_server
 
 from imgpipe.core.errors import PipelineError, UnreadableImageError
@@ -23,13 +23,13 @@ from imgpipe.preprocessing.decoding import FORMAT_OF_SUFFIX, decode_and_resize, 
 if TYPE_CHECKING:  # at run time it would import TensorFlow
     from imgpipe.nn.inference.classifier import Classifier
 
-_MAX_BYTES = 64 << 20
+_MAX_BYTES = 64_000_000
 _SHOWN_CLASSES = 10
 _LOCAL_NAMES = ["127.0.0.1", "localhost"]
 
 
 def make_app(classifier: "Classifier") -> Flask:
-    """Return the application for a classifier, of which it uses `signature` and `explain`."""
+    """Return the application for a classifier; it uses only `signature` and `explain`."""
     signature = classifier.signature
     app = Flask("imgpipe", template_folder=str(Path(__file__).resolve().parent / "templates"))
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BYTES
@@ -45,6 +45,7 @@ def make_app(classifier: "Classifier") -> Flask:
             height_px=image_spec.height_px,
             gray=image_spec.channels == 1,
             endings=sorted(FORMAT_OF_SUFFIX),
+            max_bytes=_MAX_BYTES,
         )
 
     @app.post("/predict")
@@ -58,13 +59,22 @@ def make_app(classifier: "Classifier") -> Flask:
                 {"name": signature.classes[label], "probability": float(probabilities[label])}
                 for label in order
             ],
-            seen=make_data_url(image),
-            evidence=make_data_url(overlay_evidence(image, evidence)),
+            images=[
+                {"address": make_data_url(picture), "caption": caption}
+                for picture, caption in (
+                    (image, "what the network sees"),
+                    (overlay_evidence(image, evidence), "red: evidence for the first class"),
+                )
+            ],
         )
 
     @app.errorhandler(UnreadableImageError)
     def report_unreadable(error: UnreadableImageError) -> tuple[Response, HTTPStatus]:
-        return jsonify(error=f"This image cannot be read: {error}"), HTTPStatus.BAD_REQUEST
+        return jsonify(error=f"cannot be read as an image: {error}"), HTTPStatus.BAD_REQUEST
+
+    @app.errorhandler(RequestEntityTooLarge)
+    def report_too_large(error: RequestEntityTooLarge) -> tuple[Response, int]:
+        return jsonify(error=f"too large; expected at most {_MAX_BYTES / 1e6:.1f} MB"), error.code
 
     @app.errorhandler(HTTPException)
     def report_refused(error: HTTPException) -> tuple[Response, int]:

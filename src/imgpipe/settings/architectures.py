@@ -72,14 +72,14 @@ class Pretrained(Section):
         return self
 
     def check_other_sections(self, preprocess: Any, train: Any) -> None:
-        """Check that other values of params.yaml do not ask for what this network cannot do.
+        """Check that no other value of params.yaml asks for something that this network cannot do.
 
         Args:
             preprocess: the section `preprocess`.
             train: the section `train`.
 
         Raises:
-            ValueError: one of them does; the message begins with its dotted key.
+            ValueError: a value does; the message begins with its dotted key.
         """
         smallest_px = min(preprocess.height_px, preprocess.width_px)
         if smallest_px < _SMALLEST_IMAGE_PX:

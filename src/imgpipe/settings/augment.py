@@ -10,7 +10,7 @@ from imgpipe.core.schema import Fraction, Section, Seed
 class Augment(Section):
     """How augmented copies of the training images are made.
 
-    Names and meaning are those of Keras's ImageDataGenerator.
+    Names and meaning are the same as in Keras's ImageDataGenerator.
     """
 
     copies: Annotated[int, Field(ge=0, le=99)]

@@ -8,7 +8,7 @@ from imgpipe.core.schema import Section
 
 
 class ImageSpec(Section):
-    """How an image file becomes an image of the one shape that a network takes.
+    """How an image file becomes an image of the shape that the network takes.
 
     Part of `preprocess` in params.yaml, of the records' `info.json` and of the model file, so that
     prediction repeats what preprocessing did.

@@ -1,4 +1,4 @@
-"""The networks: all of the registry alike, and what is special to each."""
+"""The networks: properties of all in the registry, and properties of one."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ CLASSES = {"cats_vs_dogs": 2, "photographs": 2, "flowers": 5}
 
 
 def read_recipe(name: str) -> Params:
-    """Return the parameters of a recipe; a value that it does not set is that of params.yaml."""
+    """Return the parameters of a recipe; other values come from params.yaml."""
 
     def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         merged = {

@@ -76,11 +76,11 @@ def test_stored_features_are_not_computed_again(
 ) -> None:
     first, second = extractor(), extractor()
     expected = first.read(first.shards).inputs
-    assert "features of 18 images, of which 18 computed now" in capsys.readouterr().out
+    assert "features of 18 images: 18 computed now" in capsys.readouterr().out
     assert first.batches == 5  # of 11 images in batches of 4, then of 7
     assert len(list_files(repository)) == 2
     found = second.read(second.shards).inputs
-    assert "features of 18 images, of which 0 computed now" in capsys.readouterr().out
+    assert "features of 18 images: 0 computed now" in capsys.readouterr().out
     assert second.batches == 0
     assert found.tobytes() == expected.tobytes()
     assert list(Path.cwd().iterdir()) == []  # the temporary copy of the repository

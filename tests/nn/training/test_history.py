@@ -68,3 +68,18 @@ def test_metrics_are_a_line_for_each_epoch_and_the_best_epoch(tmp_path: Path) ->
         ("epochs", 3),
         ("parameters", 7),
     ]
+
+
+def test_the_weights_of_an_early_stopped_training_are_those_of_the_best_epoch() -> None:
+    history = make_history(1.0, 0.5, 0.75)
+    assert str(Training(history, best_epoch(history))) == (
+        "3 epochs; best is epoch 2: lowest validation loss 0.5000, validation accuracy 0.2500"
+    )
+
+
+def test_the_weights_of_a_fitted_layer_are_the_last_ones_with_its_penalty() -> None:
+    history = make_history(1.0, 0.5, 0.75)
+    assert str(Training(history, history[-1], l2_penalty=0.03)) == (
+        "3 iterations of L-BFGS with l2_penalty 0.03; weights of the last one: validation accuracy"
+        " 0.2500"
+    )

@@ -87,7 +87,7 @@ def test_a_trained_model_has_the_weights_of_the_best_epoch(repository: Path) -> 
     keras.utils.set_random_seed(1)
     model = build_network("cnn", params, shape=(12, 12, 1))
     checkpoint = Checkpoint(sources={}, parameters={}, data="")
-    history, _ = train_model(model, training_set, params.train, checkpoint, Path("metrics"))
+    history = train_model(model, training_set, params.train, checkpoint, Path("metrics")).history
     images, labels = training_set.validation
     probabilities = np.asarray(model(images[np.arange(200)]))
     loss = -np.log(np.maximum(probabilities[range(200), labels], 1e-7)).mean()
@@ -162,10 +162,10 @@ def test_a_resumed_training_ends_as_if_it_had_not_been_stopped(
         keras.utils.set_random_seed(1)
         model = build_network("cnn", params, shape=(12, 12, 1))
         checkpoint = Checkpoint(sources={}, parameters={}, data="")
-        history, _ = train_model(
+        training = train_model(
             model, make_training_set(params), params.train, checkpoint, Path("metrics")
         )
-        return list(history), model.get_weights()
+        return list(training.history), model.get_weights()
 
     history, weights = run()
     assert "resuming" not in capsys.readouterr().out
@@ -209,7 +209,7 @@ def test_metrics_are_written_and_printed_after_each_epoch(
     checkpoint = Checkpoint(sources={}, parameters={}, data="")
     train_model(model, make_training_set(params), params.train, checkpoint, Path("metrics"))
     assert written == [(1, 1), (2, 2), (3, 3)]
-    lines = capsys.readouterr().out.splitlines()
+    _, *lines = capsys.readouterr().out.splitlines()  # after the names of the columns
     assert [line[:11] for line in lines] == ["epoch   1/3", "epoch   2/3", "epoch   3/3"]
     trained = json.loads(Path("metrics/train.json").read_text())
     assert trained["parameters"] == model.count_params()

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.tf
 
 
 class RecordingBar:
-    """A progress bar, as on a terminal, that records what is shown."""
+    """A progress bar, as on a terminal, that records the shown text."""
 
     disable = False
 
@@ -79,16 +79,39 @@ def test_the_bar_of_a_resumed_training_starts_after_its_finished_epochs(
     assert [images for images, _, _ in bar.shown] == [230, 285]
 
 
-def test_each_epoch_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_epoch_is_a_line_with_its_time_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Without a terminal, there is no bar."""
-    from imgpipe.nn.training.progress import TrainingProgress
+    from imgpipe.nn.training import progress as module
 
-    params = change_params(train__epochs=30)
-    with TrainingProgress(params.train, 95, finished_epochs=0) as progress:
+    now_s = iter([100.0, 108.5, 109.5, 112.5])
+    monkeypatch.setattr(module, "monotonic", lambda: next(now_s))
+    params = change_params(train__epochs=30, train__early_stopping_patience_epochs=0)
+    with module.TrainingProgress(params.train, 95, finished_epochs=6) as progress:
         assert progress.callbacks(1) == []
         progress.print_epoch(Epoch(7, 0.1, 0.5, 0.25, 1.5, 0.125, float(np.pi)))
+        progress.print_epoch(Epoch(8, 0.1, 0.25, 0.5, 1.25, 0.25, float(np.pi)))
+        progress.print_epoch(Epoch(9, 0.1, 0.25, 0.5, 12345.67891, 0.25, float(np.pi)))
     captured = capsys.readouterr()
+    # Without the first epoch, which is slower than the others: 22 s, then 21 times 2 s.
     assert captured.out == (
-        "epoch   7/30  loss 0.5000  accuracy 0.2500  validation  loss 1.5000  accuracy 0.1250\n"
+        "              training loss  accuracy  validation loss  accuracy      time          left\n"
+        "epoch   7/30         0.5000    0.2500           1.5000    0.1250     8.5 s       3.3 min\n"
+        "epoch   8/30         0.2500    0.5000           1.2500    0.2500     1.0 s          22 s\n"
+        "epoch   9/30         0.2500    0.5000       12345.6789    0.2500     3.0 s          42 s\n"
     )
     assert captured.err == ""
+
+
+def test_a_training_that_may_stop_early_prints_the_longest_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from imgpipe.nn.training.progress import TrainingProgress
+
+    params = change_params(train__epochs=9999, train__early_stopping_patience_epochs=2)
+    with TrainingProgress(params.train, 95, finished_epochs=0) as progress:
+        progress.print_epoch(Epoch(9998, 0.1, 0.5, 0.25, 1.5, 0.125, float(np.pi)))
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.endswith("  left at most")
+    assert len(header) == len(line) <= 100

@@ -81,7 +81,7 @@ def test_in_each_epoch_an_example_comes_in_one_variant_and_in_all_in_turn(
     folders: Folders, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training_set = open_training_set(*folders, bootstrap_seed=None)
-    message = "train: the images stay in their files: they would take too much memory\n"
+    message = "train: the images stay in their files: 11.8 kB would take too much memory\n"
     assert capsys.readouterr().out == (message if place == "files" else "")
     assert training_set.examples == 25
     assert training_set.input_shape == (12, 12, 1)

@@ -59,12 +59,13 @@ def test_the_model_file_gives_the_metrics_of_the_regression(
     from imgpipe.records.shards import index_shard
     from imgpipe.records.stored_images import StoredImages
 
-    model, (history, best) = transfer(tmp_path, classes=classes)
+    model, (history, best, penalty) = transfer(tmp_path, classes=classes)
     info = read_info(tmp_path / "records")
     index = index_shard(tmp_path / "records", info.splits["validation"].shards[0], info)
     probabilities = predict_probabilities(model, StoredImages([index], info))
     right = probabilities[np.arange(8), index.labels]
     assert best is history[-1]
+    assert penalty in PRETRAINED_PARAMS.architectures.pretrained.l2_penalties
     assert best.epoch == len(history)
     assert -np.log(right).mean() == pytest.approx(best.validation_loss, abs=1e-3)
     accuracy = (probabilities.argmax(axis=1) == index.labels).mean()
@@ -157,9 +158,9 @@ def test_augmented_copies_act(tmp_path: Path, repository: Path) -> None:
 def test_features_that_say_nothing_give_equal_probabilities(
     tmp_path: Path, repository: Path
 ) -> None:
-    """The variants of class a are those of class b."""
-    model, (history, _) = transfer(tmp_path, variants=[lambda inputs: inputs[::-1]])
-    assert [epoch.epoch for epoch in history] == [1]
+    """Each class has the variants of the other class."""
+    model, training = transfer(tmp_path, variants=[lambda inputs: inputs[::-1]])
+    assert [epoch.epoch for epoch in training.history] == [1]
     assert output_layer(model)[0] == pytest.approx(0)
 
 

@@ -119,7 +119,7 @@ def test_an_archive_with_a_flipped_bit(raw: Path) -> None:
 
 def test_a_missing_archive(raw: Path) -> None:
     (raw / TRAIN_LABELS).unlink()
-    assert error_of(raw) == f"{TRAIN_LABELS}: not found; `dvc repro fetch` brings it"
+    assert error_of(raw) == f"{TRAIN_LABELS}: not found; run `dvc repro fetch`"
 
 
 def test_labels_that_do_not_fit_the_images(raw: Path, write_idx: WriteIdx) -> None:

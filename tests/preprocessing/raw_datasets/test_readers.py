@@ -173,4 +173,4 @@ def test_a_missing_file_is_named(kind: str, tmp_path: Path, write_idx: WriteIdx)
     entry = load_entry("example", tmp_path / "catalog.yaml")
     with pytest.raises(PipelineError) as caught:
         open_dataset(entry, tmp_path / "raw", tmp_path / "scratch")
-    assert str(caught.value) == f"{missing.as_posix()}: not found; `dvc repro fetch` brings it"
+    assert str(caught.value) == f"{missing.as_posix()}: not found; run `dvc repro fetch`"

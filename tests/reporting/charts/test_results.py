@@ -3,9 +3,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
+from sklearn.metrics import precision_recall_curve
 from support import random_images, texts_in
 
+from imgpipe.evaluation.metrics import wilson_interval
+from imgpipe.evaluation.roc import roc_corners
 from imgpipe.reporting.charts.results import (
     draw_class_scores,
     draw_confusion,
@@ -25,15 +30,32 @@ def test_learning_curves_carry_the_history(epochs: int) -> None:
     columns = ["loss", "accuracy", "validation_loss", "validation_accuracy"]
     history = pd.DataFrame(GENERATOR.random((epochs, 4)), columns=columns)
     history.insert(0, "epoch", range(1, epochs + 1))
-    figure = draw_learning_curves(history, best_epoch=1)
-    loss, accuracy, error = figure.axes
+    figure = draw_learning_curves(history, best_epoch=1, note="a note")
+    loss, accuracy = figure.axes
     assert (loss.lines[0].get_ydata() == history["loss"]).all()
     assert (accuracy.lines[1].get_ydata() == history["validation_accuracy"]).all()
-    assert (error.lines[1].get_ydata() == 1 - history["validation_accuracy"]).all()
-    assert {"training", "validation", "best epoch"} <= set(texts_in(figure))
-    without = texts_in(draw_learning_curves(history, best_epoch=None, note="of iterations"))
-    assert "Learning curves (of iterations)" in without
-    assert "best epoch" not in without
+    assert {"training", "validation", "best epoch", "a note"} <= set(texts_in(figure))
+    assert "best epoch" not in texts_in(draw_learning_curves(history, best_epoch=None, note=""))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [
+        (1, [1]),
+        (2, [1, 2]),
+        (5, [1, 2, 3, 4, 5]),
+        (30, [1, 4, 8, 12, 16, 20, 24, 28]),
+        (200, [1, 25, 50, 75, 100, 125, 150, 175, 200]),
+    ],
+)
+def test_the_axis_of_epochs_starts_at_1(epochs: int, expected: list[int]) -> None:
+    history = pd.DataFrame(
+        dict.fromkeys(["loss", "accuracy", "validation_loss", "validation_accuracy"], 0.5),
+        index=range(epochs),
+    )
+    history.insert(0, "epoch", range(1, epochs + 1))
+    figure = draw_learning_curves(history, best_epoch=None, note="")
+    assert [axes.get_xticks().tolist() for axes in figure.axes] == [expected, expected]
 
 
 def test_confusion_shows_counts_and_shares() -> None:
@@ -68,6 +90,7 @@ def many_scores(count: int) -> pd.DataFrame:
             "precision": scores,
             "recall": scores,
             "f1": scores,
+            "roc_auc": scores,
             "images": 5,
         }
     )
@@ -75,7 +98,7 @@ def many_scores(count: int) -> pd.DataFrame:
 
 def test_class_scores_of_many_classes_show_the_worst() -> None:
     whole = draw_class_scores(many_scores(60))
-    assert len(whole.axes[0].patches) == 3 * 60
+    assert [len(np.asarray(line.get_xdata())) for line in whole.axes[0].lines] == [60, 60, 60]
     few = draw_class_scores(many_scores(1000))
     assert few.get_figheight() < whole.get_figheight()
     found = texts_in(few)
@@ -97,7 +120,7 @@ def test_a_thousand_classes_can_be_drawn(tmp_path: Path) -> None:
     for figure in (
         draw_confusion(np.eye(classes, dtype=np.int64), names),
         draw_class_scores(many_scores(classes)),
-        draw_roc(points, dict.fromkeys(names, 0.5)),
+        draw_roc(points, many_scores(classes)),
     ):
         path = tmp_path / "picture.png"
         save_figure(figure, path, dpi=40)
@@ -105,7 +128,7 @@ def test_a_thousand_classes_can_be_drawn(tmp_path: Path) -> None:
             assert max(picture.size) < 1000
 
 
-def test_class_scores_are_the_bars() -> None:
+def test_class_scores_are_the_dots() -> None:
     table = pd.DataFrame(
         {
             "class": ["a", "b"],
@@ -117,24 +140,65 @@ def test_class_scores_are_the_bars() -> None:
     )
     figure = draw_class_scores(table)
     axes = figure.axes[0]
-    assert [bar.get_width() for bar in axes.patches] == [0.5, 1.0, 0.6, 0.9, 0.55, 0.95]
-    assert axes.get_xlim() == (0.4, 1)
+    dots = {line.get_label(): np.asarray(line.get_xdata()).tolist() for line in axes.lines}
+    assert dots == {"precision": [0.5, 1.0], "recall": [0.6, 0.9], "f1": [0.55, 0.95]}
+    assert axes.get_xlim() == (0.45, 1)
     assert {"a  (10)", "b  (12)"} <= set(texts_in(figure))
 
 
-def test_roc_draws_a_curve_for_each_class_with_its_area() -> None:
+def draw_curves(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> Figure:
+    """Draw the curves of classes "0", "1", ... of predictions, (N,) and (N, K)."""
+    rows, table = [], []
+    for label in range(probabilities.shape[1]):
+        corners = roc_corners(labels == label, probabilities[:, label])
+        rows += [(str(label), *corner) for corner in corners]
+        table.append((str(label), 0.9, int((labels == label).sum())))
+    points = pd.DataFrame(rows, columns=["class", "false_positive_rate", "true_positive_rate"])
+    return draw_roc(points, pd.DataFrame(table, columns=["class", "roc_auc", "images"]))
+
+
+def test_roc_and_precision_recall_are_those_of_scikit_learn() -> None:
+    labels = np.arange(60) % 3
+    probabilities = GENERATOR.dirichlet(np.ones(3), 60).astype(np.float32).round(2)
+    figure = draw_curves(labels, probabilities)
+    roc, precision_recall = figure.axes
+    for label in range(3):
+        recall, precision = precision_recall.lines[label].get_data()
+        corners = np.stack([np.asarray(recall)[::20], np.asarray(precision)[::20]], axis=1)
+        curve = precision_recall_curve(labels == label, probabilities[:, label])
+        expected = np.stack([curve[1], curve[0]], axis=1)
+        assert len(corners) > 5
+        assert np.abs(corners[:, None] - expected[None]).max(axis=2).min(axis=1).max() < 1e-9
+    assert {"0 (0.9000)", "1 (0.9000)", "2 (0.9000)"} <= set(texts_in(figure))
+    assert len({line.get_color() for line in roc.lines[:3]}) == 3
+
+
+def test_curves_close_to_the_corner_are_enlarged() -> None:
+    labels = np.arange(400) % 2
+    score = np.where(labels == 1, 0.9, 0.1)
+    score[:2] = [0.95, 0.05]  # a mistake for each class
+    probabilities = np.stack([1 - score, score], axis=1).astype(np.float32)
+    for changed, side in ((probabilities, 0.05), (GENERATOR.random((400, 2)), 1.0)):
+        roc, precision_recall = draw_curves(labels, changed.astype(np.float32)).axes
+        assert roc.get_xlim()[1] == side
+        assert precision_recall.get_xlim()[0] == roc.get_ylim()[0] == 1 - side
+
+
+def test_a_class_without_corners_has_no_curves() -> None:
     points = pd.DataFrame(
-        {
-            "class": ["a", "a", "a", "b", "b"],
-            "false_positive_rate": [0.0, 0.5, 1.0, 0.0, 1.0],
-            "true_positive_rate": [0.0, 1.0, 1.0, 0.0, 1.0],
-        }
+        {"class": "b", "false_positive_rate": [0, 0.5, 1], "true_positive_rate": [0, 1, 1]}
     )
-    figure = draw_roc(points, {"a": 0.75, "b": 0.5})
-    lines = {line.get_label(): line for line in figure.axes[0].lines}
-    assert set(lines) == {"a (0.7500)", "b (0.5000)", "chance (0.5)"}
-    assert np.asarray(lines["a (0.7500)"].get_xdata()).tolist() == [0, 0.5, 1]
-    assert tuple(lines["a (0.7500)"].get_color()) != tuple(lines["b (0.5000)"].get_color())
+    table = pd.DataFrame({"class": ["a", "b"], "roc_auc": [0.75, 0.75], "images": [2, 3]})
+    roc, precision_recall = draw_roc(points, table).axes
+    assert [line.get_label() for line in roc.lines[:-1]] == ["b (0.7500)"]
+    assert np.asarray(precision_recall.lines[0].get_ydata())[-1] == pytest.approx(3 / 5)
+
+
+def test_the_lines_of_twenty_classes_differ() -> None:
+    labels = np.arange(60) % 20
+    roc = draw_curves(labels, GENERATOR.dirichlet(np.ones(20), 60).astype(np.float32)).axes[0]
+    styles = {(line.get_color(), line.get_linestyle()) for line in roc.lines[:20]}
+    assert len(styles) == 20
 
 
 def test_reliability_shows_filled_bins_only() -> None:
@@ -144,11 +208,14 @@ def test_reliability_shows_filled_bins_only() -> None:
             "high": [0.5, 1.0],
             "images": [0, 9],
             "confidence": [0.0, 0.8],
-            "accuracy": [0.0, 0.7],
+            "accuracy": [0.0, 6 / 9],
         }
     )
     figure = draw_reliability(table, 0.1)
-    assert [bar.get_height() for bar in figure.axes[0].patches] == [0.7]
+    dots = figure.axes[0].collections[1]
+    assert np.asarray(dots.get_offsets()).tolist() == [[0.8, 6 / 9]]
+    (interval,) = figure.axes[0].collections[0].get_paths()
+    assert np.asarray(interval.vertices)[:, 1].tolist() == list(wilson_interval(6, 9))
     assert [bar.get_height() for bar in figure.axes[1].patches] == [9]
 
 

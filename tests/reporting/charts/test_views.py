@@ -20,9 +20,9 @@ def test_kernels_of_any_number_can_be_drawn(
     path = tmp_path / "picture.png"
     save_figure(draw_kernels(kernels), path, dpi=60)
     with Image.open(path) as picture:
-        colours = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
-    assert ((colours[:, 0] - colours[:, 2]) > 80).any()  # red for positive weights
-    assert ((colours[:, 2] - colours[:, 0]) > 80).any()  # blue for negative ones
+        colors = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
+    assert ((colors[:, 0] - colors[:, 2]) > 80).any()  # red for positive weights
+    assert ((colors[:, 2] - colors[:, 0]) > 80).any()  # blue for negative ones
 
 
 def test_color_kernels_are_drawn_in_color_each_on_its_own_scale() -> None:

@@ -30,7 +30,7 @@ def make_random_transformation(image_shape: tuple[int, ...], settings: Train) ->
     if not random_layers:
         return None
     image = keras.Input(image_shape, dtype="uint8", name="untransformed")
-    # In float32, whatever the precision of the model: half precision cannot hold 0 to 255.
+    # In float32 for every `train.precision`: half precision cannot hold all of 0 to 255.
     x = layers.Rescaling(1.0, dtype="float32", name="pixels")(image)
     for layer in random_layers:
         x = layer(x)

@@ -23,8 +23,8 @@ _STATE_FILE = "state.npz"
 class TrainingState:
     """Everything that the remaining epochs depend on.
 
-    The order of the images is a function of seed and epoch, and the learning rate is a function of
-    the optimizer's steps, so neither is part of the state.
+    The state contains no order of the images, which is a function of seed and epoch, and no
+    learning rate, which is a function of the optimizer's steps.
     """
 
     history: list[list[float]]

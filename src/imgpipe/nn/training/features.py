@@ -20,6 +20,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from imgpipe.core.dvc_tmp import delete_unused, find_entry, replace_shared_file
+from imgpipe.core.messages import format_count, report
 from imgpipe.core.progress import Bar, progress_bar
 from imgpipe.nn.common.batches import count_steps
 from imgpipe.nn.training.training_set import LabeledInputs
@@ -91,7 +92,7 @@ class FeatureExtractor:
             shards: shards with the folders that hold them.
 
         Raises:
-            PipelineError: a shard is damaged, or is not the one that `info.json` describes.
+            PipelineError: a shard is damaged, or differs from its description in `info.json`.
         """
         self._computed = 0
         rows: list[NDArray[np.float32]] = []
@@ -102,9 +103,9 @@ class FeatureExtractor:
                 rows.append(self._read_shard(indices[-1], shard, bar))
         delete_unused(_KIND)
         features = np.concatenate(rows)
-        print(
-            f"train: features of {len(features)} images, of which {self._computed} computed now and"
-            f" {len(features) - self._computed} stored before"
+        report(
+            f"train: features of {format_count(len(features), 'image')}: {self._computed:,}"
+            f" computed now, {len(features) - self._computed:,} from an earlier run"
         )
         return LabeledInputs(features, np.concatenate([index.labels for index in indices]))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from imgpipe.core.files import write_csv, write_json
+from imgpipe.core.messages import format_count
 
 HISTORY_COLUMNS = [
     "epoch",
@@ -42,9 +43,23 @@ class Training(NamedTuple):
     """The result of a training."""
 
     history: Sequence[Epoch]
-    """All epochs, also of those that an earlier run finished."""
+    """All epochs, also the epochs of an earlier run."""
     best: Epoch
     """The epoch whose weights the model gets."""
+    l2_penalty: float | None = None
+    """Of the fit of an output layer, in which an epoch is an iteration of L-BFGS; else None."""
+
+    def __str__(self) -> str:
+        accuracy = f"validation accuracy {self.best.validation_accuracy:.4f}"
+        if self.l2_penalty is None:
+            return (
+                f"{format_count(len(self.history), 'epoch')}; best is epoch {self.best.epoch}:"
+                f" lowest validation loss {self.best.validation_loss:.4f}, {accuracy}"
+            )
+        return (
+            f"{format_count(len(self.history), 'iteration')} of L-BFGS with l2_penalty"
+            f" {self.l2_penalty:g}; weights of the last one: {accuracy}"
+        )
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:

@@ -5,7 +5,7 @@ linear layer and its biases; the biases have no penalty. The problem is convex, 
 not depend on a start or an order. SciPy's L-BFGS finds it.
 
 The training loop of the other networks reaches the same result with many images, and a worse one
-with few: docs/photographs.md has the comparison. scikit-learn's regression has no history.
+with few: benchmarks/trials.md has the comparison. scikit-learn's regression has no history.
 """
 
 from collections.abc import Callable, Iterator, Sequence

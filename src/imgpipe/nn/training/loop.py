@@ -1,7 +1,7 @@
 """The training loop: epochs until the validation loss stops falling, then the best weights.
 
 The loop calls Keras's `fit` for one epoch at a time, because a stopped training must resume with
-the same bytes: Keras's `BackupAndRestore` restores neither the random generators of dropout nor the
+the same bytes: Keras's `BackupAndRestore` does not restore the random generators of dropout, the
 order of the images, the state of early stopping, the best weights and the history.
 """
 
@@ -52,7 +52,7 @@ def train_model(
         metrics_folder: where `write_metrics` writes.
 
     Returns:
-        the metrics of all epochs, also of those that an earlier run finished.
+        the metrics of all epochs, also the epochs of an earlier run.
 
     Raises:
         PipelineError: the loss is no longer a number.

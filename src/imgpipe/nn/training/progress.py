@@ -1,24 +1,29 @@
-"""How far a training is: a line for each epoch, and a bar on a terminal."""
+"""The progress of a training: a table with a line for each epoch, and a bar on a terminal."""
 
 import sys
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
 import keras
 
+from imgpipe.core.messages import format_duration
 from imgpipe.core.progress import progress_bar
 from imgpipe.nn.training.history import Epoch
 from imgpipe.settings.train import Train
 
+_COLUMNS = ("training loss", "accuracy", "validation loss", "accuracy", "time")
+_WIDTHS = (13, 8, 15, 8, 8, 12)
+
 
 class TrainingProgress:
-    """Prints a line for each epoch and shows a progress bar; use it as a context manager.
+    """Prints a table of the epochs and shows a progress bar; use it as a context manager.
 
     The bar counts images, on standard error, only if that is a terminal.
     """
 
     def __init__(self, settings: Train, examples: int, finished_epochs: int) -> None:
-        """Show the bar.
+        """Show the bar, and start the clock.
 
         Args:
             settings: the section `train` of params.yaml.
@@ -27,6 +32,9 @@ class TrainingProgress:
         """
         self._epochs, self._batch_size = settings.epochs, settings.batch_size
         self._examples = examples
+        self._may_stop_early = settings.early_stopping_patience_epochs > 0
+        self._durations_s: list[float] = []
+        self._last_s = monotonic()
         self._bar = progress_bar(
             "train", settings.epochs * examples, "image", done=finished_epochs * examples
         )
@@ -54,13 +62,32 @@ class TrainingProgress:
         self._bar.update((epoch - 1) * self._examples + images - self._bar.n)
 
     def print_epoch(self, epoch: Epoch) -> None:
-        """Print the line of an epoch, above the bar."""
-        self._bar.write(
-            f"epoch {epoch.epoch:3d}/{self._epochs}"
-            f"  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.4f}  validation"
-            f"  loss {epoch.validation_loss:.4f}  accuracy {epoch.validation_accuracy:.4f}",
-            file=sys.stdout,
+        """Print the line of an epoch, above the bar; before the first one, the names of columns.
+
+        The last columns are the time of the epoch and the estimated time until the last one.
+        """
+        number = f"epoch {epoch.epoch:3d}/{self._epochs}"
+        if not self._durations_s:
+            left = "left at most" if self._may_stop_early else "left"
+            self._print(" " * len(number), *_COLUMNS, left)
+        now_s = monotonic()
+        self._durations_s.append(now_s - self._last_s)
+        self._last_s = now_s
+        # The first epoch takes longer: TensorFlow compiles the training step.
+        usual_s = self._durations_s[1:] or self._durations_s
+        left_s = (self._epochs - epoch.epoch) * sum(usual_s) / len(usual_s)
+        metrics = (epoch.loss, epoch.accuracy, epoch.validation_loss, epoch.validation_accuracy)
+        self._print(
+            number,
+            *(f"{value:.4f}" for value in metrics),
+            format_duration(self._durations_s[-1]),
+            format_duration(left_s),
         )
+
+    def _print(self, first: str, *cells: str) -> None:
+        """Print a line of the table, above the bar."""
+        aligned = (f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
+        self._bar.write("  ".join([first, *aligned]), file=sys.stdout)
         sys.stdout.flush()
 
 

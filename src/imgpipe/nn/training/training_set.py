@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.messages import format_bytes, report
 from imgpipe.nn.training.memory import fits_in_memory
 from imgpipe.records.info import AugmentedInfo, RecordsInfo, Shard, copy_folder
 from imgpipe.records.shards import index_shard
@@ -24,7 +25,7 @@ from imgpipe.records.stored_images import Inputs, StoredImages
 # Larger images are taken from their files: an array of them would be one more copy, and slow to
 # make, because new memory is slow. For smaller images, finding one costs as much as copying it.
 _SMALL_IMAGE_BYTES = 1 << 14
-_BOOTSTRAP_STREAM = 4  # makes its random numbers differ from those of the stages before
+_BOOTSTRAP_STREAM = 4  # makes these random numbers differ from the numbers of other stages
 
 
 class LabeledInputs(NamedTuple):
@@ -39,7 +40,7 @@ class TrainingSet:
 
     Variant 0 of an example is its original image, the others are its augmented copies. In epoch e
     (counted from 0), example i comes in variant (e + i) mod V: so V epochs show each example in
-    each variant, and an epoch costs the same whatever V is.
+    each variant, and an epoch costs the same for every V.
 
     Attributes:
         labels: (N,) int64, of the training examples.
@@ -129,8 +130,8 @@ def open_training_set(
         read: reads other inputs than images from the shards, such as features.
 
     Raises:
-        PipelineError: a shard is damaged, or is not the one that `info.json` describes; the copies
-            are not copies of the training split.
+        PipelineError: a shard is damaged, or differs from its description in `info.json`; or the
+            copies are not copies of the training split.
     """
     originals = [(records, shard) for shard in info.splits["train"].shards]
     copies = [
@@ -175,7 +176,10 @@ def _image_reader(shards: Sequence[tuple[Path, Shard]], info: RecordsInfo) -> Re
     size_bytes = sum(shard.examples for _, shard in shards) * math.prod(info.image_shape)
     in_memory = is_faster_in_memory(info)
     if in_memory and not fits_in_memory(size_bytes):
-        print("train: the images stay in their files: they would take too much memory")
+        report(
+            f"train: the images stay in their files: {format_bytes(size_bytes)} would take too much"
+            " memory"
+        )
         in_memory = False
     return partial(_read, info=info, in_memory=in_memory)
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.core.messages import report
 from imgpipe.nn.training.architectures.pretrained import FEATURES_LAYER, load_backbone_weights
 from imgpipe.nn.training.compilation import balance_classes
 from imgpipe.nn.training.features import FeatureExtractor
@@ -47,7 +48,7 @@ class TransferLearning:
             sources: the SHA-256 of the project's source files, by their names under `src`.
 
         Raises:
-            PipelineError: the weights are not installed, or are not the declared ones.
+            PipelineError: the weights are not installed, or differ from the declared hash.
         """
         chosen: Pretrained = params.chosen_architecture
         load_backbone_weights(model, chosen.backbone)
@@ -109,11 +110,11 @@ class TransferLearning:
         bias = (layer.bias - mean.astype(np.float64) @ (layer.kernel / scale)).astype(np.float32)
         self._model.get_layer("logits").set_weights([kernel, bias])
         if log_loss is not None:
-            print(
-                f"train: cross-validation on {len(np.unique(examples.groups))} training images"
+            report(
+                f"train: cross-validation on {len(np.unique(examples.groups)):,} training images"
                 f" chose l2_penalty {penalty:g}, log loss {log_loss:.4f}"
             )
-        training = Training(history, best=history[-1])
+        training = Training(history, best=history[-1], l2_penalty=penalty)
         write_metrics(metrics_folder, training, self._model.count_params())
         return training
 

@@ -26,9 +26,7 @@ class Digits:
             with gzip.open(path, "rt", encoding="ascii") as stream:
                 table = np.loadtxt(stream, delimiter=",", dtype=np.int64, ndmin=2)
         except FileNotFoundError:
-            raise PipelineError(
-                f"{path.as_posix()}: not found; `dvc repro fetch` brings it"
-            ) from None
+            raise PipelineError(f"{path.as_posix()}: not found; run `dvc repro fetch`") from None
         except (OSError, EOFError, ValueError, zlib.error) as error:
             raise PipelineError(
                 f"{path.as_posix()}: not a gzipped table of digits: {error}"

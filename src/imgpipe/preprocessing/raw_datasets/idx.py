@@ -114,7 +114,7 @@ def _unpack(path: Path, scratch: Path) -> tuple[Path, int, tuple[int, ...]]:
         with gzip.open(path, "rb") as source, unpacked.open("wb") as target:
             shutil.copyfileobj(source, target)
     except FileNotFoundError:
-        raise PipelineError(f"{path.as_posix()}: not found; `dvc repro fetch` brings it") from None
+        raise PipelineError(f"{path.as_posix()}: not found; run `dvc repro fetch`") from None
     except (OSError, EOFError, zlib.error) as error:
         raise PipelineError(f"{path.as_posix()}: damaged gzip archive: {error}") from None
     with unpacked.open("rb") as stream:

@@ -1,1 +1,1 @@
-"""Numbers and images → figures that are read at a glance, one module for each topic."""
+"""Draw figures from numbers and images, one module for each topic."""

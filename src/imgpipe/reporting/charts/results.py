@@ -1,17 +1,19 @@
 """Charts of how training went, and of how good the network is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from imgpipe.evaluation.metrics import wilson_interval
 from imgpipe.reporting.charts.style import (
     GUIDE_COLOR,
+    LINE_COLORS,
     MOST_ROWS,
+    NOTE_COLOR,
     SCORE_COLORS,
     TRAIN_COLOR,
     VALIDATION_COLOR,
@@ -25,37 +27,43 @@ _MOST_NAMED = 60  # with more classes, their names would overlap, or the chart g
 
 
 @styled
-def draw_learning_curves(history: pd.DataFrame, best_epoch: int | None, note: str = "") -> Figure:
-    """Draw loss, accuracy and error (1 - accuracy) by epoch, training beside validation.
+def draw_learning_curves(history: pd.DataFrame, best_epoch: int | None, note: str) -> Figure:
+    """Draw loss and accuracy by epoch, training beside validation.
 
     Args:
         history: columns epoch, loss, accuracy, validation_loss, validation_accuracy.
         best_epoch: a line marks this epoch; None for no line.
-        note: stands in the title.
+        note: text below the curves.
     """
-    figure = new_figure(13, 4, f"Learning curves ({note})" if note else "Learning curves")
-    for axes, (title, train, validation) in zip(
-        figure.subplots(1, 3),
-        [
-            ("Loss (cross-entropy)", history["loss"], history["validation_loss"]),
-            ("Accuracy", history["accuracy"], history["validation_accuracy"]),
-            ("Error (1 - accuracy)", 1 - history["accuracy"], 1 - history["validation_accuracy"]),
-        ],
-        strict=True,
+    figure = new_figure(11, 4.6, "Learning curves")
+    loss, accuracy = figure.subplots(1, 2)
+    marker = "o" if len(history) == 1 else None
+    for axes, score, title in (
+        (loss, "loss", "Loss (cross-entropy)"),
+        (accuracy, "accuracy", "Accuracy"),
     ):
-        marker = "o" if len(history) == 1 else None
-        axes.plot(history["epoch"], train, TRAIN_COLOR, marker=marker, label="training")
-        axes.plot(history["epoch"], validation, VALIDATION_COLOR, marker=marker, label="validation")
+        for column, color, label in (
+            (score, TRAIN_COLOR, "training"),
+            (f"validation_{score}", VALIDATION_COLOR, "validation"),
+        ):
+            axes.plot(history["epoch"], history[column], color=color, marker=marker, label=label)
         if best_epoch is not None:
             axes.axvline(best_epoch, color=GUIDE_COLOR, linestyle=":", label="best epoch")
         axes.set(title=title, xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xticks(_epoch_ticks(int(history["epoch"].max())))
         axes.grid(visible=True)
-    figure.axes[0].set_ylim(bottom=0)
-    figure.axes[1].set_ylim(top=1)
-    figure.axes[2].set_ylim(bottom=0)
-    figure.axes[0].legend()
+    loss.set_ylim(bottom=0)
+    accuracy.set_ylim(top=1)
+    loss.legend()
+    figure.supxlabel(note, fontsize=9, color=NOTE_COLOR)
     return figure
+
+
+def _epoch_ticks(last: int) -> list[int]:
+    """Return round numbers of epochs up to the last one, and the first epoch."""
+    ticks = [int(tick) for tick in MaxNLocator(nbins=8, integer=True).tick_values(1, last)]
+    step = ticks[1] - ticks[0]
+    return [1, *(tick for tick in ticks if 1 + step / 2 < tick <= last)]
 
 
 @styled
@@ -96,7 +104,7 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> Figu
 
 @styled
 def draw_class_scores(table: pd.DataFrame) -> Figure:
-    """Draw precision, recall and F1 of each class as bars.
+    """Draw precision, recall and F1 of each class as dots.
 
     With more than 60 classes, only the classes of lowest F1.
 
@@ -107,90 +115,133 @@ def draw_class_scores(table: pd.DataFrame) -> Figure:
     if len(table) > _MOST_NAMED:
         title += f"\n(the {MOST_ROWS} classes of lowest F1 of {len(table)})"
         table = table.sort_values("f1", kind="stable").head(MOST_ROWS)
-    figure = new_figure(8, 1.4 + 0.42 * len(table), title)
+    scores = table[["precision", "recall", "f1"]]
+    figure = new_figure(8, 1.5 + 0.36 * len(table), title)
     axes = figure.subplots()
     positions = np.arange(len(table))
-    for offset, color, score in zip(
-        (-0.27, 0, 0.27), SCORE_COLORS, ("precision", "recall", "f1"), strict=True
-    ):
-        axes.barh(positions + offset, table[score], height=0.25, color=color, label=score)
+    axes.hlines(positions, scores.min(axis=1), scores.max(axis=1), color=GUIDE_COLOR, linewidth=1)
+    for score, color, marker, size in zip(scores, SCORE_COLORS, "<>o", (10, 10, 5), strict=True):
+        # Not clipped, so that the marker of a perfect score is drawn whole.
+        axes.plot(
+            scores[score], positions, marker, color=color, markersize=size, label=score,
+            clip_on=False,
+        )  # fmt: skip
     axes.set_yticks(
         positions, [f"{row['class']}  ({row['images']})" for _, row in table.iterrows()]
     )
-    axes.invert_yaxis()
-    lowest = float(table[["precision", "recall", "f1"]].min().min())
-    left = np.floor(max(0.0, lowest - 0.05) * 10) / 10
-    axes.set(xlim=(left, 1), xlabel="score", ylabel="class (test images)")
-    axes.grid(visible=True, axis="x")
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    axes.set(ylim=(len(table) - 0.5, -0.5), xlabel="score", ylabel="class (test images)")
+    left = np.floor(max(0.0, float(scores.min().min()) - 0.02) * 20) / 20
+    axes.set_xlim(left, 1)
+    axes.grid(visible=True)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1))
     return figure
 
 
 @styled
-def draw_roc(points: pd.DataFrame, areas: Mapping[str, float]) -> Figure:
-    """Draw the receiver operating characteristic of each class, and name its area.
+def draw_roc(points: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """Draw the curves of each class against all others: ROC, and precision against recall.
+
+    Precision follows from the ROC curve and the numbers of images. With many classes, only the
+    classes of smallest area.
 
     Args:
-        points: columns class, false_positive_rate, true_positive_rate.
-        areas: the area under the curve of each class.
+        points: columns class, false_positive_rate, true_positive_rate: the corners of the curves.
+        table: columns class, roc_auc, images: a row for each class.
     """
-    curves = list(points.groupby("class", sort=False))
-    shown = curves[:MOST_ROWS]
-    title = "Receiver operating characteristic, test split"
-    if len(shown) < len(curves):
-        title += f" (the first {len(shown)} of {len(curves)} classes)"
-    figure = new_figure(8.5, 6, title)
-    axes = figure.subplots()
-    colors = mpl.colormaps["tab20"](range(20)) if len(shown) > 1 else [TRAIN_COLOR]
-    for color, (name, curve) in zip(colors, shown, strict=False):
-        axes.plot(
-            curve["false_positive_rate"], curve["true_positive_rate"], color=color,
-            label=f"{name} ({areas[str(name)]:.4f})",
-        )  # fmt: skip
-    axes.plot([0, 1], [0, 1], "--", color=GUIDE_COLOR, label="chance (0.5)")
-    axes.set(
+    corners = dict(list(points.groupby("class", sort=False)))
+    # Of two classes, one has curves; a class without test images has none.
+    with_curves = table[table["class"].isin(list(corners))]
+    shown = with_curves.sort_values("roc_auc", kind="stable").head(MOST_ROWS)
+    title = "Curves of each class against all others, test split"
+    if len(shown) < len(with_curves):
+        title += f"\n(the {len(shown)} classes of smallest ROC area of {len(table)})"
+    figure = new_figure(12.6, 5.6, title)
+    roc, precision_recall = figure.subplots(1, 2)
+    total, farthest = int(table["images"].sum()), 0.0
+    for number, row in enumerate(shown.sort_index().to_dict("records")):
+        curve = corners[row["class"]]
+        false_rates, true_rates = _follow_lines(
+            curve["false_positive_rate"].to_numpy(), curve["true_positive_rate"].to_numpy()
+        )
+        found = true_rates * row["images"]
+        answered = found + false_rates * (total - row["images"])
+        precision = np.divide(found, answered, out=np.ones(len(found)), where=answered > 0)
+        color = LINE_COLORS[number % len(LINE_COLORS)]
+        style = ("-", "--", ":")[number // len(LINE_COLORS)]
+        label = f"{row['class']} ({row['roc_auc']:.4f})"
+        roc.plot(false_rates, true_rates, style, color=color, linewidth=1.8, label=label)
+        precision_recall.plot(true_rates, precision, style, color=color, linewidth=1.8)
+        for score in (1 - false_rates, precision):
+            farthest = max(farthest, 1 - np.minimum(score, true_rates).max())
+    roc.plot([0, 1], [0, 1], color="#aaaaaa", linewidth=1)
+    # Curves of a good network are close to a corner: show the part in which they differ.
+    side = next((side for side in (0.05, 0.1, 0.2, 0.5) if farthest < side / 2), 1.0)
+    margin = 0.015 * side
+    roc.set(
+        title="ROC; the diagonal is chance" if side == 1 else "ROC, the upper left corner",
         xlabel="false positive rate: share of the others taken for the class",
         ylabel="true positive rate: share of the class found",
-        xlim=(-0.01, 1.01),
-        ylim=(-0.01, 1.01),
-        aspect="equal",
+        xlim=(-margin, side),
     )
-    axes.grid(visible=True)
-    axes.legend(title="class (area)", loc="upper left", bbox_to_anchor=(1, 1))
+    precision_recall.set(
+        title="Precision and recall" + ("" if side == 1 else ", the upper right corner"),
+        xlabel="recall: share of the class found",
+        ylabel="precision: share of the answers that are right",
+        xlim=(1 - side, 1 + margin),
+    )
+    for axes in (roc, precision_recall):
+        axes.set(ylim=(1 - side, 1 + margin), aspect="equal")
+        axes.grid(visible=True)
+    figure.legend(title="class (ROC area)", loc="outside right upper")
     return figure
+
+
+def _follow_lines(*coordinates: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Return coordinates along the straight lines between corners, 20 points for each line.
+
+    Where a ROC curve is straight, the curve of precision against recall is not.
+    """
+    corners = np.arange(len(coordinates[0]))
+    places = np.linspace(0, corners[-1], 20 * int(corners[-1]) + 1)
+    return [np.interp(places, corners, values) for values in coordinates]
 
 
 @styled
 def draw_reliability(table: pd.DataFrame, calibration_error: float) -> Figure:
-    """Draw accuracy against confidence, and how many images have which confidence.
+    """Draw the accuracy of each bin of confidence, with its interval, and the images in each bin.
 
     Args:
         table: columns low, high, images, confidence, accuracy; a row for each bin.
     """
     figure = new_figure(
-        6, 6.5, f"Reliability, test split (calibration error {calibration_error:.4f})"
+        6.4, 6.8, f"Reliability, test split (calibration error {calibration_error:.4f})"
     )
     upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
     filled = table[table["images"] > 0]
-    width = float(table["high"].iloc[0] - table["low"].iloc[0])
-    upper.bar(
-        filled["low"], filled["accuracy"], width, align="edge", color=TRAIN_COLOR,
-        edgecolor="white", label="accuracy in the bin",
-    )  # fmt: skip
+    count, accuracy = filled["images"].to_numpy(), filled["accuracy"].to_numpy()
+    intervals = [
+        wilson_interval(round(share * images), images)
+        for share, images in zip(accuracy.tolist(), count.tolist(), strict=True)
+    ]
+    low, high = np.array(intervals).T
     upper.plot([0, 1], [0, 1], "--", color=GUIDE_COLOR, label="perfectly calibrated")
-    upper.plot(
-        filled["confidence"], filled["accuracy"], "o", color=VALIDATION_COLOR,
-        label="at the bin's mean confidence",
-    )  # fmt: skip
-    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    upper.legend(loc="upper left")
-    upper.grid(visible=True)
-    lower.bar(
-        filled["low"], filled["images"], width, align="edge", color=GUIDE_COLOR, edgecolor="white"
+    upper.vlines(
+        filled["confidence"], low, high, color=TRAIN_COLOR, linewidth=1.5, label="95 % interval"
     )
+    upper.scatter(
+        filled["confidence"], accuracy, 20 + 180 * count / count.max(), color=TRAIN_COLOR,
+        edgecolor="white", zorder=3, label="accuracy (larger: more images)", clip_on=False,
+    )  # fmt: skip
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    upper.legend(loc="upper left", markerscale=0.6)
+    upper.grid(visible=True)
+    width = float(table["high"].iloc[0] - table["low"].iloc[0])
+    bars = lower.bar(
+        filled["low"], count, width, align="edge", color=GUIDE_COLOR, edgecolor="white"
+    )
+    lower.bar_label(bars, fontsize=8)
     lower.set(xlabel="confidence (largest probability)", ylabel="images", yscale="log")
-    lower.set_ylim(bottom=0.5)  # so that a single image shows
-    lower.grid(visible=True)
+    lower.set_ylim(0.5, 5 * count.max())  # so that a single image shows
     return figure
 
 

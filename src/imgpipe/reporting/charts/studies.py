@@ -20,7 +20,7 @@ from imgpipe.reporting.charts.style import (
 
 @styled
 def draw_members(table: pd.DataFrame) -> Figure:
-    """Draw accuracy and loss of an ensemble below those of its members.
+    """Draw accuracy and loss of an ensemble below the scores of its members.
 
     Args:
         table: a row for each member and a last one for the ensemble; columns accuracy,
@@ -99,7 +99,7 @@ def draw_errors(errors: Mapping[str, Sequence[pd.DataFrame]], table: pd.DataFram
         table: a row for each variant; columns validation_error and validation_error_sd, at the
             epochs of lowest validation loss.
     """
-    figure = new_figure(2.9 * len(errors) + 0.6, 4.2, "What regularisation does")
+    figure = new_figure(2.9 * len(errors) + 0.6, 4.2, "What regularization does")
     panels = figure.subplots(1, len(errors), sharey=True, squeeze=False)[0]
     for axes, (variant, runs) in zip(panels, errors.items(), strict=True):
         for column, color, label in (

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from imgpipe.core.files import replace_file
 
 TRAIN_COLOR, VALIDATION_COLOR = "#3b6fb6", "#d9772b"
-SCORE_COLORS = ("#3b6fb6", "#7aa6d8", "#1f3d63")
+SCORE_COLORS = ("#3b6fb6", "#d9772b", "#333333")
 GUIDE_COLOR = "#777777"
+NOTE_COLOR = "#444444"
+LINE_COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#000000")
+"""Distinguishable for color-blind readers, after Okabe and Ito (2008), Color Universal Design."""
 
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -49,7 +52,7 @@ def encode_figure(figure: Figure, dpi: int) -> bytes:
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw with the style of the project, whatever the person's own settings of Matplotlib."""
+    """Draw with the style of the project; a person's own settings of Matplotlib are ignored."""
 
     @wraps(draw)
     def draw_styled(*args: P.args, **kwargs: P.kwargs) -> Figure:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -98,29 +99,42 @@ def draw_feature_maps(
     title = "What each layer makes of one image: its strongest maps"
     if len(layers) < all_layers:
         title = f"What {len(layers)} of {all_layers} layers make of one image: their strongest maps"
-    figure = new_figure(
-        1.6 + columns,
-        0.9 + 1.05 * (1 + len(layers)),
-        title,
-    )
-    first, *others = figure.subplots(1 + len(layers), 1)
-    show_image(first, image)
-    first.set_anchor("W")
-    first.set_yticks([image.shape[0] / 2], ["image"])
+    rows = 1 + len(layers)
+    cell_height = image.shape[0] / image.shape[1]  # in cell widths
+    figure = new_figure(1.6 + columns, 0.7 + 1.08 * rows * cell_height, title)
+    first, *others = figure.subplots(rows, 1)
+    _show_tiles(first, [image[..., 0] if image.shape[2] == 1 else image], cell_height, columns)
+    first.set_yticks([cell_height / 2], ["image"])
     for axes, (name, maps) in zip(others, layers, strict=True):
         height, width, count = maps.shape
         strongest = np.argsort(-maps.max(axis=(0, 1)), kind="stable")[:columns]
-        shown = maps[..., strongest]
-        # Each map on its own scale: dark is its least, bright its most.
-        low, high = shown.min(axis=(0, 1)), shown.max(axis=(0, 1))
-        tiles = list(np.moveaxis((shown - low) / np.where(high > low, high - low, 1), 2, 0))
-        gap = gap_px(maps)
-        axes.imshow(tile_images([tiles], min(columns, count), gap, fill=np.nan), cmap="viridis")
-        axes.set_anchor("W")
-        hide_frame(axes)
-        axes.set(xticks=[])
-        axes.set_yticks([(height - 1) / 2], [f"{name}\n{height} x {width} x {count}"])
+        tiles = [maps[..., number] for number in strongest]
+        _show_tiles(axes, tiles, cell_height, columns)
+        axes.set_yticks([cell_height / 2], [f"{name}\n{height} x {width} x {count}"])
     return figure
+
+
+def _show_tiles(
+    axes: Axes, tiles: Sequence[NDArray[Any]], cell_height: float, columns: int
+) -> None:
+    """Show tiles in a row of cells of width 1; tiles may differ in their numbers of pixels.
+
+    Each map (h, w) has its own scale: dark is its least value, bright its largest. An image
+    (H, W, 3) or (H, W) uint8 is shown as it is.
+    """
+    for column, tile in enumerate(tiles):
+        left = 1.1 * column
+        is_image = tile.dtype == np.uint8
+        axes.imshow(
+            tile,
+            cmap="gray" if is_image else "viridis",
+            vmin=0 if is_image else None,
+            vmax=255 if is_image else None,
+            interpolation="nearest",
+            extent=(left, left + 1, cell_height, 0),
+        )
+    axes.set(xlim=(0, 1.1 * columns - 0.1), ylim=(cell_height, 0), aspect="equal", xticks=[])
+    hide_frame(axes)
 
 
 @styled
@@ -129,7 +143,7 @@ def draw_activation_maps(
 ) -> Figure:
     """Draw images (N, H, W, C) above the same with their activation maps (N, h, w) laid over."""
     count, height_px, width_px, _ = images.shape
-    figure = new_figure(1.9 * count + 1.3, 4.6, "Where the evidence for the prediction lies")
+    figure = new_figure(1.9 * count + 1.3, 4.8, "Where the evidence for the prediction lies")
     grid = figure.subplots(2, count, squeeze=False)
     overlay: Any = None
     for column, (image, values, caption) in enumerate(zip(images, maps, captions, strict=True)):

@@ -43,8 +43,8 @@ def build_model(
 
     Its input is images as in the records, (N, H, W, C) uint8 in [0, 255]. Its first layer applies
     the normalization that `preprocess` fitted, so every user of the model file applies the same.
-    Its output is probabilities, float32: (N, K) from a softmax; or, for two classes, those of the
-    second class only, (N, 1) from a sigmoid.
+    Its output is probabilities, float32: (N, K) from a softmax; or, for two classes, the
+    probabilities of the second class only, (N, 1) from a sigmoid.
 
     Args:
         name: a key of `BUILDERS`.
@@ -76,7 +76,7 @@ def build_model(
 def add_output(features: keras.KerasTensor, outputs: int) -> keras.KerasTensor:
     """Add a linear layer, then a softmax; with one output, for two classes, a sigmoid."""
     x = layers.Dense(outputs, name="logits")(features)
-    # In float32, whatever the precision of the layers before it.
+    # In float32, also if the layers before it have half precision.
     activation = "sigmoid" if outputs == 1 else "softmax"
     return layers.Activation(activation, dtype="float32", name="probabilities")(x)
 

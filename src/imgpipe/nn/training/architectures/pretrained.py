@@ -37,7 +37,7 @@ def build_pretrained(x: keras.KerasTensor, settings: Pretrained) -> keras.KerasT
 
     The images are color images, rescaled to [0, 1]. Batch normalization is a part of the
     convolutions: with fixed statistics it is one factor and one offset for each channel.
-    `load_backbone_weights` fills the layers.
+    All these layers are frozen. `load_backbone_weights` fills them.
     """
     x = layers.Rescaling(
         _LARGEST_PIXEL / INPUT_SCALE, offset=-INPUT_MEAN / INPUT_SCALE, name="backbone_input"
@@ -52,6 +52,7 @@ def build_pretrained(x: keras.KerasTensor, settings: Pretrained) -> keras.KerasT
             strides=block.stride,
             padding="same",
             depthwise_initializer="zeros",
+            trainable=False,
             name=f"{name}_depthwise",
         )(x)
         x = layers.ReLU(6.0, name=f"{name}_depthwise_relu")(x)
@@ -78,21 +79,22 @@ def _add_convolution(
         strides=stride,
         padding="same",
         kernel_initializer="zeros",
+        trainable=False,
         name=name,
     )(x)
     return layers.ReLU(6.0, name=f"{name}_relu")(x) if relu else x
 
 
 def load_backbone_weights(model: keras.Model, name: str) -> None:
-    """Give the layers of `build_pretrained` their weights from ImageNet, and freeze them.
+    """Give the layers of `build_pretrained` their weights from ImageNet.
 
     Args:
         model: a network that `build_pretrained` built.
         name: a key of `BACKBONES`.
 
     Raises:
-        PipelineError: the package with the weights is not installed, or the weight file is not the
-            one that `BACKBONES` declares, or does not fit the network.
+        PipelineError: the package with the weights is not installed, or the weight file differs
+            from its hash in `BACKBONES`, or does not fit the network.
     """
     backbone = BACKBONES[name]
     path = find_weight_file(backbone)
@@ -107,7 +109,6 @@ def load_backbone_weights(model: keras.Model, name: str) -> None:
                 f"{path.as_posix()}: {kernel}: expected the weights of layer {layer}, {shapes};"
                 f" found others ({str(error).splitlines()[0]}); run `make setup`"
             ) from None
-        model.get_layer(layer).trainable = False
 
 
 def find_weight_file(backbone: Backbone) -> Path:

@@ -1,0 +1,182 @@
+"""`preprocess` and `augment` on a Dask cluster: a real scheduler and three worker processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support import SRC, attempt, hash_files, make_copy, random_images, run, set_leaf, wait_until
+
+from imgpipe import parallel
+from imgpipe.core.errors import PipelineError
+
+pytestmark = pytest.mark.dask
+
+
+@dataclass
+class Cluster:
+    """A scheduler on 127.0.0.1 and its workers."""
+
+    address: str
+    workers: list[subprocess.Popen[bytes]]
+
+
+@contextmanager
+def start_cluster(folder: Path, source: Path = SRC, workers: int = 3) -> Iterator[Cluster]:
+    """Start a cluster, whose workers have another working directory than the project."""
+    pytest.importorskip("distributed", reason="Dask is not installed: requirements-dask.txt")
+    folder.mkdir()
+    scheduler_file = folder / "scheduler.json"
+    environment = {**os.environ, "PYTHONPATH": str(source)}
+    environment.pop("DASK_SCHEDULER_ADDRESS", None)
+
+    def start(command: str, *options: str) -> subprocess.Popen[bytes]:
+        module = f"distributed.cli.dask_{command}"
+        log = stack.enter_context((folder / f"{command}.log").open("ab"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, "--scheduler-file", scheduler_file, *options],
+            cwd=folder, env=environment, stdout=log, stderr=log,
+        )  # fmt: skip
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        return process
+
+    with ExitStack() as stack:
+        start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        wait_until(scheduler_file.exists)
+        one = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(folder))
+        processes = [start("worker", *one) for _ in range(workers)]
+        yield Cluster(json.loads(scheduler_file.read_text())["address"], processes)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a folder of 240 fetched images, which fill many small shards."""
+    folder = make_copy(tmp_path_factory.mktemp("cluster") / "project")
+    for name in ("oak", "pine"):
+        (folder / "data" / "local" / "leaves" / name).mkdir(parents=True)
+        for number, image in enumerate(random_images(120, (160, 160, 3))):
+            path = folder / "data" / "local" / "leaves" / name / f"{number}.png"
+            Image.fromarray(image).save(path)
+    with (folder / "data" / "catalog.yaml").open("a") as stream:
+        stream.write(
+            "leaves:\n  title: Leaves\n  files: data/local/leaves\n  format: {kind: image_folder}\n"
+        )
+    for key, value in {
+        "dataset": "leaves",
+        "preprocess.height_px": 128,
+        "preprocess.width_px": 128,
+        "preprocess.channels": 3,
+        "preprocess.shard_size_mib": 1,
+        "augment.copies": 2,
+    }.items():
+        set_leaf(folder, key, value)
+    run(folder, "fetch")
+    return folder
+
+
+def hash_stages(project: Path, **environment: str) -> dict[str, str]:
+    """Run the data stages; return the SHA-256 of every file of records."""
+    run(project, "preprocess", **environment)
+    run(project, "augment", **environment)
+    return hash_files(project / "data" / "records") | hash_files(project / "data" / "augmented")
+
+
+def test_processes_and_a_cluster_with_a_killed_worker_write_the_same_bytes(
+    project: Path, tmp_path: Path
+) -> None:
+    expected = hash_stages(project, IMGPIPE_WORKERS="1")
+    assert len([name for name in expected if name.endswith(".tfrecord")]) > 30
+    assert hash_stages(project, IMGPIPE_WORKERS="4") == expected
+    with start_cluster(tmp_path / "cluster") as cluster:
+        environment = {**os.environ, "DASK_SCHEDULER_ADDRESS": cluster.address}
+        preprocess = subprocess.Popen(
+            [sys.executable, SRC / "preprocess.py"], cwd=project, env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        partial = project / "data" / "records.partial"
+        wait_until(lambda: list(partial.glob("*.tfrecord.*.partial")), pause_s=0.001)
+        cluster.workers[0].send_signal(signal.SIGKILL)
+        _, errors = preprocess.communicate()
+        assert (preprocess.returncode, errors) == (0, "")
+        assert cluster.workers[0].wait() == -signal.SIGKILL
+        run(project, "augment", DASK_SCHEDULER_ADDRESS=cluster.address)
+        found = hash_files(project / "data" / "records") | hash_files(project / "data/augmented")
+        assert found == expected
+
+
+def test_an_error_on_a_worker_is_one_line(project: Path, tmp_path: Path) -> None:
+    raw = project / "data" / "records"
+    shard = sorted(raw.glob("train-*.tfrecord"))[1]
+    whole = shard.read_bytes()
+    with start_cluster(tmp_path / "cluster", workers=1) as cluster:
+        shard.write_bytes(whole[:-10])
+        result = attempt(project, "augment", DASK_SCHEDULER_ADDRESS=cluster.address)
+        shard.write_bytes(whole)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: data/records/{shard.name}: ")
+
+
+def test_a_worker_with_other_code_is_refused(project: Path, tmp_path: Path) -> None:
+    other = make_copy(tmp_path / "other") / "src"
+    with (other / "predict.py").open("a") as stream:
+        stream.write("# another version\n")
+    with start_cluster(tmp_path / "cluster", other, workers=1) as cluster:
+        result = attempt(project, "augment", DASK_SCHEDULER_ADDRESS=cluster.address)
+    (line,) = result.stderr.splitlines()
+    assert ": expected the code in src " in line
+    assert "start the workers again" in line
+
+
+def test_a_shard_that_kills_every_worker_is_named(project: Path, tmp_path: Path) -> None:
+    with start_cluster(tmp_path / "cluster", workers=5) as cluster:
+        result = subprocess.run(
+            [sys.executable, "-c", KILLER],
+            cwd=project,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(SRC),
+                "DASK_SCHEDULER_ADDRESS": cluster.address,
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert result.stdout.startswith("test: shard 3: each of the 4 workers that had this shard died")
+
+
+KILLER = """
+import os
+from functools import partial
+from imgpipe.core.errors import PipelineError
+from imgpipe.parallel import map_shards
+try:
+    map_shards(os._exit, [3], label="test", count_images=lambda task: 1,
+               name_shard="shard {}".format)
+except PipelineError as error:
+    print(error)
+"""
+
+
+def test_a_scheduler_that_does_not_answer_is_reported(project: Path) -> None:
+    pytest.importorskip("distributed", reason="Dask is not installed: requirements-dask.txt")
+    result = attempt(project, "augment", DASK_SCHEDULER_ADDRESS="tcp://127.0.0.1:1")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: no Dask scheduler answers at tcp://127.0.0.1:1 within 10 s;")
+
+
+def test_an_address_without_dask_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "find_spec", lambda name: None)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:1")
+    with pytest.raises(PipelineError, match="is set, but Dask is not installed; run `pip install"):
+        parallel.find_scheduler()
+    monkeypatch.delenv("DASK_SCHEDULER_ADDRESS")
+    assert parallel.find_scheduler() is None
