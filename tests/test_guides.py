@@ -271,7 +271,7 @@ def test_the_checks_of_commands_find_mistakes(tmp_path: Path) -> None:
     good = shown("dvc exp run --queue -S 'train.seed=range(1,4)' -S train.optimizer=adam,sgd")
     assert check_dvc([good], tmp_path) == 6
     for line in (
-        "dvc exp runn",
+        "dvc exp rerun",
         "dvc exp run --names slow",
         "dvc exp run -S train.learning_rat=1e-3",
         "dvc exp run -S 'train.optimizer=adam,adm'",
