@@ -14,7 +14,7 @@ import pickle
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
 from importlib.util import find_spec
@@ -201,8 +201,9 @@ def _map_on_cluster(
             " (`dask scheduler`), or unset DASK_SCHEDULER_ADDRESS"
         ) from None
     with client:
-        # Sent to each worker once; the tasks are small.
-        sent = client.scatter(_pickle_absolute(function), broadcast=True, hash=False)
+        # Sent to each worker once; the tasks are small. A task, because Dask computes the result of
+        # a task again if all workers that hold the result have died.
+        sent = client.submit(bytes, _pickle_absolute(function), pure=False)
         futures = [
             client.submit(_run_pickled, sent, _pickle_absolute(task), environment, pure=False)
             for task in tasks
@@ -218,6 +219,11 @@ def _map_on_cluster(
                     f"{name(tasks[number])}: each of the {error.allowed_failures + 1} workers that"
                     " had this shard died, probably because memory was short; give the workers"
                     " more memory, or lower shard_size_mib"
+                ) from None
+            except CancelledError:
+                raise PipelineError(
+                    f"{name(tasks[number])}: the Dask scheduler at {address} stopped, or does not"
+                    " answer; start the cluster and run the stage again"
                 ) from None
             if problem is not None:
                 # Absolute paths are for the workers only.

@@ -1,6 +1,9 @@
 """Raw images → records: each image is resized and written, or reported as unreadable."""
 
 import hashlib
+import json
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -8,15 +11,22 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
-from imgpipe.core.errors import UnreadableImageError
-from imgpipe.parallel import map_shards
+from imgpipe.core.dvc_tmp import delete_unused, find_entry
+from imgpipe.core.errors import PipelineError, UnreadableImageError
+from imgpipe.core.files import replace_file
+from imgpipe.core.messages import report
+from imgpipe.parallel import describe_environment, map_shards
 from imgpipe.preprocessing.decoding import decode_and_resize
 from imgpipe.preprocessing.raw_datasets import RawDataset
 from imgpipe.records.info import Shard
 from imgpipe.records.normalization import count_pixels
+from imgpipe.records.npz_file import open_npz, write_npz
 from imgpipe.records.shards import count_shards, name_shard, write_shard
 from imgpipe.settings.preprocess import Preprocess
+
+_KIND = "shards"  # of files under .dvc/tmp
 
 
 @dataclass(frozen=True)
@@ -34,11 +44,39 @@ class ConvertedShard:
     """For the identity of each image that could not be read, the reason."""
 
 
+def find_finished_shards(raw: Path, raw_format: BaseModel, settings: Preprocess) -> Path | None:
+    """Return the folder for finished shards of this conversion; None outside a DVC repository.
+
+    DVC deletes outputs before it runs a stage, so finished shards are kept elsewhere.
+
+    Args:
+        raw: the folder of the raw files, which are told apart by size and time of change.
+        raw_format: the section `format` of the dataset.
+        settings: the section `preprocess` of params.yaml.
+    """
+    files = {path.name: path.stat() for path in sorted(raw.glob("*"))}
+    determined_by = {
+        "raw": {name: [found.st_size, found.st_mtime_ns] for name, found in files.items()},
+        "format": raw_format.model_dump(),
+        "preprocess": settings.model_dump(),
+        "environment": describe_environment(),
+    }
+    return find_entry(_KIND, determined_by)
+
+
+def delete_finished_shards(finished: Path | None) -> None:
+    """Delete the folder of a conversion that is complete, and folders older than 30 days."""
+    if finished:
+        shutil.rmtree(finished, ignore_errors=True)
+    delete_unused(_KIND)
+
+
 def convert_splits(
     dataset: RawDataset,
     indices_of_split: Mapping[str, NDArray[np.int64]],
     folder: Path,
     settings: Preprocess,
+    finished: Path | None = None,
 ) -> dict[str, list[ConvertedShard]]:
     """Write the images of each split as shards, in the order of the indices.
 
@@ -49,6 +87,8 @@ def convert_splits(
         indices_of_split: the indices of the images of each split.
         folder: where the shards go.
         settings: the section `preprocess` of params.yaml.
+        finished: a folder that keeps finished shards after an interruption, on the same disk; None
+            if nothing is kept. Its name must be a function of the raw data, settings and code.
 
     Raises:
         PipelineError: a worker process died.
@@ -62,9 +102,11 @@ def convert_splits(
             (folder / name_shard(split, number, count), part)
             for number, part in enumerate(np.array_split(indices, count))
         ]
+    if finished and (count := sum((finished / f"{path.name}.npz").exists() for path, _ in tasks)):
+        report(f"preprocess: {count:,} of {len(tasks):,} shards are from an interrupted run")
     converted = iter(
         map_shards(
-            partial(convert_shard, dataset, settings),
+            partial(convert_shard, dataset, settings, finished),
             tasks,
             label="preprocess",
             count_images=lambda task: len(task[1]),
@@ -78,13 +120,58 @@ def convert_splits(
 
 
 def convert_shard(
-    dataset: RawDataset, settings: Preprocess, task: tuple[Path, NDArray[np.int64]]
+    dataset: RawDataset,
+    settings: Preprocess,
+    finished: Path | None,
+    task: tuple[Path, NDArray[np.int64]],
 ) -> ConvertedShard:
-    """Write the images of the given indices as one shard."""
+    """Write the images of the given indices as one shard, or take the shard from `finished`."""
     path, indices = task
-    conversion = _Conversion(dataset, settings)
-    shard = write_shard(path, conversion.convert(indices))
-    return conversion.describe(shard)
+    kept = path if finished is None else finished / path.name
+    converted = None if finished is None else _load_finished(kept)
+    if converted is None:
+        conversion = _Conversion(dataset, settings)
+        shard = write_shard(kept, conversion.convert(indices))
+        converted = conversion.describe(shard)
+        if finished is not None:
+            _save_facts(kept, converted)
+    if finished is not None:
+        try:
+            os.link(kept, path)
+        except OSError:  # a file system without hard links
+            with replace_file(path) as partial_path:
+                shutil.copyfile(kept, partial_path)
+    return converted
+
+
+def _save_facts(shard: Path, converted: ConvertedShard) -> None:
+    """Write the facts about a shard beside it; a shard with facts is finished."""
+    facts = {
+        "description": np.array(converted.shard.model_dump_json()),
+        "labels": converted.labels,
+        "digests": converted.digests,
+        "pixel_counts": converted.pixel_counts,
+        "bad_files": np.array(json.dumps(converted.bad_files)),
+    }
+    write_npz(shard.with_name(f"{shard.name}.npz"), facts)
+
+
+def _load_finished(shard: Path) -> ConvertedShard | None:
+    """Return the facts about a finished shard, or None if it must be written again."""
+    try:
+        with open_npz(shard.with_name(f"{shard.name}.npz"), "facts", "preprocess") as facts:
+            converted = ConvertedShard(
+                shard=Shard.model_validate_json(str(facts["description"])),
+                labels=facts["labels"],
+                digests=facts["digests"],
+                pixel_counts=facts["pixel_counts"],
+                bad_files=json.loads(str(facts["bad_files"])),
+            )
+        with shard.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except (PipelineError, OSError, ValidationError):
+        return None
+    return converted if digest == converted.shard.sha256 else None
 
 
 class _Conversion:

@@ -1,0 +1,114 @@
+"""Shards that an interrupted run finished are used by the next run."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support import (
+    SRC,
+    hash_files,
+    make_copy,
+    random_images,
+    run,
+    set_leaf,
+    wait_until,
+)
+
+FINISHED = ".dvc/tmp/imgpipe/shards"
+
+
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a fetched folder of 200 images, which fill ten shards."""
+    folder = make_copy(tmp_path_factory.mktemp("conversion") / "project")
+    for name in ("oak", "pine"):
+        (folder / "data" / "local" / "leaves" / name).mkdir(parents=True)
+        for number, image in enumerate(random_images(100, (128, 128, 3))):
+            path = folder / "data" / "local" / "leaves" / name / f"{number}.png"
+            Image.fromarray(image).save(path)
+    (folder / "data/local/leaves/oak/empty.png").touch()
+    with (folder / "data" / "catalog.yaml").open("a") as stream:
+        stream.write(
+            "leaves:\n  title: Leaves\n  files: data/local/leaves\n  format: {kind: image_folder}\n"
+        )
+    for key, value in {
+        "dataset": "leaves",
+        "preprocess.height_px": 128,
+        "preprocess.width_px": 128,
+        "preprocess.channels": 3,
+        "preprocess.normalization": "standardize",
+        "preprocess.shard_size_mib": 1,
+    }.items():
+        set_leaf(folder, key, value)
+    run(folder, "fetch")
+    return folder
+
+
+@pytest.fixture
+def project(fetched: Path, tmp_path: Path) -> Path:
+    """A copy of the project, with the times of change of its files."""
+    return shutil.copytree(fetched, tmp_path / "project", symlinks=True)
+
+
+def hash_outputs(project: Path) -> dict[str, str]:
+    return hash_files(project / "data" / "records") | hash_files(project / "metrics")
+
+
+def kill_preprocess(project: Path, finished_shards: int) -> None:
+    """Kill `preprocess` and its worker once some shards are finished."""
+    process = subprocess.Popen(
+        [sys.executable, SRC / "preprocess.py"], cwd=project, start_new_session=True
+    )
+    facts = project / FINISHED
+    wait_until(lambda: len(list(facts.rglob("*.npz"))) >= finished_shards, pause_s=0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_run_is_resumed_with_the_same_bytes(project: Path) -> None:
+    assert "interrupted" not in run(project, "preprocess")
+    expected = hash_outputs(project)
+    assert not list((project / FINISHED).glob("*"))
+    kill_preprocess(project, finished_shards=3)
+    shutil.rmtree(project / "data" / "records")  # DVC deletes outputs before a stage
+    output = run(project, "preprocess")
+    count = int(output.partition(" of ")[0].rpartition(" ")[2])
+    assert f"preprocess: {count} of 10 shards are from an interrupted run" in output
+    assert count >= 3
+    assert hash_outputs(project) == expected
+    assert not list((project / FINISHED).glob("*"))
+
+
+def damage_shards(project: Path) -> None:
+    for path in (project / FINISHED).rglob("*.tfrecord"):
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+def damage_facts(project: Path) -> None:
+    for path in (project / FINISHED).rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize("damage", [damage_shards, damage_facts])
+def test_damaged_shards_are_written_again(project: Path, damage: Callable[[Path], None]) -> None:
+    run(project, "preprocess")
+    expected = hash_outputs(project)
+    kill_preprocess(project, finished_shards=2)
+    damage(project)
+    run(project, "preprocess")
+    assert hash_outputs(project) == expected
+
+
+def test_shards_of_other_values_or_other_files_are_not_used(project: Path) -> None:
+    kill_preprocess(project, finished_shards=2)
+    set_leaf(project, "preprocess.interpolation", "nearest")
+    assert "interrupted" not in run(project, "preprocess")
+    set_leaf(project, "preprocess.interpolation", "bilinear")
+    (project / "data" / "local" / "leaves" / "oak" / "1.png").unlink()
+    run(project, "fetch")
+    assert "interrupted" not in run(project, "preprocess")
