@@ -30,7 +30,7 @@ class Cluster:
 
 
 @contextmanager
-def start_cluster(folder: Path, source: Path = SRC, workers: int = 3) -> Iterator[Cluster]:
+def start_cluster(folder: Path, source: Path | str = SRC, workers: int = 3) -> Iterator[Cluster]:
     """Start a cluster, whose workers have another working directory than the project."""
     pytest.importorskip("distributed", reason="Dask is not installed: requirements-dask.txt")
     folder.mkdir()
@@ -136,6 +136,14 @@ def test_a_worker_with_other_code_is_refused(project: Path, tmp_path: Path) -> N
     (line,) = result.stderr.splitlines()
     assert ": expected the code in src " in line
     assert "start the workers again" in line
+
+
+def test_a_cluster_without_the_code_is_reported(project: Path, tmp_path: Path) -> None:
+    with start_cluster(tmp_path / "cluster", source="", workers=1) as cluster:
+        result = attempt(project, "preprocess", DASK_SCHEDULER_ADDRESS=cluster.address)
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith("error: the Dask scheduler at tcp://127.0.0.1:")
+    assert line.endswith("with src of the project on PYTHONPATH")
 
 
 def test_a_shard_that_kills_every_worker_is_named(project: Path, tmp_path: Path) -> None:

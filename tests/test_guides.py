@@ -35,7 +35,7 @@ DOCUMENTS = sorted(
     for pattern in ("README.md", "CONTRIBUTING.md", "docs/*.md", "*/README.md")
     for path in ROOT.glob(pattern)
 )
-GUIDES = ("lessons", "experiments", "reproducibility", "records")
+GUIDES = ("README", "docs/lessons", "docs/experiments", "docs/reproducibility", "docs/records")
 
 # Reads command lines of DVC as JSON; prints those that DVC refuses, and the parameters that the
 # others set: what params.yaml holds in each run of a grid.
@@ -348,7 +348,7 @@ def test_the_commands_of_a_guide_run_as_written(finished: Path, tmp_path: Path, 
     for key, value in (("user.name", "test"), ("user.email", "test@localhost")):
         git(folder, "config", key, value)
     dvc(folder, "config", "--local", "cache.dir", str(finished / ".dvc" / "cache"))
-    print(run_document(ROOT / "docs" / f"{name}.md", folder))
+    print(run_document(ROOT / f"{name}.md", folder))
 
 
 @pytest.mark.tf

@@ -1,9 +1,8 @@
 """Map a function over shards: in this process, in several, or on a Dask cluster.
 
 The results are the same. A cluster is used if Dask's own configuration names a scheduler, by the
-variable DASK_SCHEDULER_ADDRESS or in a file. The workers of the cluster need `src` of the project
-on PYTHONPATH, the same libraries, and the project's folder at the same path on a shared file
-system.
+variable DASK_SCHEDULER_ADDRESS or in a file. Scheduler and workers need `src` of the project on
+PYTHONPATH, the same libraries, and the project's folder at the same path on a shared file system.
 """
 
 import hashlib
@@ -219,6 +218,13 @@ def _map_on_cluster(
                     f"{name(tasks[number])}: each of the {error.allowed_failures + 1} workers that"
                     " had this shard died, probably because memory was short; give the workers"
                     " more memory, or lower shard_size_mib"
+                ) from None
+            except (ImportError, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and "deserialization" not in str(error):
+                    raise
+                raise PipelineError(
+                    f"the Dask scheduler at {address}, or a worker, cannot import imgpipe; start"
+                    " all of them again with src of the project on PYTHONPATH"
                 ) from None
             except CancelledError:
                 raise PipelineError(
