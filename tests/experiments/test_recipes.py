@@ -165,11 +165,11 @@ def test_a_long_list_stays_on_its_line(project: Path) -> None:
 
 
 def test_own_values_are_reported_before_they_are_replaced(project: Path) -> None:
-    """Own values are those that differ from the nearest recipe, and change."""
+    """A user's own values differ from the nearest recipe, and the recipe changes them."""
     apply(project, "photographs")
     set_leaf(project, "dataset", "leaves")
     set_leaf(project, "train.epochs", 5)
-    lines = apply(project, "mnist_tutorial_cnn")  # it has 5 epochs, too
+    lines = apply(project, "mnist_tutorial_cnn")  # mnist_tutorial_cnn has 5 epochs, too
     assert lines[:3] == [
         "mnist_tutorial_cnn replaces your own values in params.yaml (compared with the nearest"
         " recipe, photographs):",
@@ -262,7 +262,7 @@ def test_a_header_is_read_field_by_field(project: Path) -> None:
         read_header("mine", project / "recipes")
 
 
-def test_the_table_of_the_readme_says_what_the_headers_say() -> None:
+def test_the_table_of_the_readme_equals_the_headers() -> None:
     table = format_table(FOLDER)
     assert table in (FOLDER / "README.md").read_text()
     assert table.count("\n") == 2 + len(RECIPES)
