@@ -65,7 +65,7 @@ def test_a_folder_outside_git_is_refused_in_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_provenance_holds_what_made_a_run(repository: Path) -> None:
+def test_provenance_has_parameters_libraries_sources_and_outputs(repository: Path) -> None:
     provenance = read("HEAD")
     assert provenance.parameters["train.learning_rate"] == 0.002
     assert provenance.parameters["evaluate.top_k"] == 2

@@ -103,7 +103,7 @@ def test_the_params_file_of_a_recipe_has_its_values_and_the_comments_of_the_defa
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_published_recipe_has_the_values_that_were_published(name: str) -> None:
+def test_a_published_recipe_keeps_its_published_values(name: str) -> None:
     published = read_json(FOLDER / EFFECTIVE_FILE)
     values = flatten(load_recipe(name, FOLDER))
     assert published.keys() == set(RECIPES)
@@ -119,7 +119,7 @@ def test_a_published_recipe_has_the_values_that_were_published(name: str) -> Non
     assert len(published[name]) > 60
 
 
-def test_after_two_recipes_the_values_are_those_of_the_second(project: Path) -> None:
+def test_after_two_recipes_the_values_equal_the_second_recipe(project: Path) -> None:
     apply(project, "cats_vs_dogs")
     apply(project, "mnist_mlp")
     assert read_yaml(project / "params.yaml") == load_recipe("mnist_mlp", FOLDER)

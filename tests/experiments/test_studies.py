@@ -101,9 +101,7 @@ def test_the_script_reports_an_error_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", STUDY_NAMES)
-def test_the_studies_of_the_project_fit_its_parameters(
-    name: str, params_value: dict[str, Any]
-) -> None:
+def test_the_studies_of_the_project_are_valid(name: str, params_value: dict[str, Any]) -> None:
     path = ROOT / "studies" / f"{name}.yaml"
     study = check(Study, read_yaml(path), path.name)
     runs = expand_study(study, path.name, params_value)

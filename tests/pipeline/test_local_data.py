@@ -60,7 +60,7 @@ def attempt_repro(project: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_other_files_in_data_local_change_nothing(project: Path) -> None:
+def test_other_files_in_data_local_run_no_stage(project: Path) -> None:
     assert stages_run(dvc(project, "repro", "fetch")) == ["fetch"]
     commit(project)
     write_images(project / "data" / "local" / "another")

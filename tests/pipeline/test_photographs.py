@@ -79,7 +79,7 @@ def identities(project: Path) -> dict[str, str]:
     }
 
 
-def test_a_users_own_folder_from_fetch_to_augment(project: Path) -> None:
+def test_a_folder_of_the_user_runs_from_fetch_to_augment(project: Path) -> None:
     fetched = run(project, "fetch")
     assert fetched.startswith("fetch: leaves: 60 files in data/local/leaves, packed: ")
     assert fetched.endswith(" kB\n")
@@ -91,9 +91,8 @@ def test_a_users_own_folder_from_fetch_to_augment(project: Path) -> None:
     assert run(project, "augment") == "augment: 1 copy of each of 42 training images: 42 images\n"
     found = identities(project)
     assert len(found) == 60
-    assert all(
-        (project / identity).is_file() for identity in found
-    )  # identities lead back to the files
+    # Identities lead back to the files.
+    assert all((project / identity).is_file() for identity in found)
     info = read_info(project / "data" / "records")
     assert info.classes == list(CLASSES)
     assert info.splits["test"].per_class == dict.fromkeys(CLASSES, 4)
@@ -381,7 +380,9 @@ def test_a_changed_archive_is_never_opened(project: Path) -> None:
     assert not (project / "data" / "raw").exists()
 
 
-def test_the_real_photographs(project: Path, params_value: dict[str, Any], mirror: Path) -> None:
+def test_the_real_photographs_become_records(
+    project: Path, params_value: dict[str, Any], mirror: Path
+) -> None:
     shutil.copy(CATALOG, project / "data")
     params_value["dataset"] = "cats_and_dogs_small"
     params_value["preprocess"]["max_per_class"] = 40

@@ -231,9 +231,8 @@ def test_the_steps_of_the_guide_to_photographs_work(tmp_path: Path) -> None:
         (folder / "data" / "local" / "leaves" / name).mkdir(parents=True)
         for image in range(30):
             pixels = generator.integers(0, 120, (128, 128, 3), dtype=np.uint8)
-            pixels[:, 20 * number : 20 * number + 30] += (
-                130  # the place of a bright stripe shows the class
-            )
+            # The place of a bright stripe shows the class.
+            pixels[:, 20 * number : 20 * number + 30] += 130
             path = folder / "data" / "local" / "leaves" / name / f"IMG_{image}.jpg"
             Image.fromarray(pixels).save(path)
     assert git(folder, "status", "--porcelain") == " M data/catalog.yaml\n"

@@ -46,7 +46,7 @@ def hash_outputs(project: Path) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("stored", [True, False])
-def test_training_and_evaluation_repeat_to_the_byte(project: Path, stored: bool) -> None:
+def test_training_and_evaluation_give_the_same_bytes_again(project: Path, stored: bool) -> None:
     """The bytes are equal if features are read, and if deleted features are computed again."""
     expected = hash_outputs(project)
     for name in ("data/training", "data/evaluation", "models"):

@@ -24,9 +24,8 @@ def project(tmp_path: Path) -> Path:
     dvc(folder, "repro", "augment")
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "run")
-    assert not any(
-        path.stat().st_nlink > 1 for path in outputs(folder)
-    )  # if any were, the test would not need `share`
+    # If outputs shared the disk already, `share` would have nothing to do.
+    assert not any(path.stat().st_nlink > 1 for path in outputs(folder))
     assert share(folder).returncode == 0
     check(folder, is_shared=True)
     return folder

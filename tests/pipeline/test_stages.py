@@ -170,7 +170,9 @@ def write_small_mnist(
     return images
 
 
-def test_no_copies_leave_an_empty_description(project: Path, params_value: dict[str, Any]) -> None:
+def test_without_copies_augment_writes_an_empty_description(
+    project: Path, params_value: dict[str, Any]
+) -> None:
     params_value["augment"]["copies"] = 0
     set_params(project, params_value)
     run(project, "fetch")

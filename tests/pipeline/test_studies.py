@@ -29,7 +29,7 @@ def status(project: Path) -> list[str]:
     return git(project, "status", "--porcelain", "--untracked-files=all").splitlines()
 
 
-def test_a_study_does_only_the_missing_runs_and_does_not_change_the_workspace(
+def test_a_study_starts_only_missing_runs_and_does_not_change_the_workspace(
     project: Path,
 ) -> None:
     file = project / "studies" / "small.yaml"

@@ -147,7 +147,7 @@ def test_the_convolutions_of_the_tutorial_network_have_the_published_size() -> N
     assert sum(layer.count_params() for layer in convolutions) == 55_744
 
 
-def test_the_dense_network_on_rows_has_the_published_layers() -> None:
+def test_the_dense_network_on_rows_has_the_expected_layers() -> None:
     """28 x 28 -> 128 for each row -> 64 for each row -> flat -> 10."""
     model = build_recipe("fashion_mnist_dense")
     assert [tuple(layer.output.shape[1:]) for layer in model.layers[2:]] == [
@@ -155,7 +155,7 @@ def test_the_dense_network_on_rows_has_the_published_layers() -> None:
     ]  # fmt: skip
 
 
-def test_the_convolutional_network_with_dropout_has_the_published_layers() -> None:
+def test_the_convolutional_network_with_dropout_has_the_expected_layers() -> None:
     """Two convolutions, pooling, dropout 0.25, 128 dense units, dropout 0.5, the output."""
     model = build_recipe("mnist_cnn")
     assert [(layer.name, getattr(layer, "rate", None)) for layer in model.layers[2:]] == [

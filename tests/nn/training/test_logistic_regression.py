@@ -132,7 +132,7 @@ def test_all_variants_of_an_image_are_in_one_fold() -> None:
 
 
 @pytest.mark.parametrize(("per_class", "folds"), [(5, 5), (3, 5), (2, 5)])
-def test_a_class_with_few_images_has_as_many_folds(per_class: int, folds: int) -> None:
+def test_a_class_with_few_images_limits_the_number_of_folds(per_class: int, folds: int) -> None:
     examples, _ = make_examples(per_class, noise=0.1)
     penalty, log_loss = choose_penalty(
         examples, PENALTIES, folds=folds, seed=1, most_iterations=100

@@ -24,7 +24,7 @@ from imgpipe.settings.params import Params
 pytestmark = pytest.mark.tf
 
 
-def test_training_learns_and_records_metrics() -> None:
+def test_a_training_raises_the_accuracy_and_records_metrics() -> None:
     _, history = train_easily()
     assert [epoch.epoch for epoch in history] == [1, 2, 3, 4]
     assert history[-1].validation_accuracy > 0.95

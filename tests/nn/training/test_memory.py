@@ -45,7 +45,7 @@ def test_an_environment_variable_limits_the_memory(
         memory.fits_in_memory(1)
 
 
-def test_the_memory_of_a_machine_without_sysconf_is_known(
+def test_the_memory_limit_is_known_without_sysconf(
     limit_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`os.sysconf` does not exist on Windows."""

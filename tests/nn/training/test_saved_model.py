@@ -22,7 +22,7 @@ def test_equal_seeds_give_equal_weights_and_files(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "first").iterdir()] == ["model.keras"]
 
 
-def test_a_model_file_has_no_dates_and_says_its_format_version(tmp_path: Path) -> None:
+def test_a_model_file_has_no_dates_and_has_its_format_version(tmp_path: Path) -> None:
     save_network(build_network("mlp", shape=(12, 12, 1)), tmp_path / "model.keras")
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}

@@ -181,7 +181,9 @@ def zipped() -> bytes:
         *(lambda at=at: make_file()[:at] for at in (1, 20, 40, 90, 200, 300, 380, -100, -9, -1)),
     ],
 )
-def test_any_other_file_is_reported_in_one_line(tmp_path: Path, make: Callable[[], bytes]) -> None:
+def test_a_file_in_another_format_is_reported_in_one_line(
+    tmp_path: Path, make: Callable[[], bytes]
+) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(make())
     with pytest.raises(PipelineError) as raised:
