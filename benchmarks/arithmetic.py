@@ -2,7 +2,8 @@
 
     python arithmetic.py PRECISION
 
-Prints the floating-point operations for one image, and those per second of a large matrix product.
+Prints the floating-point operations for one image, and the operations per second of a large matrix
+product.
 """
 
 import math
@@ -23,9 +24,10 @@ REPETITIONS = 5
 def count_operations(model: keras.Model) -> int:
     """Return the floating-point operations of one image in a training step.
 
-    It counts the convolutions and dense layers, which do almost all of them: two operations for
-    each multiplication and addition. A step computes the outputs, the gradients of the weights and
-    the gradients of each layer's input, except the first layer, whose input is the image.
+    The function counts convolutions and dense layers, which do almost all operations. A
+    multiplication and an addition are two operations. A step computes the outputs, the gradients of
+    the weights, and the gradients of each layer's input. The first layer's input is the image, so
+    it needs no gradient.
     """
     forward: list[int] = []
     for layer in model.layers:

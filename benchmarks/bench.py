@@ -2,8 +2,8 @@
 
 Needs DATASET_MIRROR, a folder that holds the archives of mnist, fashion_mnist and
 cats_and_dogs_small, each in a folder of its name. Writes benchmarks/results.md and
-benchmarks/profiles.md. Every number is the median of interleaved repetitions, each in a process of
-its own. Ratios within one run mean more than the numbers themselves.
+benchmarks/profiles.md. Every number is the median of interleaved repetitions, each in a new
+process. Compare the ratios: the numbers also depend on the load of the machine.
 """
 
 import os

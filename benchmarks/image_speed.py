@@ -1,4 +1,4 @@
-"""How fast photographs become records, and records batches, beside Keras's usual ways."""
+"""Compare the speed from photographs to records and to batches with Keras's usual functions."""
 
 import shutil
 import tempfile

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a project to run stages in, time and memory of processes, tables."""
+"""Helpers of the benchmarks: a project to run stages in, time and memory of processes, tables."""
 
 import math
 import os
@@ -129,7 +129,7 @@ def rate_of(*arguments: str | Path, cwd: Path, workers: int = 2) -> float:
 
 
 def seconds_of(*arguments: str | Path, cwd: Path) -> float:
-    """Return how long a Python script runs, from its start to its end."""
+    """Return the seconds from the start to the end of a Python script."""
     start = time.perf_counter()
     run_python(*arguments, cwd=cwd)
     return time.perf_counter() - start
@@ -146,7 +146,7 @@ def cpu_seconds_of(run: Callable[[], object]) -> float:
 def peak_mib_of(*arguments: str | Path, cwd: Path) -> tuple[float, float]:
     """Return the peak resident memory of a Python script: of its largest process, and of all.
 
-    The second is the largest sum found at intervals of 20 ms; shared pages count once a process.
+    The second value is the largest sum, read every 20 ms; it counts shared pages in each process.
     """
     process = subprocess.Popen(
         [sys.executable, *arguments],
@@ -193,7 +193,7 @@ def figure(value: float) -> str:
 def interleave(
     measures: Mapping[str, Callable[[], float]], repetitions: int = REPETITIONS
 ) -> dict[str, list[float]]:
-    """Measure all in turn, several times; return the values of each."""
+    """Measure all subjects in turn, several times; return the values of each subject."""
     values: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(repetitions):
         for name, measure in measures.items():
@@ -217,7 +217,7 @@ def compare(
 def ratio_of(values: Sequence[float], others: Sequence[float]) -> float:
     """Return the median of the ratios of two values of the same repetition.
 
-    A machine whose speed changes from minute to minute changes both.
+    If the speed of the machine changes from minute to minute, both values change alike.
     """
     return statistics.median(value / other for value, other in zip(values, others, strict=True))
 
@@ -240,7 +240,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def environment() -> str:
-    """Return the machine's kind and the versions that matter."""
+    """Return the kind of machine, and the versions of Python and the main libraries."""
     libraries = ", ".join(
         f"{name} {version(name)}" for name in ("tensorflow", "keras", "numpy", "pillow")
     )

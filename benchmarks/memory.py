@@ -1,6 +1,6 @@
-"""How much memory preprocess and augment take for 10,000 and for 100,000 images.
+"""Measure the memory of preprocess and augment for 10,000 and for 100,000 images.
 
-The images are small JPEG files in a zip archive, 200 different ones again and again.
+The images are small JPEG files in a zip archive: 200 different images, repeated.
 """
 
 import io
@@ -55,7 +55,7 @@ def compare_sizes() -> Section:
 
 
 def write_archive(project: Path, count: int) -> None:
-    """Write the archive as `fetch` would leave it, and its entry in the catalog."""
+    """Write the archive to the place where `fetch` writes it, and its entry in the catalog."""
     generator = np.random.default_rng(0)
     contents = []
     for _ in range(DIFFERENT):

@@ -1,6 +1,6 @@
-"""Where the time goes in the measurements that may miss their target.
+"""Measure the parts of the benchmarks that may miss their target: benchmarks/profiles.md.
 
-The page that this makes holds measured values, and what can be computed from them.
+The page holds measured values and values computed from them.
 """
 
 import os

@@ -42,7 +42,7 @@ MNIST = "mnist_tutorial_cnn"
 FASHION = "fashion_mnist_cnn"
 PHOTOGRAPHS = "cats_vs_dogs_augmented"
 
-# A measurement: from a seed to a rate or a time, and the test accuracy.
+# A measurement takes a seed; it returns a rate or a time, and the test accuracy.
 Measure = Callable[[int], tuple[float, float]]
 
 
@@ -176,7 +176,7 @@ def _test_accuracy(project: Path) -> float:
 
 
 def _compare(what: str, unit: str, measures: dict[str, Measure]) -> tuple[list[list[float]], str]:
-    """Measure each with every seed, in turn; return the rates or times, and a table of all."""
+    """Run each measurement with every seed, in turn; return the rates or times, and a table."""
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in measures}
     for seed in range(1, REPETITIONS + 1):
         for name, measure in measures.items():

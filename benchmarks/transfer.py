@@ -46,7 +46,7 @@ def compare_transfer(mirror: Path) -> Section:
     }
     with tempfile.TemporaryDirectory() as scratch:
         project = make_project(Path(scratch) / "project", recipe=RECIPE)
-        (project / ".dvc").mkdir()  # `train` stores features in a repository of DVC only
+        (project / ".dvc").mkdir()  # `train` stores features only in a DVC repository
         run_stages(project, "fetch", "preprocess", "augment")
         save_arrays(project)
         for seed in range(1, REPETITIONS + 1):
@@ -110,7 +110,7 @@ def read_validation_accuracy(project: Path) -> float:
 
 def _run_guide(kind: str, project: Path, accuracy: float, seed: int) -> tuple[float, float, str]:
     script = HERE / "opponents" / "transfer_learning.py"
-    # Half an image less: the accuracies are not rounded in the same way.
+    # Half an image less, because the two accuracies are rounded differently.
     margin = 0.5 / read_info(project / "data" / "records").splits["validation"].examples
     goal = str(accuracy - margin)
     printed = run_python(script, kind, project, goal, str(MOST_EPOCHS), str(seed), cwd=project)

@@ -4,9 +4,10 @@ Prints the test accuracy.
 
     python cats_vs_dogs.py FOLDER SEED
 
-FOLDER holds train/{cats,dogs} and validation/{cats,dogs}; the latter is the test split, as in the
-recipe, and a tenth of the former is set aside for validation. The data come from
-`flow_from_directory` of Keras's ImageDataGenerator, which Keras 3 keeps under `legacy`.
+FOLDER holds train/{cats,dogs} and validation/{cats,dogs}. As in the recipe, the images of the
+folder `validation` are the test split, and a tenth of the folder `train` is set aside for
+validation. `flow_from_directory` of Keras's ImageDataGenerator, which Keras 3 keeps under `legacy`,
+reads the images.
 """
 
 import sys

@@ -3,8 +3,9 @@
     python image_data_generator.py plain|augmented FOLDER
     python image_data_generator.py transforms ARRAY.npy
 
-FOLDER holds a folder of images for each class; ARRAY.npy images (N, H, W, C). The recipe
-`cats_vs_dogs_augmented` has the same transformations. Keras 3 keeps the class under `legacy`.
+FOLDER holds a folder of images for each class; ARRAY.npy holds images (N, H, W, C). The recipe
+`cats_vs_dogs_augmented` has the same transformations. Keras 3 keeps ImageDataGenerator under
+`legacy`.
 """
 
 import sys

@@ -6,11 +6,11 @@ at least ACCURACY, and at the latest after EPOCHS.
 
     python transfer_learning.py fit|features FOLDER ACCURACY EPOCHS SEED
 
-With `fit`, the frozen backbone is a part of the network that `fit` trains; with `features`, its
-features are computed once. FOLDER holds train.npz and validation.npz: `images` (N, H, W, 3) uint8,
-`labels` (N,) of two classes. Decoding photographs is therefore not a part of the time. The weights
-are the same as in the recipe `photographs`. Batch normalization has layers of its own, as in the
-networks of keras.applications.
+With `fit`, the frozen backbone is a part of the network that `fit` trains. With `features`, the
+script computes the features of the backbone once. FOLDER holds train.npz and validation.npz:
+`images` (N, H, W, 3) uint8, `labels` (N,) of two classes. So the time does not include decoding.
+The weights are the same as in the recipe `photographs`. Batch normalization has separate layers, as
+in the networks of keras.applications.
 
 Source: https://keras.io/guides/transfer_learning/
 """

@@ -8,7 +8,7 @@ from support import commit_run, git
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: a git repository that DVC reads, with the run of `commit_run`."""
+    """A git repository with a run from `commit_run`, which DVC can read, as working directory."""
     monkeypatch.chdir(tmp_path)
     git(tmp_path, "init", "--quiet", "--initial-branch=main")
     git(tmp_path, "config", "user.name", "test")

@@ -1,4 +1,4 @@
-"""Two runs compared: what made them, their test images, and the source files that differ."""
+"""The comparison of two runs: provenance, test images, and source files that differ."""
 
 import hashlib
 import shutil
@@ -49,7 +49,7 @@ def with_image_spec(**changes: Any) -> dict[str, Any]:
     return parameters
 
 
-def test_a_better_run_is_found_better(repository: Path) -> None:
+def test_a_better_run_gets_the_verdict_better(repository: Path) -> None:
     commit_run(repository, skill=4.0)
     compared = compare("HEAD~1", "HEAD")
     assert compared.comparison.verdict == "better"
@@ -57,7 +57,7 @@ def test_a_better_run_is_found_better(repository: Path) -> None:
     assert compare("HEAD", "HEAD~1").comparison.verdict == "worse"
 
 
-def test_differences_in_what_made_two_runs_are_found(repository: Path) -> None:
+def test_differences_in_parameters_libraries_sources_and_data_are_found(repository: Path) -> None:
     commit_run(
         repository,
         parameters=run_parameters(train__learning_rate=0.1),
@@ -88,7 +88,7 @@ def test_files_are_named_under_folders_whose_hashes_differ(repository: Path) -> 
 
 
 def test_a_file_that_moved_is_named_at_both_paths(repository: Path) -> None:
-    """As between the structure before packages, whose locks list files, and this one."""
+    """The locks of older versions list files; present locks list folders."""
     commit_run(
         repository,
         sources={"src/imgpipe/errors.py": "errors\n", "src/imgpipe/files.py": "files\n"},
@@ -103,8 +103,10 @@ def test_a_file_that_moved_is_named_at_both_paths(repository: Path) -> None:
     ]
 
 
-def test_equal_files_listed_otherwise_are_no_difference(repository: Path) -> None:
-    """One lock lists the folder, and the other the files in it."""
+def test_equal_files_are_no_difference_if_only_one_lock_lists_their_folder(
+    repository: Path,
+) -> None:
+    """One lock lists the folder; the other lists the files in the folder."""
     commit_run(repository, dependencies=["src/{stage}.py", "src/imgpipe/core/errors.py", FILES])
     assert find_code_differences(load_run("HEAD~1"), load_run("HEAD")) == []
     commit_run(repository, sources={FILES: "edited\n"})
@@ -123,8 +125,10 @@ def test_code_edited_since_the_run_is_noted(repository: Path) -> None:
     assert find_code_differences(load_run("HEAD"), load_run("workspace")) == []
 
 
-def test_a_folder_is_named_if_its_files_are_those_of_the_other_run_again(repository: Path) -> None:
-    """The hashes say that the runs had different code, which the files no longer show."""
+def test_a_folder_is_named_if_its_files_now_equal_the_files_of_the_other_run(
+    repository: Path,
+) -> None:
+    """The hashes of the code differ, but the changed file was changed back after the run."""
     commit_run(repository, sources={FILES: "edited\n"})
     (repository / FILES).write_text("files\n")
     assert find_code_differences(load_run("HEAD~1"), load_run("workspace")) == ["src/imgpipe/core"]
@@ -147,7 +151,7 @@ def test_parameters_edited_since_the_run_are_noted(repository: Path) -> None:
     ]
 
 
-def test_other_test_images_are_refused(repository: Path) -> None:
+def test_runs_with_too_few_shared_test_images_are_refused(repository: Path) -> None:
     commit_run(repository, images=99)
     with pytest.raises(PipelineError, match="HEAD~1 and HEAD cannot be compared: "):
         compare("HEAD~1", "HEAD")
@@ -180,7 +184,7 @@ def test_images_of_other_sizes_are_assumed_to_be_the_same(repository: Path) -> N
 
 
 def test_pixels_are_compared_if_the_raw_data_differ(repository: Path) -> None:
-    """For example after images were added for training."""
+    """For example, the raw data differ after a user adds images for training."""
     images = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 1), dtype=np.uint8)
     records = repository / "data/records"
     for raw in ("before", "added", "changed", "version 0"):
@@ -221,7 +225,7 @@ def write_records_info(records: Path, shard: Shard) -> None:
 
 
 def write_old_info(records: Path, shard: Shard) -> None:
-    """Write the description of records as before it had a format version."""
+    """Write a description of records of format version 0."""
     value = {
         "dataset": "digits",
         "classes": ["a", "b", "c"],
@@ -240,8 +244,8 @@ def write_old_info(records: Path, shard: Shard) -> None:
     write_json(records / "info.json", value)
 
 
-def test_the_hash_of_a_folder_is_that_of_dvc() -> None:
-    """Expected value: the entry of `dvc.lock` that DVC 3.67.1 wrote for such a folder."""
+def test_the_hash_of_a_folder_equals_the_hash_of_dvc() -> None:
+    """The expected hash is from `dvc.lock`, which DVC 3.67.1 wrote for this folder."""
     files = {
         f"folder/{name}": hashlib.md5(text.encode()).hexdigest()
         for name, text in (("b.py", "b\n"), ("a/z.py", "z\n"), ("a.py", "a\n"), ("ä.py", "ä\n"))
@@ -304,8 +308,8 @@ def run_with_dvc(
 
 
 @pytest.mark.e2e
-def test_a_run_is_compared_with_one_of_the_old_structure(repository: Path) -> None:
-    """DVC itself writes the locks: of single files, and of folders."""
+def test_a_run_is_compared_with_a_run_of_the_old_folder_structure(repository: Path) -> None:
+    """DVC writes both locks: the old one lists files, the new one lists folders."""
     git(repository, "rm", "--quiet", "-r", "--cached", ".")
     shutil.rmtree(repository / "data")
     (repository / "dvc.lock").unlink()

@@ -1,4 +1,4 @@
-"""The comparison of two runs as text, JSON and a page, by the command that a person runs."""
+"""The comparison of two runs as text, JSON and a page, and the command that prints it."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from imgpipe.experiments.run import Run, load_run
 
 @pytest.fixture
 def better(repository: Path) -> RunComparison:
-    """A run with another learning rate, which is better, compared with the first."""
+    """The comparison of a better run, which has another learning rate, with the first run."""
     commit_run(repository, parameters=run_parameters(train__learning_rate=0.1), skill=4.0)
     return compare_runs(load_run("HEAD~1"), load_run("HEAD"))
 
@@ -61,7 +61,7 @@ def test_the_text_names_data_and_code_that_differ(repository: Path) -> None:
     assert "Code that differs: src/imgpipe/core/files.py." in text.splitlines()
 
 
-def test_json_holds_the_same(better: RunComparison) -> None:
+def test_json_holds_the_same_comparison(better: RunComparison) -> None:
     value = json.loads(render_json(better))
     assert value["verdict"] == "better"
     assert value["second"] == {
@@ -80,7 +80,9 @@ def test_json_holds_the_same(better: RunComparison) -> None:
     assert len(value["won"]) > len(value["lost"])
 
 
-def test_each_form_says_how_many_test_images_are_shared(repository: Path, tmp_path: Path) -> None:
+def test_text_json_and_page_report_the_number_of_shared_test_images(
+    repository: Path, tmp_path: Path
+) -> None:
     commit_run(repository, images=150)
     compared = compare_runs(load_run("HEAD~1"), load_run("HEAD"))
     (note,) = compared.notes
@@ -95,7 +97,7 @@ def test_each_form_says_how_many_test_images_are_shared(repository: Path, tmp_pa
     assert note in (tmp_path / "page.html").read_text()
 
 
-def test_the_page_has_the_verdict_and_says_why_pictures_are_missing(
+def test_the_page_has_the_verdict_and_explains_missing_pictures(
     better: RunComparison, tmp_path: Path
 ) -> None:
     write_html(better, tmp_path / "page.html")
@@ -154,7 +156,7 @@ def test_the_command_compares_two_commits_as_json_and_page(repository: Path) -> 
     assert "HEAD~1 against HEAD" in (repository / "page.html").read_text()
 
 
-def test_the_command_refuses_other_test_images_in_one_line(repository: Path) -> None:
+def test_the_command_refuses_different_test_images_in_one_line(repository: Path) -> None:
     commit_run(repository, images=99)
     with pytest.raises(PipelineError) as raised:
         compare_runs(load_run("HEAD~1"), load_run("HEAD"))

@@ -1,4 +1,4 @@
-"""Runs ranked by validation accuracy, on commits that a test makes, without DVC."""
+"""Runs ranked by validation accuracy; the tests make commits without DVC."""
 
 import json
 import statistics
@@ -13,7 +13,7 @@ from imgpipe.experiments.leaderboard import load_runs, rank_runs, render_json, r
 
 
 def rank_names() -> list[list[list[str]]]:
-    """Return for each table, for each line, the names of its runs."""
+    """Return the names of the runs in each line of each table."""
     runs, notes = load_runs()
     assert notes == []
     return [[[run.name for run in entry.runs] for entry in table] for table in rank_runs(runs)]
@@ -59,7 +59,7 @@ def test_runs_that_differ_by_seed_are_one_line(repository: Path) -> None:
     assert value["boards"][0][1]["validation_loss_unweighted"] == pytest.approx(0.1)
 
 
-def test_tables_of_different_validation_images_are_told_apart(repository: Path) -> None:
+def test_runs_with_different_validation_images_are_in_different_tables(repository: Path) -> None:
     fold = run_parameters(preprocess__test_fold="2/5")
     keep_experiment(repository, "fold", parameters=fold, accuracy=0.99)
     keep_experiment(repository, "other-data", raw="other")
@@ -80,7 +80,7 @@ def test_a_run_of_an_older_version_has_the_same_validation_images(repository: Pa
 
 
 def test_ties_are_broken_by_the_unweighted_loss(repository: Path) -> None:
-    """The weighted loss of a run with class weights is not comparable."""
+    """Weighted losses of runs with different class weights are not comparable."""
     keep_with_metrics(
         repository,
         "weighted",

@@ -1,4 +1,4 @@
-"""The whole pipeline as one step: its end, its estimated cost, its result."""
+"""A run of the whole pipeline: its errors, its estimated cost, its result."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from imgpipe.experiments.pipeline import describe_cost, describe_result, run_dvc
 
 
 def write_result(folder: Path, *, right: int, rows: str) -> None:
-    """Write what the last run left: 40 test images, some of them right."""
+    """Write the outputs of a run on 40 test images, `right` of them classified correctly."""
     write_random_records(folder / "data" / "records", {"train": [2], "test": [2]})
     scores = {"accuracy": right / 40, "accuracy_low": 0.5, "accuracy_high": 0.99, "images": 40}
     write_json(folder / "metrics" / "test.json", scores)
@@ -24,7 +24,7 @@ def write_result(folder: Path, *, right: int, rows: str) -> None:
     (folder / "metrics" / "per_class.csv").write_text(header + rows)
 
 
-def test_the_result_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_result_of_a_run_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows = 'cats,0.9,0.95,0.95,1.0,20\n"dogs, large",0.9,0.9,0.96,1.0,20\n'
     write_result(tmp_path, right=37, rows=rows)
@@ -36,18 +36,20 @@ def test_the_result_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ]
 
 
-def test_without_a_run_there_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_without_a_run_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PipelineError, match=r"metrics/test.json: not found; `dvc repro`"):
         list(describe_result())
 
 
-def test_the_cost_follows_from_the_images_and_their_size_in_the_records() -> None:
+def test_the_estimate_depends_on_the_images_and_their_size_in_the_records() -> None:
     params = change_params(
         preprocess__height_px=200, preprocess__width_px=100, preprocess__channels=3,
         preprocess__test_frac=0.5, preprocess__validation_frac=0.5, augment__copies=4,
     )  # fmt: skip
-    # 1,000 images of 60,000 bytes, and as many copies: 0.12 GB; files of 0.38 GB; all twice.
+    # 1,000 images and 1,000 copies of 60,000 bytes: 0.12 GB; photographs: 0.38 GB; all twice.
     assert describe_cost(1000, 380_000_000, params) == (
         "estimate: 1 min on two cores without GPU; 1.0 GB of disk during the run"
     )
@@ -57,7 +59,7 @@ def test_the_cost_follows_from_the_images_and_their_size_in_the_records() -> Non
     )
 
 
-def test_a_run_that_fails_says_how_to_resume(
+def test_the_error_of_a_failed_run_says_how_to_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)  # no DVC repository
@@ -72,7 +74,7 @@ def test_a_run_that_fails_says_how_to_resume(
 def test_an_interrupt_waits_for_dvc_and_says_how_to_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DVC gets Ctrl-C, too, from the terminal; here it is a process that ends a second later."""
+    """A terminal sends Ctrl-C to DVC, too. Here a process takes one second to end."""
     program = tmp_path / "dvc.py"
     program.write_text("import pathlib, time; time.sleep(1); pathlib.Path('cleaned').touch()")
     monkeypatch.setenv("PYTHONPATH", tmp_path.as_posix())
@@ -97,9 +99,7 @@ def test_an_interrupt_waits_for_dvc_and_says_how_to_resume(
     assert (tmp_path / "cleaned").exists()
 
 
-def test_stages_find_the_python_that_runs_this(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stages_use_the_same_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dvc.py").write_text("import os; print(os.environ['PATH'])")
     monkeypatch.setenv("PYTHONPATH", tmp_path.as_posix())
     with (tmp_path / "log").open("wb") as stream:

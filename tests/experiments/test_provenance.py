@@ -1,4 +1,4 @@
-"""Revisions, and what git and DVC recorded of their runs; on commits that a test makes."""
+"""Revisions, and what git and DVC recorded about their runs; the tests make the commits."""
 
 import hashlib
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_a_folder_outside_git_is_refused_in_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_provenance_holds_what_made_a_run(repository: Path) -> None:
+def test_provenance_has_parameters_libraries_sources_and_outputs(repository: Path) -> None:
     provenance = read("HEAD")
     assert provenance.parameters["train.learning_rate"] == 0.002
     assert provenance.parameters["evaluate.top_k"] == 2
@@ -140,8 +140,8 @@ def test_a_revision_without_a_run_is_refused(repository: Path) -> None:
         read_text(find_revision("workspace"), "dvc.lock")
 
 
-def test_a_stage_that_has_not_run_after_the_stages_before_is_refused(repository: Path) -> None:
-    """As after an experiment that stopped at `train`."""
+def test_a_run_with_a_stage_that_is_out_of_date_is_refused(repository: Path) -> None:
+    """An experiment that stopped at `train` leaves such a lock."""
     lock = read_yaml(repository / "dvc.lock")
     lock["stages"]["evaluate"]["deps"].append({"path": "models/model.keras", "md5": "other"})
     (repository / "dvc.lock").write_text(yaml.safe_dump(lock))
@@ -164,7 +164,7 @@ def test_parameters_edited_since_the_run_are_found(repository: Path) -> None:
     assert find_parameter_edits(find_revision("HEAD"), provenance) == []
 
 
-def test_an_output_that_is_not_the_recorded_one_is_refused(repository: Path) -> None:
+def test_an_output_that_differs_from_the_recorded_one_is_refused(repository: Path) -> None:
     revision, provenance = find_revision("workspace"), read("workspace")
     path = repository / PREDICTIONS
     assert open_output(revision, provenance, PREDICTIONS) == path.read_bytes()

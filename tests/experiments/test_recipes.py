@@ -103,7 +103,7 @@ def test_the_params_file_of_a_recipe_has_its_values_and_the_comments_of_the_defa
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_published_recipe_has_the_values_that_were_published(name: str) -> None:
+def test_a_published_recipe_keeps_its_published_values(name: str) -> None:
     published = read_json(FOLDER / EFFECTIVE_FILE)
     values = flatten(load_recipe(name, FOLDER))
     assert published.keys() == set(RECIPES)
@@ -119,7 +119,7 @@ def test_a_published_recipe_has_the_values_that_were_published(name: str) -> Non
     assert len(published[name]) > 60
 
 
-def test_after_two_recipes_the_values_are_those_of_the_second(project: Path) -> None:
+def test_after_two_recipes_the_values_equal_the_second_recipe(project: Path) -> None:
     apply(project, "cats_vs_dogs")
     apply(project, "mnist_mlp")
     assert read_yaml(project / "params.yaml") == load_recipe("mnist_mlp", FOLDER)
@@ -165,11 +165,11 @@ def test_a_long_list_stays_on_its_line(project: Path) -> None:
 
 
 def test_own_values_are_reported_before_they_are_replaced(project: Path) -> None:
-    """Own values are those that differ from the nearest recipe, and change."""
+    """A user's own values differ from the nearest recipe, and the recipe changes them."""
     apply(project, "photographs")
     set_leaf(project, "dataset", "leaves")
     set_leaf(project, "train.epochs", 5)
-    lines = apply(project, "mnist_tutorial_cnn")  # it has 5 epochs, too
+    lines = apply(project, "mnist_tutorial_cnn")  # mnist_tutorial_cnn has 5 epochs, too
     assert lines[:3] == [
         "mnist_tutorial_cnn replaces your own values in params.yaml (compared with the nearest"
         " recipe, photographs):",
@@ -262,7 +262,7 @@ def test_a_header_is_read_field_by_field(project: Path) -> None:
         read_header("mine", project / "recipes")
 
 
-def test_the_table_of_the_readme_says_what_the_headers_say() -> None:
+def test_the_table_of_the_readme_equals_the_headers() -> None:
     table = format_table(FOLDER)
     assert table in (FOLDER / "README.md").read_text()
     assert table.count("\n") == 2 + len(RECIPES)

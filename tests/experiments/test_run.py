@@ -1,4 +1,4 @@
-"""The parts of a run that are read from git and DVC."""
+"""Outputs, metrics and source files of a run, read from git and DVC."""
 
 import hashlib
 from pathlib import Path
@@ -19,7 +19,7 @@ def test_a_run_has_its_predictions_and_validation_metrics(repository: Path) -> N
     assert first.validation == ValidationMetrics(accuracy=0.9, loss=1 - 0.9)
 
 
-def test_the_validation_loss_is_the_unweighted_one_if_the_run_has_it(repository: Path) -> None:
+def test_the_unweighted_validation_loss_is_used_if_the_run_has_it(repository: Path) -> None:
     metrics = {"validation_accuracy": 0.9, "validation_loss": 0.5}
     write_json(repository / "metrics/train.json", metrics)
     assert load_run("workspace").validation.loss == 0.5
@@ -29,13 +29,13 @@ def test_the_validation_loss_is_the_unweighted_one_if_the_run_has_it(repository:
 
 
 @pytest.mark.parametrize("text", ["{", "{}"])
-def test_metrics_that_are_not_those_of_train_are_refused(repository: Path, text: str) -> None:
+def test_invalid_validation_metrics_are_refused(repository: Path, text: str) -> None:
     (repository / "metrics/train.json").write_text(text)
     with pytest.raises(PipelineError, match=r"^workspace: metrics/train\.json: expected validati"):
         _ = load_run("workspace").validation
 
 
-def test_source_files_are_those_of_the_revision(repository: Path) -> None:
+def test_source_files_are_read_from_the_revision(repository: Path) -> None:
     core = repository / "src/imgpipe/core"
     (core / "__pycache__").mkdir()
     (core / "__pycache__/files.pyc").touch()
@@ -48,8 +48,8 @@ def test_source_files_are_those_of_the_revision(repository: Path) -> None:
         }
         folder = "src/imgpipe/core"
         in_folder = {path: digest for path, digest in hashes.items() if path.startswith(folder)}
-        alone = {path: {path: hashes[path]} for path in hashes if path not in in_folder}
-        return {**alone, folder: in_folder}
+        others = {path: {path: hashes[path]} for path in hashes if path not in in_folder}
+        return {**others, folder: in_folder}
 
     assert load_run("HEAD").source_files == expect("files\n")
     assert load_run("workspace").source_files == expect("edited\n")
@@ -57,13 +57,13 @@ def test_source_files_are_those_of_the_revision(repository: Path) -> None:
     assert load_run(head).source_files == expect("files\n")
 
 
-def test_test_images_that_are_nowhere_are_reported(repository: Path) -> None:
+def test_missing_test_images_are_reported(repository: Path) -> None:
     with pytest.raises(PipelineError, match=r"^HEAD: data/records/info\.json is neither in DVC's"):
         next(load_run("HEAD").read_test_images())
 
 
 def test_an_error_in_records_names_the_run(repository: Path) -> None:
-    """Not the temporary folder that they are copied to."""
+    """The error does not name the temporary folder to which the records are copied."""
     records = repository / "data/records"
     records.mkdir()
     write_json(records / "info.json", {"format_version": 99})

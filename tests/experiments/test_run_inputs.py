@@ -1,4 +1,4 @@
-"""What decides the result of a run, and which runs exist, on locks that a test writes."""
+"""The inputs that decide the result of a run, and the search for runs with equal inputs."""
 
 from pathlib import Path
 from typing import Any
@@ -155,25 +155,29 @@ def test_a_run_with_the_same_parameters_data_and_code_exists() -> None:
         ({"plot": {"dpi": 50}}, True),
     ],
 )
-def test_parameters_that_the_stages_use_decide(changed: dict[str, Any], exists: bool) -> None:
+def test_only_parameters_that_the_stages_use_distinguish_runs(
+    changed: dict[str, Any], exists: bool
+) -> None:
     candidate = make_candidate(make_lock())
     assert wanted_run({**PARAMETERS, **changed}).is_made_by(candidate) is exists
 
 
 @pytest.mark.parametrize("path", sorted(MD5))
-def test_each_file_that_the_stages_use_decides(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_file_that_the_stages_use_distinguishes_runs(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     candidate = make_candidate(make_lock())
     monkeypatch.setitem(MD5, path, "another")
     assert not wanted_run(PARAMETERS).is_made_by(candidate)
 
 
-def test_raw_data_decide_if_they_are_known() -> None:
+def test_raw_data_distinguish_runs_if_their_hash_is_known() -> None:
     candidate = make_candidate(make_lock())
     assert not wanted_run(PARAMETERS, raw="another").is_made_by(candidate)
     assert wanted_run(PARAMETERS, raw=None).is_made_by(candidate)
 
 
-def test_an_entry_that_was_left_from_an_earlier_commit_does_not_count() -> None:
+def test_a_lock_entry_of_an_earlier_commit_does_not_count() -> None:
     lock = make_lock()
     (model,) = (each for each in lock["stages"]["train"]["outs"] if "model" in each["path"])
     model["md5"] = "trained again, but not evaluated"
@@ -195,12 +199,12 @@ def test_another_dataset_has_its_own_inputs(monkeypatch: pytest.MonkeyPatch) -> 
     assert fetch.parameters["data/catalog.yaml"] == {"mnist.files": ["mnist.gz"]}
 
 
-def test_a_dataset_that_the_catalog_has_not_is_named() -> None:
+def test_a_dataset_that_is_not_in_the_catalog_is_named() -> None:
     with pytest.raises(PipelineError, match=r"^data/catalog.yaml: nope.files: not found; a stage"):
         wanted_run({**PARAMETERS, "dataset": "nope"})
 
 
-def test_inputs_are_those_that_dvc_itself_finds(
+def test_inputs_equal_the_inputs_that_dvc_records(
     monkeypatch: pytest.MonkeyPatch, params_value: dict[str, Any]
 ) -> None:
     from dvc.dependency import ParamsDependency

@@ -101,9 +101,7 @@ def test_the_script_reports_an_error_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", STUDY_NAMES)
-def test_the_studies_of_the_project_fit_its_parameters(
-    name: str, params_value: dict[str, Any]
-) -> None:
+def test_the_studies_of_the_project_are_valid(name: str, params_value: dict[str, Any]) -> None:
     path = ROOT / "studies" / f"{name}.yaml"
     study = check(Study, read_yaml(path), path.name)
     runs = expand_study(study, path.name, params_value)
@@ -143,7 +141,7 @@ def test_each_variant_is_combined_with_each_value_of_the_grid(
     assert params_value == before
 
 
-def test_a_label_is_fit_for_the_name_of_an_experiment(params_value: dict[str, Any]) -> None:
+def test_a_label_is_valid_in_the_name_of_an_experiment(params_value: dict[str, Any]) -> None:
     value = {"summary": "folds", "grid": {"preprocess.test_fold": ["1/5", "2/5"]}}
     runs = expand(value, params_value)
     assert [run.label for run in runs] == ["test_fold-1-5", "test_fold-2-5"]
@@ -158,14 +156,14 @@ def test_a_label_is_fit_for_the_name_of_an_experiment(params_value: dict[str, An
         ("train.bootstrap", [False, 1], "run bootstrap-1: train.bootstrap: expected true or false"),
     ],
 )
-def test_overrides_that_params_yaml_may_not_have_are_refused(
+def test_invalid_overrides_are_refused(
     key: str, values: list[Any], message: str, params_value: dict[str, Any]
 ) -> None:
     with pytest.raises(PipelineError, match=rf"^studies/x.yaml: {message}[^\n]*$"):
         expand({"summary": "ensemble", "grid": {key: values}}, params_value)
 
 
-def test_runs_that_no_stage_can_tell_apart_are_refused(
+def test_runs_that_are_equal_for_all_their_stages_are_refused(
     monkeypatch: pytest.MonkeyPatch, params_value: dict[str, Any]
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -180,7 +178,7 @@ def test_runs_that_no_stage_can_tell_apart_are_refused(
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty git repository without any configuration of the person, as working directory."""
+    """An empty git repository without any user configuration, as working directory."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
     for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "EMAIL"):
@@ -190,7 +188,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_person_without_name_is_told_to_set_it(repository: Path) -> None:
+def test_a_missing_git_name_is_reported(repository: Path) -> None:
     with pytest.raises(PipelineError, match=r"^git: user.name and user.email are not set[^\n]*$"):
         check_git([])
     git(repository, "config", "user.name", "test")
@@ -260,7 +258,7 @@ def test_an_edit_between_two_runs_stops_the_study(
     assert capsys.readouterr().out.endswith("run 2 of 2: test_fold-2-2, running, stopped\n")
 
 
-def test_outputs_that_are_gone_are_looked_for_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_outputs_are_read_from_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def open_output(revision: Revision, provenance: None, path: str) -> bytes:
         if revision.name != "whole":
             raise PipelineError(f"{revision.name}: {path} is gone")

@@ -1,4 +1,4 @@
-"""The results of studies, on scores that a test writes."""
+"""The results of studies, computed from made-up scores."""
 
 import json
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_the_ensemble_averages_probabilities(tmp_path: Path) -> None:
     mean = np.mean([predictions.probabilities for _, predictions in members.values()], axis=0)
     expected = accuracy_of(mean)
     accuracies = [scores["accuracy"] for scores, _ in members.values()]
-    assert expected not in accuracies  # otherwise the test could not fail
+    assert expected not in accuracies  # if it were, the test could not fail
 
     line = write_ensemble(tmp_path, members, top_k=2, bins=5, dpi=50)
     assert line.startswith(f"accuracy of the ensemble {expected:.4f}; of its 3 members ")
@@ -103,7 +103,7 @@ def test_scores_of_the_folds_are_averaged(tmp_path: Path) -> None:
     assert is_picture(tmp_path / "folds.png")
 
 
-def test_errors_are_those_of_the_epoch_of_lowest_validation_loss(tmp_path: Path) -> None:
+def test_errors_are_read_at_the_epoch_of_lowest_validation_loss(tmp_path: Path) -> None:
     def make_history(shift: float, seed: int) -> pd.DataFrame:
         table = pd.DataFrame(
             {

@@ -26,7 +26,7 @@ def set_precision() -> Iterator[Callable[[str], None]]:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty repository of DVC, and a temporary copy of it as the current folder."""
+    """An empty DVC repository; the working directory is a temporary copy of the repository."""
     (tmp_path / "repository" / ".dvc").mkdir(parents=True)
     (tmp_path / "copy").mkdir()
     monkeypatch.setenv("DVC_ROOT", (tmp_path / "repository").as_posix())

@@ -1,4 +1,4 @@
-"""Stages that are killed, or whose files are edited, while they run: the outputs are right."""
+"""Outputs are correct although a stage was killed, or a file was edited while it ran."""
 
 import json
 import os
@@ -19,7 +19,8 @@ from support import KILL_SEED, dvc, git, hash_file, run_small, set_leaf, stages_
 
 pytestmark = pytest.mark.e2e
 
-# Kills in each stage, and about how long it runs: a kill comes at any moment of that time.
+# For each stage: the number of kills, and its approximate duration in seconds. A kill comes at a
+# random moment of this duration.
 KILLS = {
     "fetch": (3, 1.0),
     "preprocess": (4, 2.0),
@@ -29,7 +30,7 @@ KILLS = {
     "plot": (2, 4.0),
 }
 
-# Without these, DVC would take the outputs of the run before the kill from its cache.
+# Without these options, DVC would restore the outputs of an earlier run from its cache.
 REALLY = ("--force", "--single-item", "--no-run-cache")
 
 
@@ -46,7 +47,7 @@ def results(folder: Path) -> dict[str, str]:
 
 
 def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """Start DVC in a group of processes of its own."""
+    """Start DVC in a new process group."""
     return subprocess.Popen(
         ["dvc", *arguments],
         cwd=folder,
@@ -79,7 +80,7 @@ def test_there_are_at_least_twenty_kills() -> None:
 
 
 @pytest.mark.parametrize("stage", KILLS)
-def test_a_stage_that_was_killed_completes_with_the_same_bytes(project: Path, stage: str) -> None:
+def test_a_killed_stage_gives_the_same_bytes_when_it_runs_again(project: Path, stage: str) -> None:
     expected = results(project)
     kills, longest_s = KILLS[stage]
     moments = random.Random(f"{KILL_SEED} {stage}")
@@ -96,7 +97,7 @@ def test_a_stage_that_was_killed_completes_with_the_same_bytes(project: Path, st
         output, _ = process.communicate()
         print(f"{stage}: killed {len(processes)} processes after {moment_s:.2f} s: {output}")
         if process.returncode == 0:
-            longest_s *= 0.7  # too late
+            longest_s *= 0.7  # the kill came too late
             continue
         hits += 1
         assert stages_run(dvc(project, "repro", *REALLY, stage)) == [stage]
@@ -118,7 +119,7 @@ def test_a_killed_training_resumes_after_the_last_finished_epoch(project: Path) 
     expected = results(project)
     for epoch in (4, 8):
         kill_after_epochs(project, epoch, "repro", *REALLY, "train")
-        # The metrics of the finished epochs are there.
+        # The metrics of the finished epochs are written.
         history = pd.read_csv(project / "metrics" / "history.csv")
         assert history["epoch"].tolist() == list(range(1, len(history) + 1))
         assert epoch <= len(history) < 12
@@ -147,7 +148,7 @@ def test_a_killed_experiment_resumes(project: Path, place: str) -> None:
     expected = results(project)
     seed = {"in-place": 3, "temporary": 4}[place]
     arguments = ["exp", "run", "--set-param", f"train.seed={seed}", "train"]
-    if place == "temporary":  # in a copy that DVC deletes with the run
+    if place == "temporary":  # in a copy that DVC deletes after the run
         arguments.insert(2, "--temp")
     kill_after_epochs(project, 5, *arguments)
     git(project, "checkout", "--", ".")
@@ -173,7 +174,9 @@ def find_training(folder: Path) -> psutil.Process | None:
 def test_a_killed_experiment_of_a_queue_resumes(project: Path, tmp_path: Path) -> None:
     def queue_and_start() -> None:
         dvc(project, "exp", "run", "--queue", "--set-param", "train.seed=5", "train")
-        with (tmp_path / "queue.log").open("w") as stream:  # its workers keep it open
+        with (tmp_path / "queue.log").open(
+            "w"
+        ) as stream:  # the workers of the queue keep this file open
             subprocess.run(
                 ["dvc", "queue", "start"], cwd=project, stdout=stream, stderr=stream, check=True
             )
@@ -194,7 +197,7 @@ def test_a_killed_experiment_of_a_queue_resumes(project: Path, tmp_path: Path) -
     assert "train: resuming after" in logs
 
 
-def test_code_edited_while_it_runs_is_not_recorded(project: Path, tmp_path: Path) -> None:
+def test_code_edited_during_a_run_is_not_recorded(project: Path, tmp_path: Path) -> None:
     folder = tmp_path / "project"
     shutil.copytree(project, folder, symlinks=True)
     before = (folder / "dvc.lock").read_text()
@@ -209,7 +212,7 @@ def test_code_edited_while_it_runs_is_not_recorded(project: Path, tmp_path: Path
     assert stages_run(dvc(folder, "repro", "train")) == ["train"]
 
 
-def test_a_parameter_changed_while_it_runs_is_not_recorded(project: Path, tmp_path: Path) -> None:
+def test_a_parameter_changed_during_a_run_is_not_recorded(project: Path, tmp_path: Path) -> None:
     folder = tmp_path / "project"
     shutil.copytree(project, folder, symlinks=True)
     process = start(folder, "repro", *REALLY, "train")
@@ -219,7 +222,7 @@ def test_a_parameter_changed_while_it_runs_is_not_recorded(project: Path, tmp_pa
     output, _ = process.communicate()
     assert process.returncode != 0
     assert "error: train.learning_rate changed while the stage was running" in output
-    # With the old value, no epoch has to be repeated.
+    # With the old value, no epoch is repeated.
     set_leaf(folder, "train.learning_rate", 0.002)
     output = dvc(folder, "repro", *REALLY, "train")
     assert "train: resuming after 12 of 12 epochs" in output

@@ -1,4 +1,4 @@
-"""The user's own datasets, run by DVC: what `fetch` depends on, in the workspace and in a copy."""
+"""Datasets of the user with DVC: the dependencies of `fetch`, in the workspace and in a copy."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ IMAGES_PER_CLASS = 5
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the project, in a repository of its own."""
+    """A copy of the project in its own repository."""
     return make_copy(tmp_path / "project")
 
 
@@ -60,7 +60,7 @@ def attempt_repro(project: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_other_files_in_data_local_change_nothing(project: Path) -> None:
+def test_other_files_in_data_local_run_no_stage(project: Path) -> None:
     assert stages_run(dvc(project, "repro", "fetch")) == ["fetch"]
     commit(project)
     write_images(project / "data" / "local" / "another")
@@ -114,11 +114,11 @@ def test_a_download_entry_of_the_user_works_with_a_placeholder(
     commit(project)
     output = dvc(project, "repro", "preprocess")
     assert stages_run(output) == ["fetch", "preprocess"]
-    assert "preprocess: leaves, 10 images of 28 x 28 x 1 in 2 classes" in output
+    assert "preprocess: leaves: 10 images of 28 x 28 pixels, 1 channel, 2 classes" in output
     assert git(project, "ls-files", "data/local/leaves").strip() == "data/local/leaves"
 
 
-def test_a_folder_named_unlike_its_dataset_is_refused_in_one_line(project: Path) -> None:
+def test_a_folder_without_the_name_of_its_dataset_is_refused_in_one_line(project: Path) -> None:
     write_images(project / "data" / "local" / "photographs")
     (project / "data" / "local" / "leaves").touch()
     choose_own(project, files="data/local/photographs")
@@ -133,14 +133,14 @@ def test_a_folder_named_unlike_its_dataset_is_refused_in_one_line(project: Path)
     assert "Traceback" not in result.stderr
 
 
-def test_runs_before_and_after_one_more_image_are_compared(project: Path) -> None:
+def test_runs_before_and_after_a_new_image_are_compared(project: Path) -> None:
     folder = write_images(project / "data" / "local" / "leaves", per_class=20)
     choose_own(project, files="data/local/leaves")
     set_leaf(project, "train.epochs", 1)
     set_leaf(project, "augment.copies", 0)
     assert stages_run(dvc(project, "repro", "evaluate")) == STAGES[:5]
     commit(project)
-    # The hash of this name puts the image into the test split, in the place of another one.
+    # The hash of this name puts the image into the test split, and moves another image out.
     write_image(folder / "elm" / "late.png", seed=999)
     assert stages_run(dvc(project, "repro", "evaluate")) == STAGES[:5]
     predictions = (project / "data/evaluation/predictions.csv").read_text()

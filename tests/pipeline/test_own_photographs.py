@@ -1,4 +1,4 @@
-"""The command `photographs`: from a person's folder to an answer, through DVC."""
+"""The command `photographs`: from a user's folder to a result, by DVC."""
 
 import json
 import os
@@ -28,7 +28,7 @@ CLASSES = {"größe 1": 12, "it's": 12}
 
 @pytest.fixture(scope="module")
 def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A person's folder, with a folder around the classes and a file that is no image."""
+    """A user's folder, with a folder around the classes and a file that is not an image."""
     folder = tmp_path_factory.mktemp("person") / "My pets (2024)"
     write_photographs(folder / "photos", CLASSES, side_px=64)
     (folder / "photos" / "it's" / "clip.mov").write_bytes(b"clip")
@@ -37,7 +37,7 @@ def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def output(pets: Path, project: Path) -> str:
-    """What the command prints."""
+    """The output of the command."""
     result = subprocess.run(
         [sys.executable, "src/photographs.py", str(pets), "--name", "my pets"],
         cwd=project, capture_output=True, text=True, check=False,
@@ -48,11 +48,11 @@ def output(pets: Path, project: Path) -> str:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project, in a repository of its own."""
+    """A copy of the project in its own repository."""
     return make_copy(tmp_path_factory.mktemp("project"))
 
 
-def test_a_folder_of_photographs_gives_an_answer(pets: Path, project: Path, output: str) -> None:
+def test_a_folder_of_photographs_gives_a_result(pets: Path, project: Path, output: str) -> None:
     lines = output.splitlines()
     assert lines[0] == f"{pets}/photos: 24 images in 2 classes"
     assert "data/local/my pets: hard links to your files; data/catalog.yaml: the entry my pets" in (
@@ -75,10 +75,10 @@ def test_a_folder_of_photographs_gives_an_answer(pets: Path, project: Path, outp
         assert path.stat().st_nlink == 2  # shares the disk with DVC's cache
 
 
-def test_the_persons_folder_is_as_it_was(pets: Path, project: Path, output: str) -> None:
+def test_the_folder_of_the_user_is_unchanged(pets: Path, project: Path, output: str) -> None:
     added = project / "data" / "local" / "my pets"
     for path in pets.rglob("*.jpg"):
-        assert path.stat().st_mode & 0o200  # not made read-only through the other name
+        assert path.stat().st_mode & 0o200  # the hard link in the project did not make it read-only
         assert path.samefile(added / path.relative_to(pets / "photos"))
     assert len(hash_files(pets)) == 25
 
@@ -98,8 +98,8 @@ def test_more_photographs_run_the_pipeline_again(project: Path, output: str) -> 
 
 
 @pytest.mark.parametrize("options", [[], ["--no-relink"]])
-def test_dvc_leaves_the_persons_files_as_they_are(tmp_path: Path, options: list[str]) -> None:
-    """`dvc add` takes files into its cache; neither their modes nor their bytes may change."""
+def test_dvc_does_not_change_files_of_the_user(tmp_path: Path, options: list[str]) -> None:
+    """`dvc add` copies files into its cache; their modes and bytes must stay the same."""
     project = make_copy(tmp_path / "project")
     pets = write_photographs(tmp_path / "pets", CLASSES)
     tool(project, "dataset", str(pets))

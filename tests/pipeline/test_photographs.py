@@ -1,4 +1,4 @@
-"""Folders of photographs through fetch, preprocess and augment, with all that may be wrong."""
+"""Folders of photographs in fetch, preprocess and augment, with damaged and odd files."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def identities(project: Path) -> dict[str, str]:
     }
 
 
-def test_a_users_own_folder_from_fetch_to_augment(project: Path) -> None:
+def test_a_folder_of_the_user_runs_from_fetch_to_augment(project: Path) -> None:
     fetched = run(project, "fetch")
     assert fetched.startswith("fetch: leaves: 60 files in data/local/leaves, packed: ")
     assert fetched.endswith(" kB\n")
@@ -91,13 +91,14 @@ def test_a_users_own_folder_from_fetch_to_augment(project: Path) -> None:
     assert run(project, "augment") == "augment: 1 copy of each of 42 training images: 42 images\n"
     found = identities(project)
     assert len(found) == 60
-    assert all((project / identity).is_file() for identity in found)  # they lead back to the files
+    # Identities lead back to the files.
+    assert all((project / identity).is_file() for identity in found)
     info = read_info(project / "data" / "records")
     assert info.classes == list(CLASSES)
     assert info.splits["test"].per_class == dict.fromkeys(CLASSES, 4)
 
 
-def test_an_image_more_or_less_changes_the_output_of_fetch(project: Path) -> None:
+def test_a_new_or_deleted_image_changes_the_output_of_fetch(project: Path) -> None:
     run(project, "fetch")
     before = hash_files(project / "data" / "raw")
     run(project, "fetch")
@@ -160,7 +161,7 @@ def test_a_renamed_dataset_keeps_its_splits_and_their_order(
     assert list(identities(project).items()) == renamed
 
 
-def test_one_photograph_more_leaves_the_others_in_their_splits(project: Path) -> None:
+def test_a_new_photograph_leaves_the_others_in_their_splits(project: Path) -> None:
     run(project, "fetch")
     run(project, "preprocess")
     before = identities(project)
@@ -219,9 +220,9 @@ def test_bytes_do_not_depend_on_workers(project: Path, params_value: dict[str, A
     assert found[0] == found[1]
 
 
-# Bad input.
+# Bad input
 
-ROTTEN: dict[str, tuple[bytes, str]] = {
+BAD_FILES: dict[str, tuple[bytes, str]] = {
     "truncated.jpg": (photograph(1)[:-200], "damaged: image file is truncated"),
     "empty.jpg": (b"", "empty file"),
     "really-a-png.jpg": (photograph(2, "PNG"), "its name says JPEG, but it is PNG"),
@@ -231,10 +232,10 @@ ROTTEN: dict[str, tuple[bytes, str]] = {
 }
 
 
-def add_rotten_files(project: Path) -> None:
+def add_bad_files(project: Path) -> None:
     bomb = BytesIO()
     Image.new("1", (20_000, 10_000)).save(bomb, "PNG")
-    for name, (content, _) in ROTTEN.items():
+    for name, (content, _) in BAD_FILES.items():
         (leaves(project) / "oak" / name).write_bytes(
             content or (name[:4] == "bomb") * bomb.getvalue()
         )
@@ -245,20 +246,20 @@ def test_bad_files_are_skipped_counted_and_listed(
 ) -> None:
     params_value["preprocess"]["max_bad_frac"] = 0.1
     set_params(project, params_value)
-    add_rotten_files(project)
+    add_bad_files(project)
     run(project, "fetch")
     assert run(project, "preprocess").endswith("; 6 unreadable files\n")
     data = json.loads((project / "metrics" / "data.json").read_text())
     assert data["bad_images"] == 6
     assert sum(split["images"] for split in data["splits"]) == 60
     listed = {bad["file"]: bad["reason"] for bad in data["bad_files"]}
-    assert list(listed) == sorted(f"data/local/leaves/oak/{name}" for name in ROTTEN)
-    for name, (_, reason) in ROTTEN.items():
+    assert list(listed) == sorted(f"data/local/leaves/oak/{name}" for name in BAD_FILES)
+    for name, (_, reason) in BAD_FILES.items():
         assert listed[f"data/local/leaves/oak/{name}"].startswith(reason)
     assert not identities(project).keys() & listed.keys()
 
 
-def test_odd_metadata_and_litter_are_ignored(project: Path) -> None:
+def test_unusual_metadata_and_hidden_files_are_ignored(project: Path) -> None:
     """The EXIF block has an orientation, and a resolution of the wrong type."""
     tags = b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" + b"\x01\x1a\0\x07\0\0\0\x04\0abc"
     block = b"Exif\0\0MM\0*\0\0\0\x08\0\x02" + tags + bytes(4)
@@ -275,7 +276,7 @@ def test_odd_metadata_and_litter_are_ignored(project: Path) -> None:
 
 
 def test_too_many_bad_files_stop_the_stage(project: Path) -> None:
-    add_rotten_files(project)
+    add_bad_files(project)
     run(project, "fetch")
     message = error_of(project, "preprocess")
     assert message.startswith(
@@ -289,7 +290,9 @@ def test_too_many_bad_files_stop_the_stage(project: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_class_without_a_readable_image(project: Path, params_value: dict[str, Any]) -> None:
+def test_a_class_without_a_readable_image_is_an_error(
+    project: Path, params_value: dict[str, Any]
+) -> None:
     params_value["preprocess"]["max_bad_frac"] = 0.5
     set_params(project, params_value)
     for path in (leaves(project) / "pine").iterdir():
@@ -323,7 +326,7 @@ def leave_two(project: Path) -> None:
         (leave_two, "class 'oak' has no image for the train split, of 2 images;"),
     ],
 )
-def test_folders_that_cannot_be_used(
+def test_unusable_folders_are_refused(
     project: Path, change: Callable[[Path], None], expected: str
 ) -> None:
     change(project)
@@ -331,7 +334,7 @@ def test_folders_that_cannot_be_used(
     assert error_of(project, "preprocess").startswith(expected)
 
 
-def test_a_missing_folder(project: Path) -> None:
+def test_a_missing_folder_is_an_error(project: Path) -> None:
     shutil.rmtree(leaves(project))
     assert error_of(project, "fetch") == (
         "data/local/leaves: no such folder; put a folder of images for each class into it"
@@ -377,7 +380,9 @@ def test_a_changed_archive_is_never_opened(project: Path) -> None:
     assert not (project / "data" / "raw").exists()
 
 
-def test_the_real_photographs(project: Path, params_value: dict[str, Any], mirror: Path) -> None:
+def test_the_real_photographs_become_records(
+    project: Path, params_value: dict[str, Any], mirror: Path
+) -> None:
     shutil.copy(CATALOG, project / "data")
     params_value["dataset"] = "cats_and_dogs_small"
     params_value["preprocess"]["max_per_class"] = 40

@@ -1,4 +1,4 @@
-"""The whole graph through DVC, in a clone of the project, on small real data."""
+"""All stages run by DVC, in a clone of the project, on small real data."""
 
 import base64
 import json
@@ -47,7 +47,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_small(tmp_path_factory.mktemp("project"), per_class=48, epochs=8)
 
 
-def test_every_stage_leaves_what_it_promises(project: Path) -> None:
+def test_every_stage_writes_its_outputs(project: Path) -> None:
     scores = json.loads((project / "metrics" / "test.json").read_text())
     assert scores["images"] == 120
     assert 0.5 < scores["accuracy_low"] < scores["accuracy"] < scores["accuracy_high"] <= 1
@@ -74,12 +74,12 @@ def test_every_stage_leaves_what_it_promises(project: Path) -> None:
             assert np.asarray(picture.convert("L")).std() > 10  # not blank
 
 
-def test_nothing_is_left_beside_the_outputs(project: Path) -> None:
+def test_no_other_files_are_left(project: Path) -> None:
     assert not list(project.rglob("*.partial"))
     assert git(project, "status", "--porcelain") == ""
 
 
-def test_unchanged_nothing_runs(project: Path) -> None:
+def test_without_changes_no_stage_runs(project: Path) -> None:
     output = dvc(project, "repro")
     assert stages_run(output) == []
     assert "Data and pipelines are up to date." in output
@@ -92,7 +92,7 @@ def test_unchanged_nothing_runs(project: Path) -> None:
         ("preprocess.seed", 2, STAGES[1:]),
     ],
 )
-def test_a_changed_value_reruns_its_stages_and_setting_it_back_runs_nothing(
+def test_a_changed_value_reruns_its_stages_and_the_old_value_runs_no_stage(
     project: Path, key: str, other: float, stages: list[str]
 ) -> None:
     lock = (project / "dvc.lock").read_text()
@@ -107,8 +107,8 @@ def test_a_changed_value_reruns_its_stages_and_setting_it_back_runs_nothing(
     assert (project / "dvc.lock").read_text() == lock
 
 
-def test_forced_again_elsewhere_the_bytes_are_the_same(project: Path, tmp_path: Path) -> None:
-    """In another folder, with another number of workers and no memory for images, no cache."""
+def test_a_forced_run_in_another_folder_gives_the_same_bytes(project: Path, tmp_path: Path) -> None:
+    """The folder and the number of workers differ; images stay in files; no cache is used."""
     twin = tmp_path / "a" / "clone of another name"
     git(tmp_path, "clone", "--quiet", project.as_posix(), twin.as_posix())
     settings = {"IMGPIPE_WORKERS": "1", "IMGPIPE_MEMORY_MIB": "0"}
@@ -121,8 +121,8 @@ def test_forced_again_elsewhere_the_bytes_are_the_same(project: Path, tmp_path: 
     assert git(twin, "status", "--porcelain") == ""
 
 
-def test_in_a_fresh_clone_setting_back_runs_nothing(project: Path, tmp_path: Path) -> None:
-    """Also the stage whose pictures are in git, and right, before anything was run."""
+def test_in_a_fresh_clone_the_old_value_runs_no_stage(project: Path, tmp_path: Path) -> None:
+    """No stage runs: the restored pictures of `plot` equal the pictures in git."""
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
     assert stages_run(dvc(clone, "repro")) == STAGES
@@ -135,7 +135,7 @@ def test_in_a_fresh_clone_setting_back_runs_nothing(project: Path, tmp_path: Pat
     assert git(clone, "status", "--porcelain") == ""
 
 
-def test_a_remote_brings_everything_to_another_machine(project: Path, tmp_path: Path) -> None:
+def test_another_machine_gets_all_outputs_from_a_remote(project: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
     remote = (tmp_path / "remote").as_posix()
@@ -177,7 +177,7 @@ def test_queued_experiments_run_from_a_clean_clone(project: Path, tmp_path: Path
     assert epochs == {1, 2}
 
 
-# Other values that an architecture needs.
+# Values that an architecture needs on small images.
 NEEDED = {
     "pretrained": (
         "preprocess.height_px=32", "preprocess.width_px=32", "preprocess.channels=3",
@@ -188,7 +188,7 @@ NEEDED = {
 
 
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "cnn"])
-def test_other_architectures_run_to_the_last_picture(project: Path, architecture: str) -> None:
+def test_other_architectures_run_through_all_stages(project: Path, architecture: str) -> None:
     output = dvc(
         project, "exp", "run", "--temp", "--name", f"try-{architecture}",
         "--set-param", f"train.architecture={architecture}", "--set-param", "train.epochs=1",
@@ -206,8 +206,8 @@ def test_other_architectures_run_to_the_last_picture(project: Path, architecture
     assert {Path(line).stem for line in pictures.split()} == set(PICTURES) - without_maps
 
 
-def test_another_dataset_is_one_parameter_away(project: Path, mirror: Path) -> None:
-    """In a temporary copy, where a relative mirror is still meant from the project."""
+def test_one_parameter_selects_another_dataset(project: Path, mirror: Path) -> None:
+    """In a temporary copy, a relative path of a mirror is relative to the project."""
     output = dvc(
         project, "exp", "run", "--temp", "--name", "try-fashion",
         "--set-param", "dataset=fashion_mnist", "--set-param", "train.epochs=1",
@@ -218,8 +218,8 @@ def test_another_dataset_is_one_parameter_away(project: Path, mirror: Path) -> N
     assert "accuracy" in dvc(project, "metrics", "diff", "HEAD", "try-fashion")
 
 
-def test_a_folder_of_ones_own_as_the_guide_says(tmp_path: Path) -> None:
-    """Five classes of photographs, the guide's four lines and commands, no code touched."""
+def test_the_steps_of_the_guide_to_photographs_work(tmp_path: Path) -> None:
+    """Five classes of photographs need four lines and the commands of the guide, but no code."""
     folder = make_copy(tmp_path / "project")
     guide = (ROOT / "docs" / "photographs.md").read_text()
     (entry,) = re.findall(r"```yaml\n(leaves:\n.*?)```", guide, re.DOTALL)
@@ -231,7 +231,8 @@ def test_a_folder_of_ones_own_as_the_guide_says(tmp_path: Path) -> None:
         (folder / "data" / "local" / "leaves" / name).mkdir(parents=True)
         for image in range(30):
             pixels = generator.integers(0, 120, (128, 128, 3), dtype=np.uint8)
-            pixels[:, 20 * number : 20 * number + 30] += 130  # a bright stripe tells the class
+            # The place of a bright stripe shows the class.
+            pixels[:, 20 * number : 20 * number + 30] += 130
             path = folder / "data" / "local" / "leaves" / name / f"IMG_{image}.jpg"
             Image.fromarray(pixels).save(path)
     assert git(folder, "status", "--porcelain") == " M data/catalog.yaml\n"
@@ -271,7 +272,7 @@ def test_a_folder_of_ones_own_as_the_guide_says(tmp_path: Path) -> None:
     data = json.loads((folder / "metrics" / "data.json").read_text())
     assert sum(split["images"] for split in data["splits"]) == 149
 
-    # In a copy of the project, once DVC takes care of the folder.
+    # A temporary copy of the project has the folder after `dvc add`.
     dvc(folder, "add", "data/local/leaves")
     dvc(folder, "repro", "preprocess")
     git(folder, "add", "--all")
@@ -282,55 +283,55 @@ def test_a_folder_of_ones_own_as_the_guide_says(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tried(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A third copy of that project, with an experiment that must be worse."""
+    """A copy of the project with an experiment that must be worse."""
     folder = tmp_path_factory.mktemp("tried") / "project"
     shutil.copytree(project, folder, symlinks=True)
-    dvc(folder, "exp", "remove", "--all-commits")  # what other tests have tried
+    dvc(folder, "exp", "remove", "--all-commits")  # experiments of other tests
     output = dvc(
-        folder, "exp", "run", "--temp", "--name", "lame", "--set-param", "train.learning_rate=1e-7"
+        folder, "exp", "run", "--temp", "--name", "weak", "--set-param", "train.learning_rate=1e-7"
     )
     assert stages_run(output) == ["train", "evaluate", "plot"]
     return folder
 
 
 def test_two_runs_are_compared_by_their_predictions_in_the_cache(tried: Path) -> None:
-    told = json.loads(tool(tried, "compare", "HEAD", "lame", "--json", "--html", "page.html"))
-    assert told["verdict"] == "worse"
-    assert told["made_by"] == {
+    found = json.loads(tool(tried, "compare", "HEAD", "weak", "--json", "--html", "page.html"))
+    assert found["verdict"] == "worse"
+    assert found["made_by"] == {
         "parameters": {"train.learning_rate": [0.002, 1e-7]},
         "libraries": {}, "sources": [], "data": [],
     }  # fmt: skip
     scores = json.loads(git(tried, "show", "HEAD:metrics/test.json"))
-    assert told["scores"].keys() == scores.keys() - {"accuracy_low", "accuracy_high", "images"}
-    for name, score in told["scores"].items():
+    assert found["scores"].keys() == scores.keys() - {"accuracy_low", "accuracy_high", "images"}
+    for name, score in found["scores"].items():
         assert score["first"] == pytest.approx(scores[name], abs=1e-6)
     page = (tried / "page.html").read_text()
     pictures = re.findall('src="data:image/png;base64,([^"]*)"', page)
-    assert len(pictures) == (len(told["won"]) > 0) + 1
+    assert len(pictures) == (len(found["won"]) > 0) + 1
     for picture in pictures:
         with Image.open(BytesIO(base64.b64decode(picture))) as gallery:
             assert np.asarray(gallery.convert("L")).std() > 10
-    assert f"{len(told['lost'])} images that only HEAD gets right" in page
+    assert f"{len(found['lost'])} images that only HEAD gets right" in page
     assert git(tried, "status", "--porcelain") == "?? page.html\n"
 
 
-def test_experiments_are_ranked_and_one_is_put_in_place(tried: Path) -> None:
+def test_experiments_are_ranked_and_one_is_applied(tried: Path) -> None:
     lines = tool(tried, "leaderboard").splitlines()
     assert lines[0] == "digits"
     assert lines[2].split()[-2:] == ["0.002", "HEAD"]
-    assert lines[3].split()[-2:] == ["1e-07", "lame"]
+    assert lines[3].split()[-2:] == ["1e-07", "weak"]
     shown = dvc(tried, "exp", "show", "--only-changed", "--hide-queued", "--csv")
     assert "validation_accuracy" in shown.splitlines()[0]
-    dvc(tried, "exp", "apply", "lame")
+    dvc(tried, "exp", "apply", "weak")
     assert stages_run(dvc(tried, "repro")) == []
-    assert json.loads(tool(tried, "compare", "lame", "--json"))["mcnemar_p_value"] == 1
+    assert json.loads(tool(tried, "compare", "weak", "--json"))["mcnemar_p_value"] == 1
     git(tried, "checkout", "--quiet", ".")
     dvc(tried, "checkout")
     assert stages_run(dvc(tried, "repro")) == []
 
 
 @pytest.mark.parametrize(
-    "command", [["summary"], ["compare", "HEAD", "lame"], ["leaderboard"]], ids=" ".join
+    "command", [["summary"], ["compare", "HEAD", "weak"], ["leaderboard"]], ids=" ".join
 )
 def test_commands_print_no_long_lines(tried: Path, command: list[str]) -> None:
     output = tool(tried, *command)
@@ -338,7 +339,7 @@ def test_commands_print_no_long_lines(tried: Path, command: list[str]) -> None:
     assert find_long_lines(output) == []
 
 
-def test_predictions_that_are_nowhere_are_said_to_be(project: Path, tmp_path: Path) -> None:
+def test_missing_predictions_are_reported(project: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
     result = subprocess.run(
@@ -351,7 +352,7 @@ def test_predictions_that_are_nowhere_are_said_to_be(project: Path, tmp_path: Pa
     )
     assert len(result.stderr.splitlines()) == 1
 
-    for folder in (project, clone):  # a remote that holds them is enough
+    for folder in (project, clone):  # a remote that holds the predictions is enough
         remote = (tmp_path / "store").as_posix()
         dvc(folder, "remote", "add", "--local", "--default", "--force", "store", remote)
     dvc(project, "push", "data/evaluation/predictions.csv")
@@ -359,7 +360,7 @@ def test_predictions_that_are_nowhere_are_said_to_be(project: Path, tmp_path: Pa
     assert not (clone / "data" / "evaluation" / "predictions.csv").exists()
 
 
-def test_images_are_predicted_as_in_the_evaluation(project: Path, tmp_path: Path) -> None:
+def test_predict_gives_the_probabilities_of_the_evaluation(project: Path, tmp_path: Path) -> None:
     table = pd.read_csv(project / "data" / "evaluation" / "predictions.csv", dtype={"actual": str})
     info = read_info(project / "data" / "records")
     folder = tmp_path / "images"
@@ -382,7 +383,7 @@ def test_images_are_predicted_as_in_the_evaluation(project: Path, tmp_path: Path
             probability = expected[f"p({row[f'class_{rank}']})"]
             assert float(row[f"probability_{rank}"]) == pytest.approx(probability, abs=1e-6)
 
-    (folder / "rotten.jpg").write_bytes(b"rotten")
+    (folder / "damaged.jpg").write_bytes(b"damaged")
     result = subprocess.run(
         [sys.executable, "src/predict.py", str(folder), "--format", "json", "--top", "1"],
         cwd=project, capture_output=True, text=True, check=False,
@@ -390,7 +391,7 @@ def test_images_are_predicted_as_in_the_evaluation(project: Path, tmp_path: Path
     assert result.returncode == 1
     assert len(json.loads(result.stdout)) == 120
     first, second = result.stderr.splitlines()
-    assert first.endswith("rotten.jpg: not an image, or its beginning is damaged")
+    assert first.endswith("damaged.jpg: not an image, or its beginning is damaged")
     assert second == "error: 1 of 121 files could not be read"
 
 
@@ -398,8 +399,8 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def test_the_flowers_recipe_on_a_small_folder(tmp_path: Path) -> None:
-    """Its archive laid out as the real one, with a few small pictures of each of five kinds."""
+def test_the_flowers_recipe_runs_on_a_small_folder(tmp_path: Path) -> None:
+    """An archive with the folders of the real one has a few small pictures of each class."""
     folder = make_copy(tmp_path / "project")
     catalog = read_yaml(folder / "data" / "catalog.yaml")
     classes = catalog["flowers"]["format"]["classes"]
@@ -408,7 +409,7 @@ def test_the_flowers_recipe_on_a_small_folder(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for number, name in enumerate(classes):
         (images / name).mkdir(parents=True)
-        for image in range(20 + 4 * number):  # unbalanced, as the real one
+        for image in range(20 + 4 * number):  # unbalanced, as the real dataset
             pixels = generator.integers(0, 120, (60, 80, 3), dtype=np.uint8)
             pixels[..., number % 3] += 100
             pixels[:30, :, (number + 1) % 3] += 80 * (number // 3)

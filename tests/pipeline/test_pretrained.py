@@ -46,8 +46,8 @@ def hash_outputs(project: Path) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("stored", [True, False])
-def test_training_and_evaluation_repeat_to_the_byte(project: Path, stored: bool) -> None:
-    """Also after the features are deleted, and computed again."""
+def test_training_and_evaluation_give_the_same_bytes_again(project: Path, stored: bool) -> None:
+    """The bytes are equal if features are read, and if deleted features are computed again."""
     expected = hash_outputs(project)
     for name in ("data/training", "data/evaluation", "models"):
         shutil.rmtree(project / name)
@@ -61,7 +61,7 @@ def test_training_and_evaluation_repeat_to_the_byte(project: Path, stored: bool)
     assert expected["models"].keys() == {"model.keras", "layers.txt"}
 
 
-def test_the_evidence_is_where_the_classes_differ(project: Path) -> None:
+def test_activation_maps_and_feature_maps_of_a_pretrained_network_are_valid(project: Path) -> None:
     """The left or the right half is bright."""
     from imgpipe.nn.inference.explanation import activation_maps, feature_maps, first_kernels
     from imgpipe.nn.inference.loading import load_model

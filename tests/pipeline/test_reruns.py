@@ -1,4 +1,4 @@
-"""Which stages each change re-runs: docs/reruns.md, and DVC's own answer."""
+"""The stages that each change re-runs: docs/reruns.md equals a measurement with DVC."""
 
 import re
 
@@ -12,9 +12,9 @@ pytestmark = pytest.mark.e2e
 
 
 def expected_stages(leaf: str) -> set[str]:
-    """Which stages a parameter concerns directly; those after them follow from changed outputs.
+    """Return the stages whose own inputs a parameter changes; later stages run if outputs change.
 
-    `plot`, because its model card lists all that have made the network.
+    `plot` is one of them, because the model card lists the parameters of the network.
     """
     section = leaf.split(".")[0]
     match section:
@@ -32,15 +32,15 @@ def expected_stages(leaf: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def reruns(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The page of docs, measured anew."""
+    """The page of docs, measured again."""
     return measure_table(make_copy(tmp_path_factory.mktemp("reruns")))
 
 
-def test_the_table_of_reruns_is_what_dvc_does(reruns: str) -> None:
+def test_the_table_of_reruns_equals_the_behavior_of_dvc(reruns: str) -> None:
     assert TABLE.read_text() == reruns, "out of date: make reruns"
 
 
-def test_each_item_concerns_exactly_its_stages(reruns: str) -> None:
+def test_each_item_changes_exactly_its_stages(reruns: str) -> None:
     rows = {
         item: {stage for stage, mark in zip(STAGES, marks.split("|"), strict=True) if mark.strip()}
         for item, marks in re.findall(r"^\| `(.*?)` \|(.*)\|$", reruns, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Outputs that share the disk with DVC's cache: nothing that runs later may damage the cache."""
+"""Outputs that share the disk with DVC's cache: later commands must not damage the cache."""
 
 import hashlib
 import os
@@ -24,14 +24,15 @@ def project(tmp_path: Path) -> Path:
     dvc(folder, "repro", "augment")
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "run")
-    assert not any(path.stat().st_nlink > 1 for path in outputs(folder))  # else share needs no step
+    # If outputs shared the disk already, `share` would have nothing to do.
+    assert not any(path.stat().st_nlink > 1 for path in outputs(folder))
     assert share(folder).returncode == 0
     check(folder, is_shared=True)
     return folder
 
 
 def share(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Call `share_outputs` in a process of its own."""
+    """Call `share_outputs` in a new process."""
     return subprocess.run(
         [sys.executable, "-c", SHARE],
         cwd=folder,
@@ -50,7 +51,7 @@ def outputs(folder: Path) -> list[Path]:
 
 
 def check(folder: Path, *, is_shared: bool) -> None:
-    """Check that the outputs share the disk with the cache, or not, and that the cache is whole."""
+    """Check whether the outputs share the disk with the cache, and that no file is damaged."""
     cached = {}
     for path in (folder / ".dvc" / "cache" / "files" / "md5").rglob("*"):
         if path.is_file():
@@ -62,7 +63,7 @@ def check(folder: Path, *, is_shared: bool) -> None:
         assert (path.stat().st_ino in cached) == is_shared, path
 
 
-def test_outputs_that_share_the_disk_are_up_to_date(project: Path) -> None:
+def test_shared_outputs_are_up_to_date(project: Path) -> None:
     assert stages_run(dvc(project, "repro", "augment")) == []
     assert dvc(project, "status", "fetch", "preprocess", "augment").startswith("Data and pipelines")
     assert git(project, "status", "--porcelain") == ""
@@ -71,7 +72,7 @@ def test_outputs_that_share_the_disk_are_up_to_date(project: Path) -> None:
     assert [path.stat().st_ctime_ns for path in outputs(project)] == before
 
 
-def test_a_stage_that_runs_again_leaves_the_cache_whole(project: Path) -> None:
+def test_a_stage_that_runs_again_does_not_damage_the_cache(project: Path) -> None:
     before = hash_files(project / "data" / "records")
     set_leaf(project, "preprocess.seed", 2)
     assert stages_run(dvc(project, "repro", "augment")) == ["preprocess", "augment"]
@@ -91,7 +92,7 @@ def check_records_are_copies(project: Path) -> None:
             assert path.stat().st_nlink == 1
 
 
-def test_stages_without_dvc_leave_the_cache_whole(project: Path) -> None:
+def test_stages_without_dvc_do_not_damage_the_cache(project: Path) -> None:
     for stage in ("fetch", "preprocess", "augment"):
         run(project, stage)
     check(project, is_shared=False)
@@ -124,7 +125,7 @@ def test_after_a_kill_between_two_files_dvc_restores_them(project: Path, tmp_pat
     check(project, is_shared=True)
 
 
-def test_other_commands_of_dvc(project: Path) -> None:
+def test_other_commands_of_dvc_do_not_damage_the_cache(project: Path) -> None:
     before = {path: path.read_bytes() for path in outputs(project)}
     output = dvc(project, "exp", "run", "--temp", "--set-param=augment.seed=2", "augment")
     assert stages_run(output) == ["augment"]

@@ -1,4 +1,4 @@
-"""The stages that need no TensorFlow, run as a person runs them, on small data."""
+"""The stages that need no TensorFlow, run as commands on small data."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from imgpipe.records.shards import read_shard, read_split
 
 @pytest.fixture
 def project(tmp_path: Path, params_value: dict[str, Any]) -> Path:
-    """A folder with the project's parameters and catalog, small enough to run stages in."""
+    """A folder with the project's catalog, and with parameters that make the stages fast."""
     folder = tmp_path / "project"
     (folder / "data").mkdir(parents=True)
     shutil.copy(CATALOG, folder / "data")
@@ -31,7 +31,7 @@ def project(tmp_path: Path, params_value: dict[str, Any]) -> Path:
     return folder
 
 
-def test_digits_from_fetch_to_augment(project: Path) -> None:
+def test_the_digits_run_from_fetch_to_augment(project: Path) -> None:
     assert run(project, "fetch") == "fetch: digits: 1 file, 57.5 kB, checked\n"
     assert run(project, "preprocess").startswith(
         "preprocess: digits: 300 images of 28 x 28 pixels, 1 channel, 10 classes\n"
@@ -96,7 +96,7 @@ def test_a_record_leads_back_to_its_image(project: Path) -> None:
 def test_bytes_do_not_depend_on_workers_or_folder(
     project: Path, params_value: dict[str, Any], write_idx: Callable[..., None], tmp_path: Path
 ) -> None:
-    """Several shards a split, so that two workers have something to share."""
+    """Each split has several shards, so that both workers have work."""
     params_value["dataset"] = "mnist"
     params_value["preprocess"] |= {
         "max_per_class": 0, "shard_size_mib": 1, "normalization": "standardize"
@@ -170,7 +170,9 @@ def write_small_mnist(
     return images
 
 
-def test_no_copies_leave_an_empty_description(project: Path, params_value: dict[str, Any]) -> None:
+def test_without_copies_augment_writes_an_empty_description(
+    project: Path, params_value: dict[str, Any]
+) -> None:
     params_value["augment"]["copies"] = 0
     set_params(project, params_value)
     run(project, "fetch")
@@ -206,7 +208,7 @@ def test_an_unknown_format_stops_fetch_before_any_download(project: Path) -> Non
     )
 
 
-def test_the_cap_leaves_the_official_test_split_whole(
+def test_max_per_class_does_not_limit_an_official_test_split(
     project: Path, params_value: dict[str, Any], write_idx: Callable[..., None]
 ) -> None:
     params_value["dataset"] = "mnist"
@@ -218,7 +220,7 @@ def test_the_cap_leaves_the_official_test_split_whole(
     assert [split["images"] for split in data["splits"]] == [90, 10, 150]
 
 
-def test_the_cap_changes_no_byte_of_a_drawn_test_split(
+def test_max_per_class_changes_no_byte_of_a_drawn_test_split(
     project: Path, params_value: dict[str, Any]
 ) -> None:
     run(project, "fetch")
@@ -234,7 +236,7 @@ def test_the_cap_changes_no_byte_of_a_drawn_test_split(
     assert any(name.startswith("test-") for name in shards[0])
 
 
-def test_a_damaged_download_leaves_what_was_there(project: Path, tmp_path: Path) -> None:
+def test_a_damaged_download_leaves_the_old_files(project: Path, tmp_path: Path) -> None:
     run(project, "fetch")
     before = hash_files(project / "data" / "raw")
     catalog = (project / "data" / "catalog.yaml").read_text()

@@ -1,4 +1,4 @@
-"""Studies with DVC: which runs they do, what they leave, and how a run that fails is reported."""
+"""Studies with DVC: the runs that they start, their files, and the report of a failed run."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def progress(output: str) -> list[tuple[str, str]]:
-    """Return for each run its label, and what was done."""
+    """Return the label and the state of each run."""
     lines = [line.split(": ")[1].split(", ") for line in output.splitlines()[:-1]]
     return [(label, rest[0]) for label, *rest in lines]
 
@@ -29,7 +29,9 @@ def status(project: Path) -> list[str]:
     return git(project, "status", "--porcelain", "--untracked-files=all").splitlines()
 
 
-def test_a_study_does_only_the_missing_runs_and_leaves_the_workspace(project: Path) -> None:
+def test_a_study_starts_only_missing_runs_and_does_not_change_the_workspace(
+    project: Path,
+) -> None:
     file = project / "studies" / "small.yaml"
     file.write_text("summary: folds\ngrid:\n  preprocess.test_fold: [1/3, 2/3]\n")
     git(project, "add", "--all")
@@ -71,7 +73,7 @@ def test_a_study_does_only_the_missing_runs_and_leaves_the_workspace(project: Pa
     assert all(name in board for name in names)
 
 
-def test_a_run_that_fails_stops_the_study_and_is_named(project: Path) -> None:
+def test_a_failed_run_stops_the_study_and_is_named(project: Path) -> None:
     (project / "studies" / "broken.yaml").write_text(
         "summary: ensemble\ngrid:\n  train.learning_rate: [0.002, 1.0e+30]\n"
     )
@@ -84,7 +86,7 @@ def test_a_run_that_fails_stops_the_study_and_is_named(project: Path) -> None:
     (error,) = result.stderr.splitlines()
     assert error.startswith("error: broken-learning_rate-1e+30-")
     assert "the run failed: train: " in error
-    log = project / error.split("printed is in ")[1].split(";")[0]
+    log = project / error.split("its output is in ")[1].split(";")[0]
     assert "lower train.learning_rate" in log.read_text()
     assert "broken" not in dvc(project, "exp", "list", "--all-commits", "--name-only")
     assert not (project / "studies" / "broken").exists()

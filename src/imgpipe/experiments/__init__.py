@@ -1,1 +1,1 @@
-"""Several runs: where they came from, how they compare."""
+"""Several runs: provenance, comparison, leaderboard, recipes and studies."""

@@ -20,7 +20,7 @@ _SHOWN_EDITS = 5
 
 @dataclass(frozen=True)
 class ProvenanceDifferences:
-    """How two runs were made differently; None is the value of a run that has no such key."""
+    """The differences in the provenance of two runs; None if a run does not have a key."""
 
     parameters: dict[str, tuple[Any, Any]]
     libraries: dict[str, tuple[str | None, str | None]]
@@ -37,11 +37,11 @@ class RunComparison:
     first: Run
     second: Run
     predictions: tuple[Predictions, Predictions]
-    """Of both runs for the test images that both have, in the same order of images and classes."""
+    """Predictions of both runs for their shared test images; images and classes in one order."""
     comparison: Comparison
     made_by: ProvenanceDifferences
     notes: list[str]
-    """What a reader should know before trusting the result, a sentence each."""
+    """Limits of the comparison, a sentence each."""
 
 
 def compare_runs(first: Run, second: Run) -> RunComparison:
@@ -82,7 +82,7 @@ def find_edits(run: Run) -> list[str]:
 
 
 def describe_shared_images(first: Run, second: Run, shared: int) -> list[str]:
-    """Return a note on how many test images are in both runs, if not all of them are."""
+    """Return a note on the number of shared test images if the test sets differ."""
     counts = [len(run.predictions.identities) for run in (first, second)]
     if shared == max(counts):
         return []
@@ -98,11 +98,11 @@ def check_test_images(first: Run, second: Run, shared: Collection[str]) -> list[
 
     Args:
         first: a run.
-        second: the other one.
-        shared: the identities of the test images in both.
+        second: another run.
+        shared: the identities of the test images in both runs.
 
     Returns:
-        a note if this cannot be known.
+        a note if the sizes of the images differ, so that pixels cannot be compared.
 
     Raises:
         PipelineError: the pixels differ.
@@ -135,7 +135,7 @@ def check_test_images(first: Run, second: Run, shared: Collection[str]) -> list[
 
 
 def find_differences(first: Run, second: Run) -> ProvenanceDifferences:
-    """Return how two runs were made differently, in the order of the first one's keys."""
+    """Return the differences in the provenance of two runs, in the order of the first run."""
     made_by: tuple[Provenance, Provenance] = first.provenance, second.provenance
     return ProvenanceDifferences(
         parameters=_differing(made_by[0].parameters, made_by[1].parameters),
@@ -146,10 +146,10 @@ def find_differences(first: Run, second: Run) -> ProvenanceDifferences:
 
 
 def find_code_differences(first: Run, second: Run) -> list[str]:
-    """Return the source files that differ, among those under dependencies whose hashes differ.
+    """Return the source files that differ, in dependencies whose recorded hashes differ.
 
-    If a folder's hash differs but its files do not, because they were edited since the run, the
-    folder itself is returned.
+    If the hashes of a folder differ but its files are equal now, because a file was edited since
+    the run, return the folder.
     """
     runs = first, second
     dependencies = _differing(first.provenance.sources, second.provenance.sources)
@@ -167,7 +167,7 @@ def find_code_differences(first: Run, second: Run) -> list[str]:
 
 
 def _hash_files(run: Run) -> dict[str, str]:
-    """Return the MD5 of each source file of a run: the recorded one if the file has its own."""
+    """Return the MD5 of each source file of a run: the recorded MD5 if `dvc.lock` has the file."""
     hashes: dict[str, str] = {}
     for path, recorded in run.provenance.sources.items():
         is_folder = recorded.endswith(_FOLDER_SUFFIX)

@@ -109,7 +109,7 @@ def _values(run: Run, keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def _validation_images(run: Run) -> tuple[str, ...]:
-    """Return what decides which images a run was validated on."""
+    """Return the values that decide the validation images of a run."""
     return (*_values(run, _VALIDATION_KEYS), run.provenance.outputs["data/raw"])
 
 
@@ -120,7 +120,7 @@ def _code(run: Run) -> str:
 
 
 def _setting(run: Run) -> tuple[str, ...]:
-    """Return everything that made a run, except its seeds."""
+    """Return the code and all parameters of a run, except its seeds."""
     parameters = run.provenance.parameters
     return (
         _code(run),

@@ -1,7 +1,7 @@
 """Revisions of the project, and what git and DVC recorded about the run of each.
 
-A revision is a commit, an experiment of `dvc exp run`, or the workspace. Its `dvc.lock` holds what
-made its outputs; `params.yaml` and the source files beside it may have been edited since.
+A revision is a commit, an experiment of `dvc exp run`, or the workspace. Its `dvc.lock` records the
+parameters, data and code of the run; `params.yaml` and source files may have been edited since.
 """
 
 import hashlib
@@ -30,22 +30,22 @@ class Revision:
     """A commit, an experiment, or the workspace."""
 
     name: str
-    """As a person writes it."""
+    """The name as the user writes it."""
     commit: str | None
     """The hash of the commit; None for the workspace."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made the results of a run, from `fetch` to `train` or `evaluate`."""
+    """Everything that determines the results of a run, from `fetch` to `train` or `evaluate`."""
 
     parameters: dict[str, Any]
-    """By dotted key; the key starts with the file's name if the file is not params.yaml."""
+    """Values by dotted key; the key starts with the name of the file if it is not params.yaml."""
     libraries: dict[str, str]
     """The pinned version of each library."""
     sources: dict[str, str]
-    """The MD5 of each source file or folder that a stage depends on; of a folder as DVC computes
-    it, with `.dir` at its end."""
+    """The MD5 of each source file or folder that a stage depends on; the MD5 of a folder, from
+    DVC, ends with `.dir`."""
     outputs: dict[str, str]
     """The MD5 of each output of a stage, by path."""
 
@@ -103,16 +103,16 @@ def read_text(revision: Revision, path: str) -> str:
 
 
 def read_provenance(revision: Revision, *, to_evaluate: bool) -> Provenance:
-    """Read from `dvc.lock` what made the results of a run.
+    """Read the provenance of a run from `dvc.lock`.
 
-    Parameters of older versions of the project are translated to the present names.
+    Parameters of older versions of the project get their present names.
 
     Args:
-        revision: where the run is.
-        to_evaluate: read the stages to `evaluate`; otherwise those to `train`.
+        revision: the revision with the run.
+        to_evaluate: read the stages to `evaluate`; otherwise the stages to `train`.
 
     Raises:
-        PipelineError: one of the stages has not run, or not with the outputs of earlier stages.
+        PipelineError: a stage has not run, or an earlier stage has run again since then.
     """
     where = f"{revision.name}: {_LOCK}"
     lock = parse_yaml(read_text(revision, _LOCK), where) or {}
@@ -149,8 +149,8 @@ def read_hashes(entry: Mapping[str, Any], kind: str) -> dict[str, str]:
 def find_stale_input(dependencies: Mapping[str, str], outputs: Mapping[str, str]) -> str | None:
     """Return a dependency of a stage that is not the output that an earlier stage recorded.
 
-    After an experiment that stopped at `train`, the lock still has the entry of `evaluate` of the
-    commit before.
+    Example: after an experiment that stopped at `train`, the lock still has the entry of `evaluate`
+    from the previous commit.
 
     Args:
         dependencies: the MD5 of each dependency of the stage, by path.
@@ -204,12 +204,12 @@ def open_output(revision: Revision, provenance: Provenance, path: str) -> bytes:
     No stage is run and nothing is checked out.
 
     Args:
-        revision: where the run is.
-        provenance: of the run.
-        path: of an output, or of a file in an output that is a folder.
+        revision: the revision with the run.
+        provenance: the provenance of the run.
+        path: the path of an output, or of a file in an output folder.
 
     Raises:
-        PipelineError: the file is in none of these places, or it is not the output of the run.
+        PipelineError: the file is in none of these places, or is not the output of the run.
     """
     try:
         with open_files(revision) as files:
@@ -229,7 +229,7 @@ def open_output(revision: Revision, provenance: Provenance, path: str) -> bytes:
 
 @contextmanager
 def open_files(revision: Revision) -> Iterator[Any]:
-    """Yield DVC's file system: the files of a revision, without those in .dvcignore, and outputs.
+    """Yield DVC's file system: outputs and files of a revision, except files in .dvcignore.
 
     Raises:
         PipelineError: DVC cannot read its own files there.

@@ -1,8 +1,8 @@
-"""Recipes: experiments in files that hold only the values that differ from the defaults.
+"""Recipes: files of experiments that hold only the values that differ from the defaults.
 
 `recipes/defaults.yaml` is a complete params.yaml. Each other `recipes/NAME.yaml` is an overlay: a
-header of comments, then the values that differ. To apply a recipe is to write the defaults with the
-values of the overlay into params.yaml, so the result does not depend on what was there before.
+header of comments, then the values that differ. Applying a recipe writes the defaults, with the
+values of the overlay, into params.yaml. The result does not depend on the old params.yaml.
 """
 
 import io
@@ -34,12 +34,12 @@ class Header:
 
     story: str
     fields: Mapping[str, str]
-    """The values of HEADER_FIELDS, and `published`, an accuracy from elsewhere, if there is one."""
+    """The values of HEADER_FIELDS, and `published`, an accuracy from a publication, if any."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What applying a recipe does to params.yaml."""
+    """The change of params.yaml when a recipe is applied."""
 
     recipe: str
     text: str
@@ -50,11 +50,11 @@ class Change:
 
     nearest_recipe: str
     edits: Mapping[str, str]
-    """The person's own values, by dotted key, that are replaced."""
+    """The user's own values, by dotted key, that the recipe replaces."""
 
 
 def list_recipes(folder: Path = RECIPES) -> list[str]:
-    """Return the names of all recipes, without the defaults, in the order of the alphabet."""
+    """Return the names of all recipes, without the defaults, in alphabetical order."""
     return sorted(path.stem for path in folder.glob("*.yaml") if path.stem != DEFAULTS)
 
 
@@ -67,7 +67,7 @@ def load_recipe(name: str, folder: Path = RECIPES) -> dict[str, Any]:
 
     Raises:
         PipelineError: there is no such recipe, or its overlay has an unknown key or a value that
-            params.yaml may not have.
+            params.yaml does not allow.
     """
     known = [DEFAULTS, *list_recipes(folder)]
     if name not in known:
@@ -98,10 +98,10 @@ def plan_change(
     *,
     dataset: str | None = None,
 ) -> Change:
-    """Find what applying a recipe changes, and which values of a person it replaces.
+    """Find the values that a recipe changes, and the user's own values that it replaces.
 
-    A person's own values are the values that differ from the nearest recipe: the recipe, or the
-    defaults, with the fewest values that differ from params.yaml.
+    The user's own values are the values that differ from the nearest recipe. The nearest recipe is
+    the recipe, or the defaults, with the fewest values that differ from params.yaml.
 
     Args:
         name: a name that `list_recipes` returns, or "defaults".
@@ -110,7 +110,7 @@ def plan_change(
         dataset: the dataset to use instead of the dataset of the recipe.
 
     Raises:
-        PipelineError: as `load_recipe`; or params.yaml is not readable, so that the person's own
+        PipelineError: as `load_recipe`; or params.yaml is not readable, so that the user's own
             values cannot be found.
     """
     recipe = load_recipe(name, folder)
@@ -140,7 +140,7 @@ def plan_change(
 
 
 def describe_change(change: Change) -> Iterator[str]:
-    """Yield the lines that report a change: first the person's own values."""
+    """Yield the lines that report a change, the user's own values first."""
     if change.edits:
         yield (
             f"{change.recipe} replaces your own values in params.yaml"

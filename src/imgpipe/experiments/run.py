@@ -32,11 +32,11 @@ _TRAIN_METRICS = "metrics/train.json"
 
 @dataclass(frozen=True)
 class ValidationMetrics:
-    """What the best epoch reached on the validation split."""
+    """The metrics of the best epoch on the validation split."""
 
     accuracy: float
     loss: float
-    """Without class weights; runs before this metric existed have only the weighted loss."""
+    """Loss without class weights; older runs have recorded only the weighted loss."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The inputs that decide the result of a run: read from `dvc.lock`, or computed for a new run.
+"""The inputs that determine the result of a run: read from `dvc.lock`, or found for a new run.
 
 `dvc.lock` records for each stage the command, the parameters, and the MD5 of each file and folder
 that it used. Two runs with equal records have equal results, also in different commits.
@@ -34,18 +34,18 @@ _RAW_DATA = "data/raw"
 
 @dataclass(frozen=True)
 class StageInputs:
-    """What decides the outputs of a stage, except outputs of earlier stages."""
+    """Everything that determines the outputs of a stage, except outputs of earlier stages."""
 
     command: str
     parameters: dict[str, Any]
-    """For each file its values by dotted key."""
+    """Values by file and dotted key."""
     files: dict[str, str]
     """The MD5 of each file and folder, as DVC computes it."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run that may be one of a study."""
+    """A finished run that may have the same inputs as a run of a study."""
 
     revision: Revision
     inputs: dict[str, StageInputs]
@@ -55,7 +55,7 @@ class Candidate:
 
 
 def read_candidate(revision: Revision) -> Candidate | None:
-    """Return what `dvc.lock` records of a revision, or None if it records no whole run."""
+    """Return the run that `dvc.lock` of a revision records, or None if the run is incomplete."""
     try:
         lock = parse_yaml(read_text(revision, _LOCK), f"{revision.name}: {_LOCK}")
     except PipelineError:
@@ -97,11 +97,11 @@ def resolve_inputs(
 ) -> dict[str, StageInputs]:
     """Return the inputs that stages would have with other parameters, as `dvc.lock` records them.
 
-    DVC reads the values of `${...}` in dvc.yaml from the params.yaml on the disk only; so they are
-    filled in here. A test checks that the result equals DVC's.
+    DVC fills in `${...}` in dvc.yaml only from the params.yaml on the disk. So this function fills
+    them in from `params`; a test checks that the result equals DVC's.
 
     Args:
-        stages: their names, in the order in which they run.
+        stages: names of stages, in the order in which they run.
         pipeline: the content of dvc.yaml.
         params: the content of params.yaml.
         read_file: returns the content of another file of parameters.
@@ -155,7 +155,7 @@ def open_hasher() -> Iterator[Callable[[str], str]]:
 
     The function raises a PipelineError if the path is missing.
     """
-    from dvc.dependency.base import Dependency  # half a second, which `--help` need not take
+    from dvc.dependency.base import Dependency  # 0.5 s, which `--help` does not need
     from dvc.repo import Repo
 
     with Repo() as repo:
@@ -174,6 +174,6 @@ def open_hasher() -> Iterator[Callable[[str], str]]:
 
 
 def list_candidates() -> list[Candidate]:
-    """Return all experiments, HEAD and the workspace, as far as they have been run."""
+    """Return the runs of all experiments, of HEAD and of the workspace."""
     revisions = [*list_experiments(), find_revision("HEAD"), find_revision(WORKSPACE)]
     return [found for revision in revisions if (found := read_candidate(revision))]

@@ -4,9 +4,8 @@ A study is a file `studies/NAME.yaml`. Its runs are experiments of `dvc exp run 
 workspace is not changed, each finished run is in git, and an interrupted study resumes with the
 first missing run.
 
-A run exists if an experiment, HEAD or the workspace has the same parameters, data and code. This is
-read from `dvc.lock`, which records what each stage used, so that the commit that an experiment
-started from does not matter.
+A run exists if an experiment, HEAD or the workspace has the same parameters, data and code.
+`dvc.lock` records them for each stage, so the run may also belong to another commit.
 """
 
 import copy
@@ -64,14 +63,14 @@ Overrides: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class Summary:
-    """What a kind of summary needs from each run."""
+    """The stages and outputs that a kind of summary needs from each run."""
 
     stages: tuple[str, ...]
     """The stages that must have run."""
     target: tuple[str, ...]
-    """What to run: a stage, or nothing for the whole pipeline."""
+    """The stage to run; empty for the whole pipeline."""
     outputs: tuple[str, ...]
-    """The files that are read."""
+    """The outputs to read."""
 
 
 SUMMARIES = {
@@ -96,11 +95,11 @@ class Study(Section):
 
     summary: Literal["folds", "ensemble", "errors"]
     set: Overrides = Field(default_factory=dict)
-    """For every run."""
+    """Values for every run."""
     variants: dict[VariantName, Overrides] = Field(default_factory=dict)
-    """For every run of the variant."""
+    """Values for every run of a variant."""
     grid: dict[str, GridValues] = Field(default_factory=dict)
-    """For each key the values that runs have."""
+    """Values for single runs, by key: each combination of values is a run."""
 
     @model_validator(mode="after")
     def _each_key_in_one_place(self) -> "Study":
@@ -134,17 +133,17 @@ class StudyRun:
 
     variant: str | None
     values: tuple[Any, ...]
-    """Its values of the grid."""
+    """The values of the run from the grid."""
     overrides: Overrides
     params: dict[str, Any]
     """The whole of params.yaml with the overrides."""
     label: str
-    """Unique in the study, and fit for the name of an experiment."""
+    """Unique in the study, and valid in the name of an experiment."""
 
 
 @dataclass(frozen=True)
 class WantedRun:
-    """A run of a study with all that decides its result."""
+    """A run of a study with everything that determines its result."""
 
     run: StudyRun
     inputs: dict[str, StageInputs]
@@ -191,7 +190,7 @@ def expand_study(study: Study, where: str, params: Mapping[str, Any]) -> list[St
         params: the whole of params.yaml.
 
     Raises:
-        PipelineError: an unknown key, or a value that params.yaml may not have.
+        PipelineError: an unknown key, or a value that params.yaml does not allow.
     """
     runs = []
     variants: list[tuple[str | None, Overrides]] = [*study.variants.items()] or [(None, {})]
@@ -243,10 +242,10 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def plan_runs(name: str, study: Study, runs: Iterable[StudyRun]) -> list[WantedRun]:
-    """Return the runs of a study with all that decides their results.
+    """Return the runs of a study with everything that determines their results.
 
     Raises:
-        PipelineError: two runs are the same run.
+        PipelineError: two runs have the same inputs.
     """
     pipeline = read_yaml(_PIPELINE)
     stages = SUMMARIES[study.summary].stages
@@ -273,10 +272,12 @@ def plan_runs(name: str, study: Study, runs: Iterable[StudyRun]) -> list[WantedR
 def load_result(
     wanted: WantedRun, candidates: Iterable[Candidate], summary: Summary
 ) -> dict[str, bytes] | None:
-    """Return the outputs of the first candidate that is the run and still has them, or None.
+    """Return the outputs of the first candidate with the same inputs, or None.
+
+    A candidate without its outputs is skipped.
 
     Raises:
-        PipelineError: the experiment of this name is the run, but its outputs were not found.
+        PipelineError: the experiment with the name of the run has lost its outputs.
     """
     for candidate in candidates:
         if not wanted.is_made_by(candidate):
@@ -286,7 +287,7 @@ def load_result(
             provenance = read_provenance(revision, to_evaluate=not summary.target)
             return {path: open_output(revision, provenance, path) for path in summary.outputs}
         except PipelineError as error:
-            # The run could not be saved under its name.
+            # A new run could not be saved: its name is in use.
             if revision.name == wanted.experiment:
                 raise PipelineError(
                     f"{error}; or remove the experiment with `dvc exp remove {revision.name}` and"
@@ -296,9 +297,9 @@ def load_result(
 
 
 def run_study(name: str) -> str:
-    """Do the missing runs of a study, and write its results to `studies/NAME`.
+    """Run the missing runs of a study, and write its results to `studies/NAME`.
 
-    The first run that fails stops the study; finished runs are found again next time.
+    The first run that fails stops the study; the next call finds the finished runs.
 
     Returns:
         the result in one line.
@@ -323,7 +324,7 @@ def run_study(name: str) -> str:
                 if read_study(name) != (study, plan):
                     raise PipelineError(f"{name}: {_CHANGED}")
                 outputs = run_experiment(wanted, summary)
-            except BaseException:  # Ctrl-C too: the error begins a line
+            except BaseException:  # also Ctrl-C; the error starts on a new line
                 print("stopped", flush=True)
                 raise
             print(f"finished in {format_duration(time.monotonic() - start_s)}", flush=True)
@@ -334,7 +335,7 @@ def run_study(name: str) -> str:
 
 
 def read_study(name: str) -> tuple[Study, list[WantedRun]]:
-    """Read and check a study; return it with all that decides the results of its runs.
+    """Read and check a study; return the study and its runs.
 
     Raises:
         PipelineError: there is no such study, or its file or params.yaml is not valid.
@@ -349,7 +350,7 @@ def read_study(name: str) -> tuple[Study, list[WantedRun]]:
 def write_results(folder: Path, study: Study, results: Results) -> str:
     """Write the tables, scores and pictures of a study; return its result in one line."""
     dpi = load_params().plot.dpi
-    from imgpipe.experiments import study_results as to  # with pandas and matplotlib, two seconds
+    from imgpipe.experiments import study_results as to  # pandas and matplotlib take 2 s
 
     if study.summary == "folds":
         folds = {
@@ -377,10 +378,10 @@ def write_results(folder: Path, study: Study, results: Results) -> str:
 
 
 def check_git(paths: Iterable[str]) -> None:
-    """Check that git would let DVC save an experiment with the files of the workspace.
+    """Check that DVC can save an experiment with the files of the workspace in git.
 
     Raises:
-        PipelineError: git does not know the person's name, or does not track a file.
+        PipelineError: git has no name of the user, or does not track a file.
     """
     for who in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
         if _run_git("-c", "user.useConfigOnly=true", "var", who) is None:
@@ -397,7 +398,7 @@ def check_git(paths: Iterable[str]) -> None:
 
 
 def _run_git(*arguments: str) -> str | None:
-    """Return what git prints, or None if it fails."""
+    """Return the output of git, or None if git fails."""
     result = subprocess.run(["git", *arguments], check=False, capture_output=True, text=True)
     return result.stdout if result.returncode == 0 else None
 
@@ -406,9 +407,9 @@ def run_experiment(wanted: WantedRun, summary: Summary) -> dict[str, bytes]:
     """Run the pipeline as an experiment; return the content of its outputs.
 
     Raises:
-        PipelineError: the run failed, or the project changed meanwhile.
+        PipelineError: the run failed, or the project changed during the run.
     """
-    # All values that params.yaml may have are written alike in JSON and in the grammar of -S.
+    # JSON and the grammar of -S agree for all values that params.yaml allows.
     settings = [f"{key}={json.dumps(value)}" for key, value in wanted.run.overrides.items()]
     command = ["exp", "run", "--temp", "--name", wanted.experiment]
     command += [part for setting in settings for part in ("--set-param", setting)]
@@ -418,8 +419,8 @@ def run_experiment(wanted: WantedRun, summary: Summary) -> dict[str, bytes]:
         status = run_dvc(*command, *summary.target, output=stream)
     if status:
         raise PipelineError(
-            f"{wanted.experiment}: the run failed: {_find_error(log)}; all that it printed is in"
-            f" {log.as_posix()}; runs that finished are not run again"
+            f"{wanted.experiment}: the run failed: {_find_error(log)}; its output is in"
+            f" {log.as_posix()}; finished runs are not run again"
         )
     candidate = read_candidate(find_revision(wanted.experiment))
     outputs = load_result(wanted, [candidate] if candidate else [], summary)
@@ -429,9 +430,9 @@ def run_experiment(wanted: WantedRun, summary: Summary) -> dict[str, bytes]:
 
 
 def _find_error(log: Path) -> str:
-    """Return the line that says why a run failed: of the stage, or else of DVC."""
+    """Return the error of the stage that failed, or else of DVC."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     for start in ("error: ", "ERROR: "):
         if found := [line for line in lines if line.startswith(start)]:
             return found[-1].removeprefix(start)
-    return lines[-1] if lines else "it printed nothing"
+    return lines[-1] if lines else "it printed no output"

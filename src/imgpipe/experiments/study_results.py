@@ -18,7 +18,7 @@ from imgpipe.reporting.charts.style import save_figure
 
 Scores = Mapping[str, float]
 
-# Entries of a run's scores that are not averaged: the number of images, and the interval.
+# Scores of a run that are not averaged: the number of images and the interval.
 _NOT_AVERAGED = {"images", "accuracy_low", "accuracy_high"}
 
 
@@ -69,7 +69,7 @@ def write_ensemble(
     bins: int,
     dpi: int,
 ) -> str:
-    """Average the probabilities of several networks, and score the average beside each of them.
+    """Average the probabilities of several networks; score the average and each network.
 
     Source: Breiman (1996), Bagging predictors, doi:10.1007/BF00058655.
 
@@ -77,8 +77,8 @@ def write_ensemble(
         folder: gets metrics.json, members.csv (a row for each member and the ensemble) and
             members.png.
         members: scores and predictions of each network, by its name.
-        top_k: of the top-k accuracy.
-        bins: of the calibration error.
+        top_k: number of classes in the top-k accuracy.
+        bins: number of bins of the calibration error.
         dpi: resolution of the picture.
 
     Returns:

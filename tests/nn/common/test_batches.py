@@ -8,14 +8,16 @@ pytestmark = pytest.mark.tf
 
 
 @pytest.mark.parametrize(("examples", "batch_size", "steps"), [(25, 8, 4), (24, 8, 3), (1, 8, 1)])
-def test_steps_hold_every_example_once(examples: int, batch_size: int, steps: int) -> None:
+def test_the_number_of_batches_is_enough_for_every_example(
+    examples: int, batch_size: int, steps: int
+) -> None:
     from imgpipe.nn.common.batches import count_steps
 
     assert count_steps(examples, batch_size) == steps
 
 
-def test_batches_of_large_images_are_smaller() -> None:
-    """Otherwise the layers of a network would take gigabytes of memory for a batch."""
+def test_batches_of_large_images_hold_fewer_images() -> None:
+    """With the usual number, the layers of a network would take gigabytes of memory for a batch."""
     from imgpipe.nn.common.batches import evaluation_batch_size, ordered_batches
 
     assert evaluation_batch_size((28, 28, 1)) == 512
@@ -38,8 +40,8 @@ def test_batches_hold_images_and_columns_in_order() -> None:
         assert (found == expected).all()
 
 
-def test_the_tuner_of_tf_data_is_off() -> None:
-    """With it, an epoch would end up to twice as late."""
+def test_autotuning_of_tf_data_is_off() -> None:
+    """With autotuning, an epoch would take up to twice as long."""
     from imgpipe.nn.common.batches import ordered_batches
 
     assert ordered_batches(*make_easy_images(25)).options().autotune.enabled is False

@@ -1,4 +1,4 @@
-"""How TensorFlow and Keras are imported."""
+"""The import of TensorFlow and Keras."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ print(sklearn.metrics.log_loss([0, 1], [0.5, 0.5]), pandas.Series([1, 2]).sum())
 """
 
 
-def test_unused_libraries_are_not_imported_but_can_be_later() -> None:
+def test_unused_libraries_are_not_loaded_but_stay_importable() -> None:
     result = subprocess.run(
         [sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, text=True, check=True
     )

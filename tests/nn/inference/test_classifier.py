@@ -1,4 +1,4 @@
-"""A model that classifies images for a person."""
+"""The classifier that `predict` and `app` use."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.tf
 
 @pytest.fixture
 def classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A network of two classes, a and b; TensorFlow is configured already."""
+    """A network with two classes, a and b; another fixture has configured TensorFlow."""
     from imgpipe.nn.inference import classifier as module
 
     configured: list[dict[str, Any]] = []
@@ -31,7 +31,7 @@ IMAGES, _ = make_easy_images(7)
 
 
 def read_image(path: Path, image_spec: ImageSpec) -> NDArray[np.uint8]:
-    """Return the image whose number is the name of the file."""
+    """Return an image by its number, which is the name of the file."""
     assert image_spec.image_shape == (12, 12, 1)
     if path.name == "damaged":
         raise UnreadableImageError("not an image")
@@ -50,7 +50,7 @@ def test_an_image_is_explained_by_its_probabilities_and_its_activation_map(class
 
 
 @pytest.mark.parametrize("files_at_once", [2, 512])
-def test_each_file_gets_its_likeliest_classes_or_the_reason_why_not(
+def test_each_file_gets_its_most_probable_classes_or_an_error(
     classifier: Any, files_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from imgpipe.nn.inference import classifier as module
@@ -74,7 +74,7 @@ def test_each_file_gets_its_likeliest_classes_or_the_reason_why_not(
             assert each.classes == []
 
 
-def test_only_the_likeliest_classes_are_returned(classifier: Any) -> None:
+def test_only_the_most_probable_classes_are_returned(classifier: Any) -> None:
     (found,) = classifier.classify_files([Path("3")], read_image, top=1)
     assert len(found.classes) == 1
     assert found.classes[0][1] >= 0.5

@@ -1,4 +1,4 @@
-"""What a network sees."""
+"""Kernels, feature maps and activation maps of networks."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_every_network_can_be_explained(name: str) -> None:
     ("name", "kernels", "layers"),
     [("cnn", (32, 3, 3, 1), 3), ("mlp", (512, 28, 28, 1), 0), ("resnet", (16, 3, 3, 1), 7)],
 )
-def test_kernels_and_feature_maps_are_those_of_the_layers(
+def test_kernels_and_feature_maps_equal_the_values_of_the_layers(
     name: str, kernels: tuple[int, ...], layers: int
 ) -> None:
     from imgpipe.nn.inference.explanation import feature_maps, first_kernels
@@ -48,7 +48,7 @@ def test_kernels_and_feature_maps_are_those_of_the_layers(
     assert len(maps) == layers_with_maps == layers
 
 
-def test_feature_maps_of_a_deep_network_are_those_of_layers_at_equal_distances() -> None:
+def test_feature_maps_of_a_deep_network_come_from_evenly_spaced_layers() -> None:
     import keras
 
     from imgpipe.nn.inference.explanation import MOST_LAYERS, feature_maps
@@ -63,7 +63,7 @@ def test_feature_maps_of_a_deep_network_are_those_of_layers_at_equal_distances()
     assert [name for name, _ in maps] == [f"relu_{3 * number}" for number in range(MOST_LAYERS)]
 
 
-def test_the_evidence_for_either_of_two_classes_is_shown() -> None:
+def test_activation_maps_show_the_evidence_for_each_of_two_classes() -> None:
     from imgpipe.nn.inference.explanation import activation_maps
     from imgpipe.nn.inference.prediction import predict_probabilities
 
@@ -73,13 +73,13 @@ def test_the_evidence_for_either_of_two_classes_is_shown() -> None:
     maps = activation_maps(model, images)
     for label in (0, 1):
         assert (maps[labels == label].sum(axis=(1, 2)) > 0).mean() > 0.5
-    # With the classes exchanged, the evidence for the predicted class is at the same places.
+    # If the classes are exchanged, the evidence for the predicted class stays at the same places.
     logits = model.get_layer("logits")
     logits.set_weights([-values for values in logits.get_weights()])
     assert activation_maps(model, images) == pytest.approx(maps, abs=1e-5)
 
 
-def test_a_dense_kernel_is_arranged_as_the_image() -> None:
+def test_a_dense_kernel_has_the_shape_of_the_image() -> None:
     from imgpipe.nn.inference.explanation import first_kernels
 
     model = build_network("mlp", shape=(4, 5, 3))
@@ -87,7 +87,7 @@ def test_a_dense_kernel_is_arranged_as_the_image() -> None:
     assert first_kernels(model)[7, 2, 3, 1] == weights[(2 * 5 + 3) * 3 + 1, 7]
 
 
-def test_a_dense_kernel_on_rows_is_a_row() -> None:
+def test_a_dense_kernel_on_rows_has_the_shape_of_a_row() -> None:
     from imgpipe.nn.inference.explanation import activation_maps, first_kernels
 
     model = build_network("mlp", change_params(architectures__mlp__sees="row"), shape=(4, 5, 3))
@@ -105,7 +105,7 @@ def test_activation_maps_show_the_places_of_the_evidence() -> None:
     assert history[-1].validation_accuracy > 0.95
     images, labels = make_easy_images(50)
     maps = activation_maps(model, images)
-    upper = labels < 5  # their block is in the upper half
+    upper = labels < 5  # these images have their block in the upper half
     middle = maps.shape[1] // 2
     total = maps.sum(axis=(1, 2))
     assert (total > 0).mean() > 0.5  # a map without evidence for the class is 0 everywhere

@@ -1,4 +1,4 @@
-"""Reading model files, of this format version and of others."""
+"""Reading model files of this format version and of other versions."""
 
 import json
 import zipfile
@@ -24,7 +24,7 @@ def write_signature(path: Path, content: Any) -> None:
         archive.writestr("imgpipe.json", json.dumps(content))
 
 
-def test_a_model_file_loads_as_it_was_saved(path: Path) -> None:
+def test_a_loaded_model_equals_the_saved_model(path: Path) -> None:
     from imgpipe.nn.inference.loading import load_model
     from imgpipe.nn.inference.prediction import predict_probabilities
 
@@ -45,7 +45,7 @@ def test_a_file_that_is_not_a_model_is_refused(path: Path) -> None:
         load_model(path)
 
 
-def test_the_signature_says_which_images_the_model_takes(path: Path) -> None:
+def test_the_signature_has_the_dataset_the_classes_and_the_image_spec(path: Path) -> None:
     from imgpipe.nn.inference.loading import read_signature
 
     save_network(build_network("mlp", shape=(12, 12, 1)), path)

@@ -1,4 +1,4 @@
-"""The networks: properties of all in the registry, and properties of one."""
+"""Properties of all architectures in the registry, and properties of single architectures."""
 
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,7 @@ def test_the_convolutions_of_the_tutorial_network_have_the_published_size() -> N
     assert sum(layer.count_params() for layer in convolutions) == 55_744
 
 
-def test_the_layers_of_the_dense_network_on_rows() -> None:
+def test_the_dense_network_on_rows_has_the_expected_layers() -> None:
     """28 x 28 -> 128 for each row -> 64 for each row -> flat -> 10."""
     model = build_recipe("fashion_mnist_dense")
     assert [tuple(layer.output.shape[1:]) for layer in model.layers[2:]] == [
@@ -155,7 +155,7 @@ def test_the_layers_of_the_dense_network_on_rows() -> None:
     ]  # fmt: skip
 
 
-def test_the_layers_of_the_convolutional_network_with_dropout() -> None:
+def test_the_convolutional_network_with_dropout_has_the_expected_layers() -> None:
     """Two convolutions, pooling, dropout 0.25, 128 dense units, dropout 0.5, the output."""
     model = build_recipe("mnist_cnn")
     assert [(layer.name, getattr(layer, "rate", None)) for layer in model.layers[2:]] == [
@@ -165,12 +165,12 @@ def test_the_layers_of_the_convolutional_network_with_dropout() -> None:
     ]  # fmt: skip
 
 
-def test_the_number_of_parameters_of_a_residual_network() -> None:
+def test_a_residual_network_has_the_expected_number_of_parameters() -> None:
     params = change_params(architectures__resnet__filters=[4, 8])
-    # Convolutions without bias, four values for each normalized channel.
+    # A convolution has no bias; a normalized channel has four values.
     stem = 9 * 4 + 16
     stage_1 = 2 * (9 * 4 * 4 + 16)
-    stage_2 = (9 * 4 * 8 + 32) + (9 * 8 * 8 + 32) + (4 * 8 + 32)  # the last is its shortcut
+    stage_2 = (9 * 4 * 8 + 32) + (9 * 8 * 8 + 32) + (4 * 8 + 32)  # the last one is on the shortcut
     expected = stem + stage_1 + stage_2 + 8 * 10 + 10
     assert build_network("resnet", params).count_params() == expected
 
@@ -186,15 +186,15 @@ def test_a_residual_network_has_the_dropout_and_the_blocks_of_its_settings() -> 
     assert "dropout" not in [layer.name for layer in without.layers]
 
 
-def test_the_dropout_of_a_dense_network_is_that_of_its_settings() -> None:
+def test_a_dense_network_has_the_dropout_of_its_settings() -> None:
     model = build_network("mlp", change_params(architectures__mlp__dropout_frac=0.4))
     assert [model.get_layer(f"dropout_{number}").rate for number in (1, 2)] == [0.4, 0.4]
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("pool", ["max", "average", "min"])
-def test_pooling_gives_what_its_name_says(pool: str, batch_norm: bool) -> None:
-    """Against NumPy, on the rectified output of the convolution, as the textbooks order them."""
+def test_pooling_computes_the_maximum_the_mean_or_the_minimum(pool: str, batch_norm: bool) -> None:
+    """NumPy pools the output of the convolution after ReLU, in the order of the textbooks."""
     from imgpipe.nn.common.runtime import keras
 
     params = change_params(
@@ -211,7 +211,7 @@ def test_pooling_gives_what_its_name_says(pool: str, batch_norm: bool) -> None:
         return np.asarray(keras.Model(model.input, model.get_layer(layer).output)(images))
 
     rectified = np.maximum(values("conv_1"), 0)
-    if batch_norm:  # untrained, it divides by the root of 1 + epsilon
+    if batch_norm:  # an untrained layer divides by the square root of 1 + epsilon
         rectified = rectified / np.sqrt(1 + model.get_layer("norm_1").epsilon)
     windows = rectified.reshape(6, 4, 2, 3, 2, 5)
     expected = {
@@ -225,7 +225,7 @@ def test_pooling_gives_what_its_name_says(pool: str, batch_norm: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", ["average", "max"])
-def test_global_pooling_leaves_one_value_of_each_map(kind: str) -> None:
+def test_global_pooling_reduces_each_map_to_one_value(kind: str) -> None:
     from imgpipe.nn.common.runtime import keras
 
     model = build_network("cnn", change_params(architectures__cnn__global_pool=kind))
@@ -274,7 +274,9 @@ def test_batch_normalization_and_dropout_are_optional() -> None:
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("kernel_px", [3, 5])
-def test_kernels_and_padding_are_those_of_the_settings(padding: str, kernel_px: int) -> None:
+def test_convolutions_have_the_kernel_size_and_padding_of_the_settings(
+    padding: str, kernel_px: int
+) -> None:
     params = change_params(
         PARAMS,
         architectures__cnn__filters=[4],

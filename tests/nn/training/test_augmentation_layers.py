@@ -31,7 +31,7 @@ RANDOM: dict[str, Any] = {
 def transform(
     images: NDArray[np.uint8], *, training: bool = True, **changes: Any
 ) -> NDArray[np.float32]:
-    """Return what reaches a network behind the random transformations."""
+    """Return the images that a network gets after the random transformations."""
     from imgpipe.nn.common.runtime import keras
     from imgpipe.nn.training.augmentation_layers import add_random_layers
 
@@ -53,9 +53,9 @@ def test_each_transformation_changes_images_only_in_training(key: str, value: An
     assert (transform(images, training=False, **{key: value}) == images).all()
 
 
-def test_flips_translation_and_contrast_do_what_their_names_say() -> None:
+def test_flips_translation_and_contrast_give_the_expected_pixels() -> None:
     ramp = np.tile(np.arange(10, 250, 20, dtype=np.uint8)[None, :, None], (64, 12, 1, 1))
-    ramp = ramp.reshape(64, 12, 12, 1)  # rises to the right, from 10 to 230
+    ramp = ramp.reshape(64, 12, 12, 1)  # values rise from 10 at the left to 230 at the right
     flipped = transform(ramp, train__random_flip="horizontal")
     assert {(image == ramp[0, :, ::-1]).all() for image in flipped} == {True, False}
     assert all((image == ramp[0]).all() or (image == ramp[0, :, ::-1]).all() for image in flipped)
@@ -64,14 +64,14 @@ def test_flips_translation_and_contrast_do_what_their_names_say() -> None:
     assert shifted[:, 6, 6].min() >= 70  # a quarter of 12 pixels is 3 steps of 20 from 130
     assert shifted[:, 6, 6].max() <= 190
     assert shifted[:, 6, 6].std() > 20
-    assert shifted.min() == 10  # outside, the nearest pixel: never a new value
+    assert shifted.min() == 10  # the nearest pixel fills points outside: no new value
     assert shifted.max() == 230
     contrast = transform(ramp, train__random_contrast_frac=0.5)
     spread = contrast.std(axis=(1, 2, 3)) / ramp[0].std()
     assert 0.45 < spread.min() < 0.8 < 1.2 < spread.max() < 1.55
 
 
-def test_rotation_and_zoom_go_as_far_as_their_settings() -> None:
+def test_rotation_and_zoom_reach_the_limits_in_their_settings() -> None:
     images = np.zeros((200, 41, 41, 1), dtype=np.uint8)
     images[:, 17:24, 27:34] = 200  # to the right of the middle
     rows, columns = np.mgrid[:41, :41] - 20
@@ -95,7 +95,7 @@ def test_pixels_are_rounded_to_the_nearest_number() -> None:
     assert (transform(gray, **changes) == 101).all()
     steps = np.tile(np.array([100, 101], dtype=np.uint8), (64, 12, 6))[..., None]
     shifted = transform(steps, train__random_translation_frac=0.3)
-    assert abs(shifted[:, 3:9, 4:8].mean() - 100.5) < 0.1  # truncated, they would be lower
+    assert abs(shifted[:, 3:9, 4:8].mean() - 100.5) < 0.1  # truncation would give a lower mean
 
 
 def test_without_transformations_the_network_is_returned() -> None:

@@ -14,7 +14,7 @@ EXAMPLES, VARIANTS = 25, 2
 
 
 def make_batches(*, seed: int = 3, bootstrap_seed: int | None = None) -> Any:
-    """Batches of images whose only pixel is their number: variant times 25 plus example."""
+    """Batches of images with one pixel, the number of the image: 25 * variant + example."""
     from imgpipe.nn.training.batches import TrainingBatches
 
     images = np.arange(VARIANTS * EXAMPLES, dtype=np.uint8)[:, None, None, None]
@@ -33,14 +33,14 @@ def take_epoch(batches: Any, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.
     return images[:, 0, 0, 0].astype(int), labels
 
 
-def test_an_epoch_shows_every_example_once_and_v_epochs_every_variant() -> None:
+def test_an_epoch_shows_every_example_once_and_v_epochs_show_every_variant() -> None:
     batches = make_batches()
     seen: list[int] = []
     for epoch in range(VARIANTS):
         numbers, labels = take_epoch(batches, epoch)
         assert sorted(labels) == list(range(EXAMPLES))
         assert (numbers % EXAMPLES == labels).all()
-        assert len(set(numbers // EXAMPLES)) == VARIANTS  # variants are mixed in every epoch
+        assert len(set(numbers // EXAMPLES)) == VARIANTS  # every epoch mixes the variants
         seen += numbers.tolist()
     assert sorted(seen) == list(range(VARIANTS * EXAMPLES))
 
@@ -73,8 +73,8 @@ def test_batches_do_not_depend_on_how_many_are_taken_at_once(
     assert np.array_equal(take_epoch(make_batches(), 1), expected)
 
 
-def test_the_number_of_batches_is_known_and_the_tuner_is_off() -> None:
-    """With the tuner of tf.data, an epoch would end up to twice as late."""
+def test_the_number_of_batches_is_known_and_autotuning_is_off() -> None:
+    """With autotuning by tf.data, an epoch would take up to twice as long."""
     batches = make_batches().of_epoch(0)
     assert int(batches.cardinality()) == 4
     assert batches.options().autotune.enabled is False

@@ -23,7 +23,7 @@ def make_state(epochs: int) -> Any:
 
     return TrainingState(
         history=[[number + 1, 0.1, 1 / 3] for number in range(epochs)],
-        # More than ten, so that an order by name would show.
+        # More than ten variables: an order by name would put 10 before 2, and the test would fail.
         variables=[np.full((2, 3), number, dtype=np.float32) for number in range(12)],
         best_weights=[np.arange(4, dtype=np.float32), np.array(7, dtype=np.int64)],
     )
@@ -91,7 +91,7 @@ def test_two_runs_of_one_training_write_two_temporary_files(
     monkeypatch.setattr(np, "savez", save_beside)
     make_checkpoint().save(make_state(1))
     assert names == [f"1{PARTIAL_SUFFIX}", f"2{PARTIAL_SUFFIX}"]
-    assert len(make_checkpoint().load().history) == 1  # the last that was complete
+    assert len(make_checkpoint().load().history) == 1  # the last complete state
 
 
 def test_a_state_is_saved_although_another_run_deletes_the_folder(
@@ -102,7 +102,7 @@ def test_a_state_is_saved_although_another_run_deletes_the_folder(
 
     def delete_and_save(stream: Any, **arrays: Any) -> None:
         if not calls:
-            make_checkpoint().delete()  # just when this run writes
+            make_checkpoint().delete()  # at the moment when this run writes
         calls.append(stream)
         savez(stream, **arrays)
 

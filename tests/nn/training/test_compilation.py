@@ -22,8 +22,8 @@ pytestmark = pytest.mark.tf
     ("schedule", "second"),
     [("constant", 0.01), ("cosine", 0.01 * (1 + 0.01) / 2), ("exponential", 0.01 * 0.01**0.5)],
 )
-def test_learning_rate_schedules(schedule: str, second: float) -> None:
-    """Half way, with a final share of 0.01."""
+def test_the_learning_rate_follows_its_schedule(schedule: str, second: float) -> None:
+    """The second of two epochs is half of the schedule, which ends at 0.01 of the first rate."""
     params = change_params(EASY_PARAMS, train__learning_rate_schedule=schedule, train__epochs=2)
     _, history = train_easily(params)
     assert history[0].learning_rate == pytest.approx(0.01)
@@ -56,7 +56,7 @@ def test_two_classes_are_learned_by_binary_cross_entropy() -> None:
     assert best == pytest.approx(expected, rel=1e-3)
 
 
-def test_one_hot_labels_train_as_sparse_labels_do() -> None:
+def test_one_hot_and_sparse_labels_give_the_same_training() -> None:
     from imgpipe.nn.common.runtime import keras
     from imgpipe.nn.training.compilation import compile_model, encode_labels
 
@@ -95,13 +95,13 @@ def test_label_smoothing_changes_the_target_but_not_the_scale_of_the_metrics() -
         model, history = train_easily(change_params(EASY_PARAMS, train__label_smoothing=smoothing))
         confidence[smoothing] = predict_probabilities(model, images).max(axis=1).mean()
     assert confidence[0.5] < 0.65 < 0.9 < confidence[0.0]
-    # At best, a target of 0.55 for the true class gives -ln(0.55) in plain cross-entropy.
+    # The target of the true class is 0.55; the lowest plain cross-entropy is then -ln(0.55).
     assert history[-1].validation_loss == pytest.approx(-np.log(0.55), abs=0.1)
 
 
 @pytest.mark.parametrize(("l1", "l2"), [(0.01, 0.0), (0.0, 0.02), (0.01, 0.02)])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_penalties_are_those_of_the_kernels(name: str, l1: float, l2: float) -> None:
+def test_penalties_are_computed_from_the_kernels_only(name: str, l1: float, l2: float) -> None:
     from imgpipe.nn.training.compilation import compile_model
 
     params = change_params(train__l1_penalty=l1, train__l2_penalty=l2)
@@ -145,7 +145,7 @@ def test_balanced_classes_have_the_same_total_weight() -> None:
 @pytest.mark.parametrize("encoding", ["sparse", "one_hot"])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_class_weights_help_the_rare_class(classes: int, encoding: str) -> None:
-    """All images are equal, so only the frequency of each class can be learned."""
+    """All images are equal, so a network can learn only the frequency of each class."""
     from imgpipe.nn.common.runtime import keras
     from imgpipe.nn.inference.prediction import predict_probabilities
 
@@ -173,7 +173,10 @@ def test_class_weights_help_the_rare_class(classes: int, encoding: str) -> None:
 
 
 def train_constant(**changes: Any) -> Any:
-    """Return the epoch of a network that gives every image 0.7, 0.2 and 0.1; classes 9 to 1."""
+    """Return the metrics of a network with constant probabilities 0.7, 0.2 and 0.1.
+
+    Of the images, 90 % have class 0 and 10 % have class 1.
+    """
     params = change_params(EASY_PARAMS, train__epochs=1, train__learning_rate=1e-9, **changes)
     labels = np.where(np.arange(200) < 180, 0, 1)
     images, _ = make_easy_images(200)

@@ -30,7 +30,7 @@ def write(folder: Path, training_set: TrainingSet, **changes: Any) -> TrainingEx
     return read_training_examples(folder / "examples.npz")
 
 
-def test_without_random_transformations_nothing_is_drawn(tmp_path: Path) -> None:
+def test_without_random_transformations_the_file_has_no_transformed_images(tmp_path: Path) -> None:
     found = write(tmp_path, make_set())
     assert (found.images == IMAGES[:6]).all()
     assert found.draws.shape == (6, 0, *IMAGES.shape[1:])
@@ -68,7 +68,7 @@ def test_a_small_training_set_has_fewer_examples(tmp_path: Path) -> None:
 def test_the_bytes_depend_on_the_seed_only_and_the_training_does_not_change(
     tmp_path: Path,
 ) -> None:
-    """Between two epochs, which is where a state that both share would show."""
+    """The file is written between two epochs: a shared random state would change the second one."""
     from imgpipe.nn.common.runtime import keras
     from imgpipe.nn.training.augmentation_layers import add_random_layers
     from imgpipe.nn.training.loop import Trainer

@@ -17,7 +17,7 @@ SOURCES = {"imgpipe/nn/training/features.py": "a"}
 
 @pytest.fixture
 def extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Make an extractor whose features are a small network's, and which counts its batches."""
+    """Return a function that makes an extractor with a small network and a count of batches."""
     import keras
 
     from imgpipe.nn.training import features
@@ -77,7 +77,7 @@ def test_stored_features_are_not_computed_again(
     first, second = extractor(), extractor()
     expected = first.read(first.shards).inputs
     assert "features of 18 images: 18 computed now" in capsys.readouterr().out
-    assert first.batches == 5  # of 11 images in batches of 4, then of 7
+    assert first.batches == 5  # 3 for the shard of 11 images, 2 for the shard of 7
     assert len(list_files(repository)) == 2
     found = second.read(second.shards).inputs
     assert "features of 18 images: 0 computed now" in capsys.readouterr().out
@@ -95,7 +95,7 @@ def test_stored_features_are_not_computed_again(
         {"sources": {"imgpipe/nn/training/features.py": "b"}},
     ],
 )
-def test_what_determines_the_features_names_their_files(
+def test_file_names_depend_on_everything_that_determines_the_features(
     extractor: Callable[..., Any], repository: Path, change: dict[str, Any]
 ) -> None:
     first, second = extractor(), extractor(**change)
@@ -105,7 +105,7 @@ def test_what_determines_the_features_names_their_files(
     assert len(list_files(repository)) == 4
 
 
-def test_the_processor_names_the_files_too(
+def test_file_names_depend_on_the_processor(
     extractor: Callable[..., Any], repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from imgpipe.nn.training import features

@@ -51,7 +51,7 @@ def test_patience_is_spent_after_epochs_without_a_lower_loss(
     assert is_patience_spent(make_history(*losses), patience_epochs) == expected
 
 
-def test_metrics_are_a_line_for_each_epoch_and_the_best_epoch(tmp_path: Path) -> None:
+def test_the_metric_files_have_a_line_for_each_epoch_and_the_best_epoch(tmp_path: Path) -> None:
     history = make_history(1.0, 0.5, 0.75)
     write_metrics(tmp_path, Training(history, best_epoch(history)), parameters=7)
     assert (tmp_path / "history.csv").read_bytes().decode() == (
@@ -70,14 +70,14 @@ def test_metrics_are_a_line_for_each_epoch_and_the_best_epoch(tmp_path: Path) ->
     ]
 
 
-def test_the_weights_of_an_early_stopped_training_are_those_of_the_best_epoch() -> None:
+def test_the_summary_of_an_early_stopped_training_names_the_best_epoch() -> None:
     history = make_history(1.0, 0.5, 0.75)
     assert str(Training(history, best_epoch(history))) == (
         "3 epochs; best is epoch 2: lowest validation loss 0.5000, validation accuracy 0.2500"
     )
 
 
-def test_the_weights_of_a_fitted_layer_are_the_last_ones_with_its_penalty() -> None:
+def test_the_summary_of_a_fitted_layer_names_the_last_iteration_and_the_penalty() -> None:
     history = make_history(1.0, 0.5, 0.75)
     assert str(Training(history, history[-1], l2_penalty=0.03)) == (
         "3 iterations of L-BFGS with l2_penalty 0.03; weights of the last one: validation accuracy"

@@ -1,4 +1,4 @@
-"""Logistic regression on features; scikit-learn's is the oracle."""
+"""Logistic regression on features; the expected values come from scikit-learn."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ PENALTIES = [0.0001, 0.001, 0.01, 0.1, 1.0]
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
-    """As the stage does: with more threads these fits are slower."""
+    """Use one thread, as the stage does: these fits are slower with more threads."""
     with one_thread():
         yield
 
@@ -30,7 +30,7 @@ def threads() -> Iterator[None]:
 def make_examples(
     per_class: int, *, classes: int = 2, noise: float = 1.0, width: int = 12, variants: int = 1
 ) -> tuple[Examples, NDArray[np.int64]]:
-    """Return classes around random centers, and their labels."""
+    """Return examples of classes around random centers, and the labels of the examples."""
     generator = np.random.default_rng([per_class, classes])
     labels = np.repeat(np.arange(classes), per_class)
     centers = generator.normal(size=(classes, width))
@@ -51,7 +51,9 @@ def make_examples(
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("penalty", [0.001, 0.1])
 @pytest.mark.parametrize("classes", [2, 4])
-def test_the_layer_is_the_one_of_scikit_learn(classes: int, penalty: float, weighted: bool) -> None:
+def test_the_layer_equals_the_layer_of_scikit_learn(
+    classes: int, penalty: float, weighted: bool
+) -> None:
     examples, labels = make_examples(50, classes=classes)
     if weighted:
         weights = np.where(labels == 0, 3.0, 0.5)
@@ -78,8 +80,8 @@ def test_the_order_of_the_columns_does_not_matter() -> None:
     assert second.bias == pytest.approx(first.bias, abs=2e-3)
 
 
-def test_a_label_that_is_wrong_does_not_stop_the_fit() -> None:
-    """Features of large values, and a weak penalty, give probabilities of 0 for the label."""
+def test_a_wrong_label_does_not_stop_the_fit() -> None:
+    """Large features and a weak penalty give the wrong label a probability of 0."""
     examples, labels = make_examples(50, noise=0.1)
     wrong = examples.targets.copy()
     wrong[0] = wrong[0, ::-1]
@@ -103,8 +105,8 @@ def test_more_noise_chooses_a_stronger_penalty() -> None:
     assert chosen[0] < chosen[1]
 
 
-def test_the_log_loss_is_that_of_images_outside_the_fit() -> None:
-    """With noise alone, a weak penalty fits the training images and is bad on the others."""
+def test_the_log_loss_is_computed_on_images_outside_the_fit() -> None:
+    """The features are noise: with a weak penalty, the layer fits only the training images."""
     examples, labels = make_examples(20, noise=100.0, width=200)
     penalty, log_loss = choose_penalty(examples, [1e-6, 1e-5], folds=5, seed=1, most_iterations=100)
     assert log_loss is not None
@@ -114,7 +116,7 @@ def test_the_log_loss_is_that_of_images_outside_the_fit() -> None:
 
 
 def test_all_variants_of_an_image_are_in_one_fold() -> None:
-    """With equal variants in several folds, the loss of noise would look good."""
+    """If equal variants were in several folds, the loss on noise would be low."""
     examples, _ = make_examples(20, noise=100.0, width=200)
     repeated = Examples(
         *(
@@ -130,7 +132,7 @@ def test_all_variants_of_an_image_are_in_one_fold() -> None:
 
 
 @pytest.mark.parametrize(("per_class", "folds"), [(5, 5), (3, 5), (2, 5)])
-def test_a_class_with_few_images_has_as_many_folds(per_class: int, folds: int) -> None:
+def test_a_class_with_few_images_limits_the_number_of_folds(per_class: int, folds: int) -> None:
     examples, _ = make_examples(per_class, noise=0.1)
     penalty, log_loss = choose_penalty(
         examples, PENALTIES, folds=folds, seed=1, most_iterations=100
@@ -146,7 +148,7 @@ def test_a_class_with_one_image_gets_the_strongest_penalty() -> None:
     assert chosen == (1.0, None)
 
 
-def test_5000_images_a_class_are_no_problem() -> None:
+def test_a_fit_to_5000_images_per_class_succeeds() -> None:
     examples, labels = make_examples(5000, classes=3, noise=0.3, width=64)
     penalty, log_loss = choose_penalty(examples, PENALTIES, folds=3, seed=1, most_iterations=100)
     layer = fit_layer(examples, penalty, most_iterations=100)

@@ -1,4 +1,4 @@
-"""Training: metrics, the best epoch, early stopping, precision, resuming."""
+"""The training loop: metrics, the best epoch, early stopping, precision, resume."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from imgpipe.settings.params import Params
 pytestmark = pytest.mark.tf
 
 
-def test_training_learns_and_records_metrics() -> None:
+def test_a_training_raises_the_accuracy_and_records_metrics() -> None:
     _, history = train_easily()
     assert [epoch.epoch for epoch in history] == [1, 2, 3, 4]
     assert history[-1].validation_accuracy > 0.95
@@ -55,7 +55,7 @@ def test_early_stopping_waits_for_its_patience() -> None:
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_learns_and_answers_in_float32(
+def test_mixed_precision_learns_and_returns_float32(
     precision: str, set_precision: Callable[[str], None]
 ) -> None:
     from imgpipe.nn.inference.prediction import predict_probabilities
@@ -96,7 +96,7 @@ def test_a_trained_model_has_the_weights_of_the_best_epoch(repository: Path) -> 
 
 
 def make_training_set(params: Params) -> TrainingSet:
-    """Easy images; with early stopping, the validation labels are wrong."""
+    """Return easy images; wrong validation labels stop the training early if it may stop."""
     images, labels = make_easy_images(200)
     stops_early = params.train.early_stopping_patience_epochs < params.train.epochs
     wrong_labels = (labels + 1) % 10
@@ -125,14 +125,14 @@ REGULARIZED = {
     ],
     ids=["adam", "sgd", "float16", "early-stopping"],
 )
-def test_a_resumed_training_ends_as_if_it_had_not_been_stopped(
+def test_a_resumed_training_equals_an_uninterrupted_training(
     changes: dict[str, Any],
     repository: Path,
     set_precision: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With equal history and weights, to the last bit, after whichever epoch it was stopped."""
+    """History and weights are equal to the last bit, for each epoch after which a run stops."""
     from imgpipe.nn.common.runtime import keras
     from imgpipe.nn.training.batches import TrainingBatches
     from imgpipe.nn.training.checkpoint import Checkpoint, TrainingState
@@ -175,7 +175,7 @@ def test_a_resumed_training_ends_as_if_it_had_not_been_stopped(
     for stopped_after in (1, len(history) - 1, len(history)):
         Checkpoint(sources={}, parameters={}, data="").delete()
         save(Checkpoint(sources={}, parameters={}, data=""), first_states[stopped_after - 1])
-        for path in Path("metrics").iterdir():  # as DVC does before it runs a stage
+        for path in Path("metrics").iterdir():  # DVC does the same before it runs a stage
             path.unlink()
         resumed_history, resumed_weights = run()
         epochs = params.train.epochs

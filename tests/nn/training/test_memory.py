@@ -1,4 +1,4 @@
-"""How much memory images may take."""
+"""The limit of the memory that images may take."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from imgpipe.nn.training import memory
 
 @pytest.fixture
 def limit_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file in which a container states its limit; it does not exist yet."""
+    """The path of the file with the memory limit of a container; no file exists there yet."""
     monkeypatch.delenv("IMGPIPE_MEMORY_MIB", raising=False)
     monkeypatch.setattr(memory, "_CONTAINER_LIMIT_FILE", tmp_path / "memory.max")
     return tmp_path / "memory.max"
@@ -45,7 +45,7 @@ def test_an_environment_variable_limits_the_memory(
         memory.fits_in_memory(1)
 
 
-def test_the_memory_of_a_machine_without_sysconf_is_known(
+def test_the_memory_limit_is_known_without_sysconf(
     limit_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`os.sysconf` does not exist on Windows."""

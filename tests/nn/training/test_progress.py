@@ -1,4 +1,4 @@
-"""What a training prints."""
+"""The progress bar and the lines that a training prints."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ class RecordingBar:
 
 @pytest.fixture
 def bars(monkeypatch: pytest.MonkeyPatch) -> list[RecordingBar]:
-    """The bars that a test shows."""
+    """The bars that a test has shown."""
     from imgpipe.nn.training import progress
 
     made: list[RecordingBar] = []

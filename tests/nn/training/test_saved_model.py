@@ -22,7 +22,7 @@ def test_equal_seeds_give_equal_weights_and_files(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "first").iterdir()] == ["model.keras"]
 
 
-def test_a_model_file_has_no_dates_and_says_its_format_version(tmp_path: Path) -> None:
+def test_a_model_file_has_no_dates_and_has_its_format_version(tmp_path: Path) -> None:
     save_network(build_network("mlp", shape=(12, 12, 1)), tmp_path / "model.keras")
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
@@ -37,7 +37,7 @@ def test_a_model_file_has_no_dates_and_says_its_format_version(tmp_path: Path) -
 def test_a_model_file_has_no_memory_addresses(
     name: str, precision: str, set_precision: Callable[[str], None], tmp_path: Path
 ) -> None:
-    """Keras writes them for objects that several layers share."""
+    """Keras writes memory addresses for objects that several layers share."""
     set_precision(precision)
     save_network(build_network(name), tmp_path / "model.keras")
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
@@ -47,7 +47,7 @@ def test_a_model_file_has_no_memory_addresses(
 
 
 def test_the_optimizer_is_not_saved(tmp_path: Path) -> None:
-    """It would be two thirds of the file."""
+    """The optimizer would take two thirds of the file."""
     model, _ = train_easily(change_params(EASY_PARAMS, train__epochs=1))
     save_network(model, tmp_path / "model.keras")
     weights_bytes = 4 * model.count_params()

@@ -22,24 +22,26 @@ WEIGHTS: dict[str, Any] = {
 
 
 class Name:
-    """Pickled as the name of something that the reader does not have."""
+    """An object that is pickled as a name in a module, which need not exist here."""
 
     def __init__(self, module: str, name: str) -> None:
         self.module, self.name = module, name
 
 
 class Call:
-    """Pickled as a call of a named function."""
+    """An object that is pickled as a call of a named function."""
 
     def __init__(self, function: Name, *arguments: Any) -> None:
         self.function, self.arguments = function, arguments
 
 
 class Storage(tuple[Any, ...]):
-    """Pickled as a persistent id."""
+    """An object that is pickled as a persistent id."""
 
 
-_PythonPickler: Any = vars(pickle)["_Pickler"]  # its method `save` can be replaced
+_PythonPickler: Any = vars(pickle)[
+    "_Pickler"
+]  # the C version does not let a subclass replace its method `save`
 
 
 class Pickler(_PythonPickler):  # type: ignore[misc]
@@ -179,7 +181,9 @@ def zipped() -> bytes:
         *(lambda at=at: make_file()[:at] for at in (1, 20, 40, 90, 200, 300, 380, -100, -9, -1)),
     ],
 )
-def test_any_other_file_gets_one_line(tmp_path: Path, make: Callable[[], bytes]) -> None:
+def test_a_file_in_another_format_is_reported_in_one_line(
+    tmp_path: Path, make: Callable[[], bytes]
+) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(make())
     with pytest.raises(PipelineError) as raised:
@@ -203,13 +207,13 @@ def test_any_other_file_gets_one_line(tmp_path: Path, make: Callable[[], bytes])
         (lambda: make_file()[:-1], "the file is truncated"),
     ],
 )
-def test_the_line_gives_the_reason(tmp_path: Path, make: Callable[[], bytes], reason: str) -> None:
+def test_the_error_gives_the_reason(tmp_path: Path, make: Callable[[], bytes], reason: str) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(make())
     with pytest.raises(PipelineError, match=reason):
         read_weights(path)
 
 
-def test_a_missing_file_gets_one_line(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"weights\.pth: cannot be read: No such file"):
         read_weights(tmp_path / "weights.pth")

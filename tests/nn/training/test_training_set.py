@@ -71,13 +71,13 @@ def folders(tmp_path: Path) -> Folders:
 
 @pytest.fixture(params=["memory", "files"])
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Whether there is memory for the images."""
+    """Where the images are: in memory, or in files because the limit of memory is 0."""
     chosen: str = request.param
     monkeypatch.setenv("IMGPIPE_MEMORY_MIB", {"memory": "1", "files": "0"}[chosen])
     return chosen
 
 
-def test_in_each_epoch_an_example_comes_in_one_variant_and_in_all_in_turn(
+def test_each_epoch_shows_one_variant_and_the_variants_take_turns(
     folders: Folders, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training_set = open_training_set(*folders, bootstrap_seed=None)
@@ -102,7 +102,7 @@ def test_validation_examples_have_no_variants(folders: Folders, place: str) -> N
     assert labels.tolist() == LABELS[VALIDATION].tolist()
 
 
-def test_images_in_more_files_than_may_be_open_are_found(
+def test_images_in_more_files_than_can_be_open_at_once_are_found(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMGPIPE_MEMORY_MIB", "0")
@@ -141,13 +141,13 @@ def test_a_bootstrap_sample_has_the_same_size_and_repeats_examples() -> None:
     drawn = draw_bootstrap(250, seed=3)
     assert drawn.shape == (250,)
     assert 0 <= drawn.min() <= drawn.max() < 250
-    assert 0.55 < len(set(drawn.tolist())) / 250 < 0.71  # 1 - 1/e of them
+    assert 0.55 < len(set(drawn.tolist())) / 250 < 0.71  # the expected share is 1 - 1/e
     assert (draw_bootstrap(250, seed=3) == drawn).all()
     assert (draw_bootstrap(250, seed=4) != drawn).any()
 
 
-def test_the_examples_of_a_bootstrap_sample_have_variants_of_their_own() -> None:
-    """Two draws of one example come in different variants in the same epoch."""
+def test_each_draw_of_a_bootstrap_sample_has_its_own_variant() -> None:
+    """In one epoch, two draws of the same example may show different variants."""
     images = np.arange(50, dtype=np.uint8)[:, None, None, None]  # two variants of 25 examples
     labels = np.arange(25)
     training_set = TrainingSet(images, labels, LabeledInputs(images, labels), bootstrap_seed=3)
@@ -193,7 +193,7 @@ def test_the_digest_depends_on_everything_that_a_training_depends_on(folders: Fo
 
 
 def test_the_digest_of_records_without_hashes_comes_from_their_files(folders: Folders) -> None:
-    """Format version 0 has none."""
+    """Records of format version 0 have no hashes."""
     records, info, augmented, augmented_info = folders
     splits = {
         name: split.model_copy(
@@ -234,7 +234,7 @@ def test_a_damaged_shard_is_named(
 
 @pytest.mark.parametrize("part", [slice(0, 10), slice(5, 15)], ids=["fewer", "others"])
 def test_copies_of_other_images_are_an_error(folders: Folders, part: slice) -> None:
-    """As after a run of `preprocess` that `augment` did not follow."""
+    """This happens if `preprocess` runs again and `augment` does not."""
     records, info, augmented, augmented_info = folders
     shard = write_part(augmented / copy_folder(2), "train-0.tfrecord", part, 2)
     first, second = augmented_info.shards_of_copies

@@ -119,7 +119,7 @@ def test_the_output_layer_is_the_regression_on_standardized_features(
         ({"architectures__pretrained__backbone": "efficientnet_lite1"}, 4),
     ],
 )
-def test_another_head_reads_the_features_and_another_network_computes_its_own(
+def test_another_head_reuses_the_features_and_another_network_computes_new_ones(
     tmp_path: Path, repository: Path, changes: dict[str, Any], files: int
 ) -> None:
     transfer(tmp_path)
@@ -141,7 +141,9 @@ def test_equal_values_give_equal_bytes(tmp_path: Path, repository: Path) -> None
         {"architectures__pretrained__l2_penalties": [0.5]},
     ],
 )
-def test_a_value_acts(tmp_path: Path, repository: Path, changes: dict[str, Any]) -> None:
+def test_each_parameter_changes_the_weights(
+    tmp_path: Path, repository: Path, changes: dict[str, Any]
+) -> None:
     plain = output_layer(transfer(tmp_path / "plain")[0])
     changed = output_layer(
         transfer(tmp_path / "changed", change_params(PRETRAINED_PARAMS, **changes))[0]
@@ -149,16 +151,16 @@ def test_a_value_acts(tmp_path: Path, repository: Path, changes: dict[str, Any])
     assert not np.allclose(plain[0], changed[0], rtol=1e-3)
 
 
-def test_augmented_copies_act(tmp_path: Path, repository: Path) -> None:
+def test_augmented_copies_change_the_weights(tmp_path: Path, repository: Path) -> None:
     plain = output_layer(transfer(tmp_path / "plain")[0])
     copies = output_layer(transfer(tmp_path / "copies", variants=[np.sin])[0])
     assert not np.allclose(plain[0], copies[0], rtol=1e-3)
 
 
-def test_features_that_say_nothing_give_equal_probabilities(
+def test_features_without_information_give_equal_probabilities(
     tmp_path: Path, repository: Path
 ) -> None:
-    """Each class has the variants of the other class."""
+    """The copies of each class are the images of the other class."""
     model, training = transfer(tmp_path, variants=[lambda inputs: inputs[::-1]])
     assert [epoch.epoch for epoch in training.history] == [1]
     assert output_layer(model)[0] == pytest.approx(0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from imgpipe.records.stored_images import Inputs
 
-# Of the input values of one batch; the layers of a network hold many times as many.
+# The most input values in one batch; the outputs of the layers are many times larger.
 _MAX_VALUES = 1 << 22
 _MAX_INPUTS = 512
 
@@ -46,9 +46,10 @@ def ordered_batches(inputs: Inputs, *columns: NDArray[Any]) -> tf.data.Dataset:
 def prefetch(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Return the same batches, prepared while the batches before them are used.
 
-    The tuner of tf.data is off: it has nothing to tune here, and it is slow. It looks at every
-    iterator after 10 ms, 20 ms, 40 ms and so on, and an exhausted iterator is released only at the
-    next look: an epoch whose last batch is taken after 1.3 s would end after 2.55 s.
+    Autotuning of tf.data is off: there is nothing to tune here, and autotuning delays the end of an
+    epoch. It checks every iterator after 10 ms, 20 ms, 40 ms and so on, and releases an exhausted
+    iterator only at its next check: if the last batch is taken after 1.3 s, the epoch would end
+    after 2.55 s.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

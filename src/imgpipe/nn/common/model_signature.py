@@ -1,4 +1,4 @@
-"""What a model file says about its input and output: the member `imgpipe.json`."""
+"""The signature of a model, its input and output: the member `imgpipe.json` of a model file."""
 
 from typing import Literal
 

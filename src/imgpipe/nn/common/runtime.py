@@ -56,9 +56,9 @@ def configure_runtime(*, threads: int, seed: int, precision: str) -> None:
     Call it once, before any tensor exists.
 
     Args:
-        threads: threads of one operation; sums are split among the threads, so their number shows
-            in the last bits of a result.
-        seed: of initial weights, dropout and random transformations.
+        threads: number of threads of one operation; sums are split among the threads, so this
+            number changes the last bits of a result.
+        seed: seed of initial weights, dropout and random transformations.
         precision: a dtype policy of Keras.
     """
     tf.config.threading.set_intra_op_parallelism_threads(threads)

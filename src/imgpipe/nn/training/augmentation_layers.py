@@ -11,9 +11,9 @@ from imgpipe.settings.train import Train
 def add_random_layers(model: keras.Model, settings: Train) -> keras.Model:
     """Return a model that transforms images at random, then applies `model`.
 
-    The transformations are active only in training. The returned model takes uint8 images, as from
-    the records, and shares the weights of `model`; the model file holds `model` only. Without any
-    transformation in `settings`, return `model`.
+    The transformations are active only in training. The returned model takes uint8 images like the
+    images of the records, and shares the weights of `model`; the model file holds only `model`. If
+    `settings` have no transformation, return `model`.
     """
     transformation = make_random_transformation(model.input_shape[1:], settings)
     if transformation is None:
@@ -22,15 +22,15 @@ def add_random_layers(model: keras.Model, settings: Train) -> keras.Model:
 
 
 def make_random_transformation(image_shape: tuple[int, ...], settings: Train) -> keras.Model | None:
-    """Return a model from uint8 images to transformed ones; None without any transformation.
+    """Return a model from uint8 images to transformed images; None without any transformation.
 
-    Each model has random numbers of its own, which begin anew from the seed.
+    Each returned model has its own random numbers, which start from the seed.
     """
     random_layers = _make_random_layers(settings)
     if not random_layers:
         return None
     image = keras.Input(image_shape, dtype="uint8", name="untransformed")
-    # In float32 for every `train.precision`: half precision cannot hold all of 0 to 255.
+    # float32 for every `train.precision`: half precision would round interpolated values too much.
     x = layers.Rescaling(1.0, dtype="float32", name="pixels")(image)
     for layer in random_layers:
         x = layer(x)
@@ -41,7 +41,8 @@ def _make_random_layers(settings: Train) -> list[keras.layers.Layer]:
     turn, shift = settings.random_rotation_deg / 360, settings.random_translation_frac
     zoom, contrast = settings.random_zoom_frac, settings.random_contrast_frac
     chosen: list[tuple[type[keras.layers.Layer], dict[str, Any]]] = []
-    # Outside the image, its nearest pixel; Keras's default, a reflection, would show parts twice.
+    # The nearest pixel fills points outside the image; Keras's default, a reflection, would show
+    # parts of the image twice.
     edge = {"fill_mode": "nearest", "interpolation": "bilinear"}
     # Keras's mode "horizontal_and_vertical" always does both, or neither.
     chosen += [
@@ -61,7 +62,7 @@ def _make_random_layers(settings: Train) -> list[keras.layers.Layer]:
             (layers.RandomZoom, {"height_factor": factor, "width_factor": factor, **edge})
         )
     if contrast:
-        # A single number would mean from 1 to 1 + contrast.
+        # For a single number, Keras draws factors from 1 to 1 + contrast.
         chosen.append(
             (
                 layers.RandomContrast,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from imgpipe.nn.common.batches import count_steps, prefetch
 from imgpipe.nn.training.training_set import TrainingSet
 
-# Small batches are taken several at once, up to this size of their inputs, because each call of
-# Python costs as much as copying a hundred small images.
+# One call of Python takes several small batches, up to this size of their inputs, because a call
+# costs as much as a copy of a hundred small images.
 _BYTES_AT_ONCE = 1 << 20
 
 
@@ -35,7 +35,7 @@ class TrainingBatches:
             training_set: gives the inputs.
             labels: (N, ...), in the form that the loss takes.
             batch_size: examples in a batch; the last batch of an epoch may be smaller.
-            seed: of the order.
+            seed: seed of the order.
         """
         self._seed = seed
         self._epoch = 0
@@ -67,8 +67,8 @@ class TrainingBatches:
         batches = batches.apply(
             tf.data.experimental.assert_cardinality(count_steps(len(labels), batch_size))
         )
-        # Built once: in short epochs, building it again would take longer than everything else
-        # but the arithmetic.
+        # Build the dataset once: in short epochs, building it again would take longer than
+        # everything else except the arithmetic.
         self._batches = prefetch(batches)
 
     def of_epoch(self, epoch: int) -> tf.data.Dataset:

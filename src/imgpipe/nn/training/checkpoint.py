@@ -30,15 +30,16 @@ class TrainingState:
     history: list[list[float]]
     """A row for each finished epoch."""
     variables: list[NDArray[Any]]
-    """Of the model (weights, moving means, states of random generators) and of its optimizer."""
+    """Variables of the model (weights, moving means, random states) and of its optimizer."""
     best_weights: list[NDArray[Any]]
-    """Of the model, after its best epoch."""
+    """Weights of the model after the best epoch."""
 
 
 class Checkpoint:
-    """The file with the state of one training, named by everything that its result depends on.
+    """The file with the state of one training, named by a hash of everything the result depends on.
 
-    Two runs of the same training may use it at once: both write the same states, and whole files.
+    Two runs of the same training may use this file at once: both write the same states, and each
+    replaces the file as a whole.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Checkpoint:
         try:
             _write(self._folder / _STATE_FILE, arrays)
         except FileNotFoundError:
-            # At this moment another run of the same training has ended and deleted the folder.
+            # Another run of the same training has just ended and deleted the folder.
             _write(self._folder / _STATE_FILE, arrays)
 
     def delete(self) -> None:

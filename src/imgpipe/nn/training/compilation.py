@@ -1,4 +1,4 @@
-"""What a training minimizes and how: loss, penalties, class weights, optimizer, learning rate."""
+"""Configure a training: loss, penalties, class weights, optimizer, learning rate, metrics."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from imgpipe.nn.common.batches import count_steps
 from imgpipe.settings.train import Train
 
-# Measured on two processor cores: with more steps, fewer returns to Python save no more time.
+# More steps in one call of Python save no more time (measured on two processor cores).
 STEPS_PER_EXECUTION = 50
 
 
@@ -15,8 +15,8 @@ def compile_model(model: keras.Model, settings: Train, *, examples: int) -> None
     """Give a model its optimizer, learning rate schedule, loss and metrics.
 
     The loss is binary cross-entropy for the sigmoid of two classes, else the cross-entropy of the
-    labels as `encode_labels` returns them. The penalties are added to it, for all kernels: the
-    weights that multiply, so neither biases nor the weights of batch normalization.
+    labels as `encode_labels` returns them. The penalties on all kernels are added to the loss.
+    Biases and the weights of batch normalization have no penalty.
 
     The metrics are `accuracy`; `cross_entropy`, in nats, without label smoothing and penalties, but
     with class weights; and, only with class weights, `cross_entropy_unweighted`.

@@ -15,8 +15,8 @@ _IMAGES, _DRAWS = 6, 4
 def write_examples(path: Path, training_set: TrainingSet, settings: Train) -> None:
     """Write the first training examples of epoch 1, and random transformations of each.
 
-    The layers are new ones, with the seeds of the training: writing does not change the training,
-    and the file depends on neither the number of epochs nor a resume.
+    This function makes new random layers from the seed of the training. So it does not change the
+    training, and the file does not depend on the number of epochs or on a resume.
 
     Args:
         path: the file.
@@ -29,6 +29,6 @@ def write_examples(path: Path, training_set: TrainingSet, settings: Train) -> No
         (len(images), _DRAWS if transform else 0, *training_set.input_shape), dtype=np.uint8
     )
     if transform:
-        for number, image in enumerate(images):  # one by one, because images may be large
+        for number, image in enumerate(images):  # one image at a time, because images may be large
             draws[number] = transform(np.stack([image] * _DRAWS), training=True)
     write_training_examples(path, TrainingExamples(images, draws))

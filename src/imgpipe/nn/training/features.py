@@ -1,8 +1,8 @@
 """Features of images from a pretrained network, computed once and stored under `.dvc/tmp`.
 
-The features of a shard are one file, named by a hash of all that determines its bytes. So a second
-training with another head, seed or learning rate reads them, and a stopped run resumes with the
-next shard.
+The features of a shard are one file, named by a hash of everything that determines its bytes. So a
+second training with another head, seed or learning rate reads the stored features, and a stopped
+run resumes with the next shard.
 """
 
 import hashlib
@@ -62,10 +62,10 @@ class FeatureExtractor:
         Args:
             network: from images (N, H, W, C) uint8 to features (N, F) float32.
             info: describes the records.
-            batch_size: images at once. The maps of larger batches do not fit in a processor's
-                cache: for 224 x 224 pixels and one core, 8 is faster than 32.
-            determined_by: what else determines the features: the hash of the weights, the number of
-                threads.
+            batch_size: images in a batch. The feature maps of a large batch do not fit in a
+                processor's cache: for 224 x 224 pixels and one core, 8 is faster than 32.
+            determined_by: other values that determine the features: the hash of the weights, the
+                number of threads.
             sources: the SHA-256 of the project's source files, by their names under `src`.
         """
         self._batch_size = batch_size
@@ -128,7 +128,7 @@ class FeatureExtractor:
         return find_entry(_KIND, [sha256, self._determined_by])
 
     def _compute(self, images: StoredImages, bar: Bar) -> Iterator[NDArray[np.float32]]:
-        """Yield the features of each batch; all batches have one size, so one program serves."""
+        """Yield the features of each batch; batches have one size, so TensorFlow compiles once."""
         count, batch_size = images.shape[0], self._batch_size
         for step in range(count_steps(count, batch_size)):
             numbers = np.arange(step * batch_size, (step + 1) * batch_size)
@@ -158,7 +158,7 @@ def _save(path: Path, features: NDArray[np.float32]) -> None:
 
 
 def _describe_processor() -> list[str]:
-    """Return what decides by which instructions, and in which order, sums are computed."""
+    """Return the properties of a machine that decide how, and in which order, it adds numbers."""
     found = np.show_config(mode="dicts")["SIMD Extensions"]
     model = platform.processor()
     with suppress(OSError, StopIteration):  # only Linux has this file

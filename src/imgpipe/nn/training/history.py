@@ -33,7 +33,7 @@ class Epoch:
     loss: float
     accuracy: float
     validation_loss: float
-    """Chooses the best epoch, and stops a training early."""
+    """Decides the best epoch and early stopping."""
     validation_accuracy: float
     validation_loss_unweighted: float
     """Comparable between trainings with and without class weights."""
@@ -47,7 +47,7 @@ class Training(NamedTuple):
     best: Epoch
     """The epoch whose weights the model gets."""
     l2_penalty: float | None = None
-    """Of the fit of an output layer, in which an epoch is an iteration of L-BFGS; else None."""
+    """Penalty of a fitted output layer, whose epochs are iterations of L-BFGS; else None."""
 
     def __str__(self) -> str:
         accuracy = f"validation accuracy {self.best.validation_accuracy:.4f}"

@@ -1,11 +1,11 @@
 """Logistic regression on features: the output layer of a pretrained network.
 
-It minimizes the mean cross-entropy plus a penalty times the sum of w^2, over the weights of a
-linear layer and its biases; the biases have no penalty. The problem is convex, so the result does
-not depend on a start or an order. SciPy's L-BFGS finds it.
+The fit minimizes the mean cross-entropy plus a penalty times the sum of w^2. The penalty applies to
+the weights w of the layer, not to the biases. The problem is convex, so the result does not depend
+on the start or on the order of the examples. SciPy's L-BFGS solves the problem.
 
-The training loop of the other networks reaches the same result with many images, and a worse one
-with few: benchmarks/trials.md has the comparison. scikit-learn's regression has no history.
+The training loop of the other networks could fit the layer, too. With few images its validation
+loss is higher (benchmarks/trials.md). scikit-learn's regression records no history.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +48,7 @@ class Examples:
     targets: NDArray[np.float64]
     """(N, K), the share of each class in the cross-entropy: one-hot vectors, or smoothed ones."""
     weights: NDArray[np.float64]
-    """(N,), of each example, with mean 1."""
+    """(N,), the weight of each example; the mean is 1."""
     groups: NDArray[np.int64]
     """(N,), the number of the image that each example is a variant of."""
 
@@ -86,10 +86,10 @@ def fit_layer(
     """Fit a linear layer.
 
     Args:
-        examples: what to fit it to.
-        penalty: times the sum of w^2, added to the mean cross-entropy.
-        most_iterations: stop after this number, if the gradient is not small before.
-        start: where to begin; by default at weights 0.
+        examples: the training examples.
+        penalty: factor of the sum of w^2, which is added to the mean cross-entropy.
+        most_iterations: stop after this number of iterations, or earlier if the gradient is small.
+        start: the first layer; by default all weights are 0.
         on_iteration: called with the layer after each iteration.
     """
     from scipy.optimize import minimize  # here: only pretrained networks need the package
@@ -135,11 +135,11 @@ def choose_penalty(
     strongest penalty and None.
 
     Args:
-        examples: of the training split.
+        examples: examples of the training split.
         penalties: the values to choose from, in ascending order.
         folds: the number of folds.
-        seed: of the folds.
-        most_iterations: of each fit.
+        seed: seed of the folds.
+        most_iterations: the most iterations of each fit.
     """
     labels = examples.targets.argmax(axis=1)
     images, first = np.unique(examples.groups, return_index=True)
@@ -155,7 +155,8 @@ def choose_penalty(
         mean, scale = fit_standardization(fitted.features)
         standardized, rest = (part.standardize(mean, scale) for part in (fitted, held_out))
         layer = None
-        for index in reversed(range(len(penalties))):  # each fit starts at the stronger one's end
+        # Each fit starts from the layer of the next stronger penalty.
+        for index in reversed(range(len(penalties))):
             layer = fit_layer(
                 standardized, penalties[index], most_iterations=most_iterations, start=layer
             )
@@ -183,7 +184,7 @@ def fit_standardization(features: NDArray[np.float32]) -> tuple[NDArray[np.float
 
 
 def _deal_into_folds(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """Return the fold of each image, (N,): the images of each class are dealt in random order."""
+    """Return the fold of each image, (N,): the images of each class are spread at random."""
     fold = np.empty(len(labels), dtype=np.int64)
     generator = np.random.default_rng([seed, _FOLD_STREAM])
     for label in np.unique(labels):

@@ -48,7 +48,7 @@ def train_model(
         model: from `build_model`.
         training_set: the examples to train and to validate on.
         settings: the section `train` of params.yaml.
-        checkpoint: of this training.
+        checkpoint: the checkpoint of this training.
         metrics_folder: where `write_metrics` writes.
 
     Returns:

@@ -27,7 +27,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 
 
 class _Storage(NamedTuple):
-    """A one-dimensional array of the file, which a tensor is a view of."""
+    """A one-dimensional array in the file; a tensor is a view of a storage."""
 
     dtype: np.dtype[Any]
     key: str
@@ -49,7 +49,8 @@ def read_weights(path: Path) -> dict[str, NDArray[Any]]:
             anything other than tensors of float32 or int64 on a CPU.
     """
     try:
-        # In memory, because a false size then reads no more than there is.
+        # Read the whole file first: a wrong size in the file then cannot make Python reserve more
+        # memory than the file has.
         return _read(io.BytesIO(path.read_bytes()))
     except OSError as error:
         raise PipelineError(f"{path.as_posix()}: cannot be read: {error.strerror}") from None
@@ -127,7 +128,7 @@ def _rebuild_tensor(
     return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
 
-# Everything that a pickle in the file may name.
+# The names that a pickle in the file may load.
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,

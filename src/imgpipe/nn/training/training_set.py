@@ -1,7 +1,7 @@
 """The examples of one training: original images, augmented copies and validation images.
 
-The inputs of a network are images, (H, W, C) uint8; or, if a pretrained network has computed them
-before, features, (F,) float32.
+The inputs of a network are images, (H, W, C) uint8. The inputs of the output layer of a pretrained
+network are features, (F,) float32.
 """
 
 import hashlib
@@ -22,8 +22,9 @@ from imgpipe.records.info import AugmentedInfo, RecordsInfo, Shard, copy_folder
 from imgpipe.records.shards import index_shard
 from imgpipe.records.stored_images import Inputs, StoredImages
 
-# Larger images are taken from their files: an array of them would be one more copy, and slow to
-# make, because new memory is slow. For smaller images, finding one costs as much as copying it.
+# Larger images are read from their files when they are needed: an array would be one more copy, and
+# the first use of new memory is slow. For smaller images, finding an image in a file costs as much
+# as copying the image, so an array is faster.
 _SMALL_IMAGE_BYTES = 1 << 14
 _BOOTSTRAP_STREAM = 4  # makes these random numbers differ from the numbers of other stages
 
@@ -39,14 +40,14 @@ class TrainingSet:
     """Training examples, each in V variants, and validation examples.
 
     Variant 0 of an example is its original image, the others are its augmented copies. In epoch e
-    (counted from 0), example i comes in variant (e + i) mod V: so V epochs show each example in
+    (counted from 0), example i is shown in variant (e + i) mod V. So V epochs show each example in
     each variant, and an epoch costs the same for every V.
 
     Attributes:
         labels: (N,) int64, of the training examples.
         variants: V.
-        sample: (N,) int64, for each training example the number of its image; with a bootstrap
-            sample, an image may occur several times.
+        sample: (N,) int64, the index of the image of each training example; in a bootstrap sample,
+            an image may occur several times.
         validation: the validation examples.
         digest: a SHA-256 of everything that a training depends on here.
     """
@@ -94,7 +95,7 @@ class TrainingSet:
 
     @property
     def input_dtype(self) -> np.dtype[Any]:
-        """Of every input: uint8 or float32."""
+        """Type of every input: uint8 or float32."""
         return self._inputs.dtype
 
     def take(self, examples: NDArray[np.int64], epoch: int) -> NDArray[Any]:
@@ -117,9 +118,9 @@ def open_training_set(
 ) -> TrainingSet:
     """Read the training split, its augmented copies and the validation split.
 
-    Small images are decoded into arrays if all of them fit in memory. Others stay in their files,
-    which are mapped into memory, so that the system caches as many as it has room for. The training
-    is the same.
+    Small images are decoded into arrays if all of them fit in memory. Other images stay in their
+    files. These files are mapped into memory, so that the system caches them if it has room. The
+    result of the training is the same.
 
     Args:
         records: the folder of records.
@@ -164,7 +165,7 @@ def is_faster_in_memory(info: RecordsInfo) -> bool:
 
 
 def draw_bootstrap(examples: int, seed: int) -> NDArray[np.int64]:
-    """Draw a bootstrap sample: as many examples as there are, with replacement; numbers, (N,).
+    """Draw a bootstrap sample, (N,): the indices of N examples, drawn with replacement.
 
     Source: Breiman (1996), Bagging predictors, doi:10.1007/BF00058655.
     """
@@ -205,7 +206,7 @@ def _digest(info: RecordsInfo, parts: Sequence[Sequence[tuple[Path, Shard]]]) ->
         info.classes,
         info.image_shape,
         info.normalization.model_dump(),
-        # Records of format version 0 do not say their hashes.
+        # Descriptions of format version 0 contain no hashes.
         [[shard.sha256 or _hash_file(folder / shard.file) for folder, shard in p] for p in parts],
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -68,12 +68,13 @@ class TransferLearning:
     def fit_output_layer(self, features: TrainingSet, metrics_folder: Path) -> Training:
         """Fit the output layer of the network; leave the network with its weights.
 
-        The layer is fitted to centered features, divided by one number such that the mean square
-        is 1; then both are made a part of its weights. An epoch is an iteration of L-BFGS; the last
-        epoch is the best one, because the penalty, not an early stop, prevents over-fitting.
+        The layer is fitted to standardized features: the mean of each feature is 0, and one factor
+        for all features makes the mean square 1. The weights of the layer then include mean and
+        factor. An epoch is an iteration of L-BFGS. The last epoch is the best one, because the
+        penalty, not early stopping, prevents over-fitting.
 
         Args:
-            features: of the examples to train and to validate on.
+            features: features of the examples to train and to validate on.
             metrics_folder: where `write_metrics` writes.
 
         Returns:
@@ -104,7 +105,7 @@ class TransferLearning:
             layer = fit_layer(
                 standardized, penalty, most_iterations=iterations, on_iteration=add_epoch
             )
-        if not history:  # features that say nothing: weights of 0 are the best ones
+        if not history:  # features without information: L-BFGS stops at weights 0
             add_epoch(layer)
         kernel = (layer.kernel / scale).astype(np.float32)
         bias = (layer.bias - mean.astype(np.float64) @ (layer.kernel / scale)).astype(np.float32)

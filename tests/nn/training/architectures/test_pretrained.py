@@ -17,8 +17,8 @@ from imgpipe.settings.backbones import BACKBONES, FEATURES
 
 pytestmark = pytest.mark.tf
 
-# 16 features of `make_image` between 0.3 and 4, so that no ReLU6 limits them, and the mean of all
-# features, as these networks computed them once.
+# Recorded features of `make_image`: 16 features, and the mean of all. The 16 lie between 0.3 and 4,
+# so ReLU6 did not limit them.
 EXPECTED: dict[str, tuple[dict[int, float], float]] = {
     "efficientnet_lite0": ({
         2: 2.14666, 116: 0.32858, 264: 1.90573, 306: 1.72293, 362: 0.74516, 461: 0.82897,
@@ -37,7 +37,7 @@ EXPECTED: dict[str, tuple[dict[int, float], float]] = {
     }, 0.29153),
 }  # fmt: skip
 RESCALE_COLOR = RESCALE.model_copy(update={"scale": RESCALE.scale * 3, "offset": [0.0] * 3})
-# The numbers of the classes of ImageNet-1k.
+# Class numbers in ImageNet-1k.
 CATS, DOGS = slice(281, 286), slice(151, 269)
 IMAGES = 100
 
@@ -63,7 +63,7 @@ def build_backbone(name: str, side_px: int) -> Any:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_the_features_of_an_image_are_the_known_ones(name: str) -> None:
+def test_the_features_of_an_image_have_their_known_values(name: str) -> None:
     features = np.asarray(build_backbone(name, 64)(make_image()[None]))[0]
     expected, mean = EXPECTED[name]
     assert features.shape == (FEATURES,)
@@ -72,8 +72,8 @@ def test_the_features_of_an_image_are_the_known_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_the_network_tells_cats_from_dogs(mirror: Path, name: str) -> None:
-    """With the output layer for ImageNet, which the weight file has, on real photographs."""
+def test_the_network_distinguishes_cats_and_dogs(mirror: Path, name: str) -> None:
+    """The images are real photographs; the output layer for ImageNet is in the weight file."""
     from imgpipe.nn.training.architectures.pretrained import find_weight_file
     from imgpipe.nn.training.torch_file import read_weights
 
@@ -139,7 +139,7 @@ def test_batch_normalization_is_a_part_of_the_convolution(
 
 
 def test_the_weights_are_frozen_and_the_images_are_normalized_once() -> None:
-    """The file needs (pixel - 127) / 128; the layers before have divided by 255 already."""
+    """The weights need (pixel - 127) / 128; an earlier layer has already divided by 255."""
     import keras
 
     backbone = build_backbone("efficientnet_lite0", 64)
@@ -159,7 +159,7 @@ def test_the_weights_are_frozen_and_the_images_are_normalized_once() -> None:
         ({"repeats": (1, 2, 2, 3, 3, 5, 1)}, "expected the weights of layer block_16"),
     ],
 )
-def test_other_weights_get_one_line(
+def test_wrong_weights_are_reported_in_one_line(
     changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "efficientnet_lite0"

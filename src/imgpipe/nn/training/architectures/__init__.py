@@ -41,17 +41,17 @@ def build_model(
 ) -> keras.Model:
     """Build a network.
 
-    Its input is images as in the records, (N, H, W, C) uint8 in [0, 255]. Its first layer applies
-    the normalization that `preprocess` fitted, so every user of the model file applies the same.
-    Its output is probabilities, float32: (N, K) from a softmax; or, for two classes, the
-    probabilities of the second class only, (N, 1) from a sigmoid.
+    The input is images as in the records, (N, H, W, C) uint8 in [0, 255]. The first layer applies
+    the normalization that `preprocess` fitted, so a program that loads the model needs no other.
+    The output is probabilities, float32: (N, K) from a softmax; or, for two classes, only the
+    probabilities of the second class, (N, 1) from a sigmoid.
 
     Args:
         name: a key of `BUILDERS`.
         settings: the section `architectures.<name>` of params.yaml.
         image_shape: (H, W, C).
         classes: the number of classes, K.
-        normalization: what the first layer applies.
+        normalization: scale and offset, which the first layer applies.
 
     Raises:
         PipelineError: the settings do not fit the size of the images.
@@ -76,7 +76,7 @@ def build_model(
 def add_output(features: keras.KerasTensor, outputs: int) -> keras.KerasTensor:
     """Add a linear layer, then a softmax; with one output, for two classes, a sigmoid."""
     x = layers.Dense(outputs, name="logits")(features)
-    # In float32, also if the layers before it have half precision.
+    # Probabilities are float32, also if the layers before this one have half precision.
     activation = "sigmoid" if outputs == 1 else "softmax"
     return layers.Activation(activation, dtype="float32", name="probabilities")(x)
 

@@ -10,8 +10,9 @@ from imgpipe.settings.architectures import Mlp
 def build_mlp(x: keras.KerasTensor, settings: Mlp) -> keras.KerasTensor:
     """Add dense layers with ReLU, each followed by dropout.
 
-    The layers see the flattened image; or each row of pixels with the same weights, and the
-    features of the rows are flattened at the end.
+    With `sees: image`, the input of the first layer is the flattened image. With `sees: row`, all
+    layers process each row of pixels with the same weights, and the last step flattens the features
+    of all rows.
     """
     if settings.sees == "row":
         height, width, channels = x.shape[1:]

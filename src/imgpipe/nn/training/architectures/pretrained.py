@@ -35,9 +35,9 @@ _LARGEST_PIXEL = 255.0
 def build_pretrained(x: keras.KerasTensor, settings: Pretrained) -> keras.KerasTensor:
     """Add the convolutions of a backbone and global average pooling; return (N, 1280) features.
 
-    The images are color images, rescaled to [0, 1]. Batch normalization is a part of the
-    convolutions: with fixed statistics it is one factor and one offset for each channel.
-    All these layers are frozen. `load_backbone_weights` fills them.
+    The images are color images, rescaled to [0, 1]. The convolutions include batch normalization,
+    which has fixed statistics: one factor and one offset for each channel. All these layers are
+    frozen; `load_backbone_weights` sets their weights.
     """
     x = layers.Rescaling(
         _LARGEST_PIXEL / INPUT_SCALE, offset=-INPUT_MEAN / INPUT_SCALE, name="backbone_input"
@@ -140,7 +140,7 @@ def find_weight_file(backbone: Backbone) -> Path:
 
 
 def _weight_names(backbone: Backbone) -> Iterator[tuple[str, str, str]]:
-    """Yield layer name, name of its kernel in the file, and prefix of its batch normalization."""
+    """Yield layer name, kernel name and prefix of the batch normalization of each convolution."""
     yield "stem", "_conv_stem.weight", "_bn0"
     for number, block in enumerate(backbone.blocks()):
         name, prefix = f"block_{number + 1:02d}", f"_blocks.{number}"
