@@ -26,7 +26,7 @@ from imgpipe.reporting.charts.style import (
 
 _MOST_ANNOTATED = 15  # with more classes, the numbers in a confusion matrix become too small
 _DASHES = ("-", "--", "-.", ":")  # not as many as colors, so that all pairs of both occur
-_MOST_NAMED = 60  # with more classes, their names would overlap, or the chart grow without end
+_MOST_NAMED = 60  # the names of more classes would overlap, or make the chart too long
 
 
 @styled

@@ -33,7 +33,7 @@ _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a name with two "$" is no formula
 }
 MOST_ROWS = 20
-"""Pictures with a row for each class show no more classes."""
+"""Largest number of classes in a picture that has a row for each class."""
 _MOST_CHARACTERS = (
     20  # longer names of classes would cover other names, or leave no place for images
 )
