@@ -245,7 +245,7 @@ def draw_reliability(table: pd.DataFrame, calibration_error: float) -> Figure:
         zorder=4,
     )  # fmt: skip
     upper.scatter(
-        filled["confidence"], accuracy, 20 + 180 * count / count.max(), color=TRAIN_COLOR,
+        filled["confidence"], accuracy, 45 + 155 * count / count.max(), color=TRAIN_COLOR,
         edgecolor="white", zorder=3, label="accuracy (larger: more images)", clip_on=False,
     )  # fmt: skip
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
