@@ -46,9 +46,18 @@ def test_the_images_to_look_at_are_of_different_classes_with_the_surest_mistakes
     probabilities[np.arange(10), answer] = sure
     assert choose_images(labels, probabilities.astype(np.float32)).tolist() == [2, 4, 0, 5, 7, 3]
     right = np.eye(4, dtype=np.float32)[labels]
-    assert choose_images(labels, right).tolist() == [2, 3, 0, 6]
+    assert choose_images(labels, right).tolist() == [2, 3, 0, 6, 5, 4]
     wrong = np.roll(right, 1, axis=1)
     assert choose_images(labels, wrong).tolist() == [0, 1, 2]
+
+
+def test_two_classes_fill_the_places_of_missing_mistakes() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    right = np.eye(2, dtype=np.float32)[labels]
+    assert choose_images(labels, right).tolist() == [0, 4, 1, 5, 2, 6]
+    right[7] = [0.75, 0.25]
+    assert choose_images(labels, right).tolist() == [0, 4, 1, 5, 2, 7]
+    assert choose_images(labels[3:5], right[3:5]).tolist() == [0, 1]
 
 
 def test_a_file_without_views_is_refused(tmp_path: Path) -> None:

@@ -154,6 +154,8 @@ def test_the_card_names_the_origin_of_pretrained_weights(make_outputs: MakeOutpu
     assert rows["license"] == backbone.licence
     assert rows["citation"] == backbone.citation
     assert "5 iterations of L-BFGS" in text
+    network = "pretrained, 12,345 parameters; all layers but the last are frozen"
+    assert network in cells
     assert "lowest validation loss" not in text  # the last iteration need not have it
 
 

@@ -79,11 +79,11 @@ def test_the_most_confident_mistakes_come_first(make_outputs: MakeOutputs) -> No
     figure = draw("mistakes", outputs)
     captions = [axes.get_title() for axes in figure.axes if axes.axison]
     assert captions == [
-        "yes, taken for\nno (90.0%)",
-        "yes, taken for\nno (80.0%)",
-        "yes, taken for\nno (75.0%)",  # of equal ones, the first image first
-        "no, taken for\nyes (75.0%)",
-        "no, taken for\nyes (60.0%)",
+        "yes, taken\N{NO-BREAK SPACE}for\nno (90.0%)",
+        "yes, taken\N{NO-BREAK SPACE}for\nno (80.0%)",
+        "yes, taken\N{NO-BREAK SPACE}for\nno (75.0%)",  # of equal ones, the first image first
+        "no, taken\N{NO-BREAK SPACE}for\nyes (75.0%)",
+        "no, taken\N{NO-BREAK SPACE}for\nyes (60.0%)",
     ]
     assert "The most confident of 5 mistakes on 7 test images" in texts_in(figure)
 
@@ -121,5 +121,5 @@ def test_the_captions_of_activation_maps_name_mistakes(make_outputs: MakeOutputs
         predicted = predictions.classes[probabilities.argmax()]
         confidence = f"({probabilities.max():.1%})"
         right = f"{actual}, correct\n{confidence}"
-        wrong = f"{actual}, taken for\n{predicted} {confidence}"
+        wrong = f"{actual}, taken\N{NO-BREAK SPACE}for\n{predicted} {confidence}"
         assert (right if actual == predicted else wrong) in found

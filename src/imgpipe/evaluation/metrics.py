@@ -30,17 +30,17 @@ def loss(resamples: Resamples) -> NDArray[np.float64]:
 
 
 def macro_precision(resamples: Resamples) -> NDArray[np.float64]:
-    """Return the mean over the classes of how many of the predictions of a class are correct."""
+    """Return the mean precision: of each class, the share of its predictions that are correct."""
     return resamples.mean_over_present(divide(resamples.hits, resamples.answered))
 
 
 def macro_recall(resamples: Resamples) -> NDArray[np.float64]:
-    """Return the mean over the classes of how many of the examples of a class are found."""
+    """Return the mean recall: of each class, the share of its examples that are found."""
     return resamples.mean_over_present(divide(resamples.hits, resamples.actual))
 
 
 def macro_f1(resamples: Resamples) -> NDArray[np.float64]:
-    """Return the mean over the classes of the harmonic mean of precision and recall."""
+    """Return the mean F1: of each class, the harmonic mean of precision and recall."""
     both = resamples.actual + resamples.answered
     return resamples.mean_over_present(divide(2 * resamples.hits, both))
 

@@ -44,7 +44,8 @@ def _areas_of_class(
     if not positive.any():
         return np.full(weights.shape[1], np.nan)
     edges, edge_of_positive = np.unique(score[positive], return_inverse=True)
-    # Group 2e + 1 holds the examples with the score of edge e, group 2e those just below it.
+    # Group 2e + 1 holds the examples with the score of edge e; group 2e the examples below it, and
+    # above edge e - 1.
     group = np.searchsorted(edges, score, "left") + np.searchsorted(edges, score, "right")
     in_groups = _sum_groups(weights, group, 2 * len(edges) + 1)
     own = _sum_groups(weights[positive], edge_of_positive, len(edges))

@@ -18,7 +18,7 @@ SMALLEST_SHARED_FRAC = 0.5
 INTERVAL_RESAMPLES = 1_000
 COMPARISON_RESAMPLES = 2_500
 """More, because the corrected intervals need percentiles of a fraction of one percent."""
-_AT_ONCE_VALUES = 1 << 20  # of the weights of resamples: what a processor cache holds
+_AT_ONCE_VALUES = 1 << 20  # weights of resamples; so many fit into the cache of a processor
 
 Verdict = Literal["better", "worse", "no evidence either way"]
 
@@ -35,7 +35,7 @@ class Difference:
     """Lower end of the 95 % interval of the difference."""
     high: float
     corrected_low: float
-    """Lower end of the interval that is wider because several metrics are looked at at once."""
+    """Lower end of the wider interval, which is corrected for the number of metrics."""
     corrected_high: float
 
     @property
@@ -62,7 +62,7 @@ class Comparison:
     lost: NDArray[np.int64]
     """Indices of the images that only the first network gets right, its most confident first."""
     p_value: float
-    """Of McNemar's exact test: how often two equally good networks differ at least this much."""
+    """How often two equally good networks differ this much or more, by McNemar's exact test."""
 
     @property
     def verdict(self) -> Verdict:
@@ -75,10 +75,10 @@ class Comparison:
 def align(
     first: Predictions, second: Predictions, names: tuple[str, str]
 ) -> tuple[Predictions, Predictions]:
-    """Return both for the images that are in both, in the order of the first one's images.
+    """Return both tables for their shared images, in the order of `first`.
 
-    An image is in both if its identity and its class are the same. The classes are in the order of
-    the first one's, too.
+    An image is shared if both tables have it with the same class. The classes are in the order of
+    `first`, too.
 
     Raises:
         PipelineError: the classes differ, or the images in both are less than
@@ -93,7 +93,7 @@ def align(
             f"their classes differ: {', '.join(first.classes)}; and {', '.join(second.classes)}"
         )
     columns = [second.classes.index(name) for name in first.classes]
-    # Of each class of the second one, its number in the first one.
+    # The label in `first` of each class of `second`.
     number = np.array([first.classes.index(name) for name in second.classes])
     other_labels = number[second.labels]
     place = {identity: row for row, identity in enumerate(second.identities)}
@@ -210,7 +210,7 @@ def _most_confident_first(
 def mcnemar_p_value(won: int, lost: int) -> float:
     """Return the two-sided p-value of McNemar's exact test.
 
-    That is, the probability that `won + lost` tosses of a fair coin come out so unevenly or more.
+    It is the probability that `won + lost` tosses of a fair coin are at least as uneven.
     """
     tosses = won + lost
     ways, of_any = 0, 1  # of_any: in how many ways k of the tosses are heads

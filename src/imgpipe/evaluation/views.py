@@ -36,8 +36,9 @@ def choose_images(
 ) -> NDArray[np.int64]:
     """Return the numbers of the test images to look at, at most six.
 
-    First come correct images, the first one of each of some classes; then up to three mistakes,
-    the most confident mistake first.
+    First come correct images: the first one of each class, then the second one of each class, and
+    so on, until six images are chosen. Up to three of the six are mistakes; they come last, the
+    most confident mistake first.
 
     Args:
         labels: (N,) in [0, K).
@@ -47,9 +48,12 @@ def choose_images(
     wrong = np.flatnonzero(~right)
     most_confident_first = np.argsort(-probabilities.max(axis=1)[wrong], kind="stable")
     mistakes = wrong[most_confident_first][:MOST_MISTAKES]
-    # `np.unique` returns the first place of each class.
-    first_of_class = np.flatnonzero(right)[np.unique(labels[right], return_index=True)[1]]
-    return np.concatenate([first_of_class[: MOST_IMAGES - len(mistakes)], mistakes])
+    correct = np.flatnonzero(right)
+    by_class = correct[np.argsort(labels[correct], kind="stable")]
+    sorted_labels = labels[by_class]
+    turns = np.arange(len(by_class)) - np.searchsorted(sorted_labels, sorted_labels)
+    by_turn = by_class[np.argsort(turns, kind="stable")]
+    return np.concatenate([by_turn[: MOST_IMAGES - len(mistakes)], mistakes])
 
 
 def write_views(path: Path, views: Views) -> None:

@@ -99,8 +99,10 @@ def _summary_rows(outputs: StageOutputs) -> Iterator[tuple[str, str]]:
     yield "worst class", f"{worst['class']}: recall {worst['recall']:.4f}, {worst['images']} images"
     images = [f"{split.examples:,} {name}" for name, split in outputs.info.splits.items()]
     yield "images", ", ".join(images)
-    parameters = outputs.trained["parameters"]
-    yield "network", f"{outputs.params.train.architecture}, {parameters:,} parameters"
+    network = f"{outputs.params.train.architecture}, {outputs.trained['parameters']:,} parameters"
+    if isinstance(outputs.params.chosen_architecture, Pretrained):
+        network += "; all layers but the last are frozen"
+    yield "network", network
     # This file contains the hash of each shard.
     digest = hashlib.sha256((RECORDS / "info.json").read_bytes()).hexdigest()
     yield "records", f"info.json has the SHA-256 {digest}"

@@ -16,7 +16,7 @@ from imgpipe.evaluation.predictions import Predictions
 from imgpipe.records.info import copy_folder
 from imgpipe.records.shards import read_shard, read_split
 from imgpipe.reporting.charts import data, results, views
-from imgpipe.reporting.charts.style import MOST_ROWS
+from imgpipe.reporting.charts.style import MOST_ROWS, shorten
 from imgpipe.reporting.stage_outputs import AUGMENTED, RECORDS, StageOutputs
 
 _SHOWN_ORIGINALS = 6
@@ -82,8 +82,8 @@ def learning_curves(outputs: StageOutputs) -> Figure:
         )
         return results.draw_learning_curves(outputs.history, None, note)
     note = (
-        "Training is measured during an epoch, with dropout and on augmented images; validation"
-        " after the epoch, without both.\nSo validation can look better than training."
+        "Dropout and augmentation, if used, act in training only. Training is measured during an"
+        " epoch,\nvalidation after the epoch. So validation can look better than training."
     )
     return results.draw_learning_curves(outputs.history, outputs.trained["best_epoch"], note)
 
@@ -156,11 +156,11 @@ def activation_maps(outputs: StageOutputs) -> Figure:
 def _describe_prediction(predictions: Predictions, number: int) -> str:
     """Return actual class, predicted class and confidence of a test image, in two lines."""
     probabilities = predictions.probabilities[number]
-    actual = predictions.classes[predictions.labels[number]]
-    predicted = predictions.classes[probabilities.argmax()]
+    actual = shorten(predictions.classes[predictions.labels[number]])
+    predicted = shorten(predictions.classes[probabilities.argmax()])
     if actual == predicted:
         return f"{actual}, correct\n({probabilities.max():.1%})"
-    return f"{actual}, taken for\n{predicted} ({probabilities.max():.1%})"
+    return f"{actual}, taken\N{NO-BREAK SPACE}for\n{predicted} ({probabilities.max():.1%})"
 
 
 def feature_maps(outputs: StageOutputs) -> Figure | None:

@@ -20,6 +20,16 @@ def test_samples_show_true_pixels_in_a_row_for_each_class(shape: tuple[int, int,
     assert (shown[: shape[0], : shape[1]] == expected).all()
 
 
+@pytest.mark.parametrize("name", ["3", "a_class_with_a_name_that_is_longer_than_its_images"])
+def test_samples_fill_the_picture(name: str) -> None:
+    samples = {f"{number}_{name}": random_images(8, (40, 28, 3)) for number in range(12)}
+    figure = draw_samples(samples)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert axes.get_position().height > 0.85
+    assert all(label.get_window_extent().x0 >= 0 for label in axes.get_yticklabels())
+
+
 def test_more_classes_than_can_be_shown_are_announced() -> None:
     samples = {f"class {number}": random_images(1, (8, 8, 1)) for number in range(30)}
     assert "(the first 20 of 30 classes)" in " ".join(texts_in(draw_samples(samples)))

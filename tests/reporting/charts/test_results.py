@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,12 @@ from imgpipe.reporting.charts.results import (
     draw_reliability,
     draw_roc,
 )
-from imgpipe.reporting.charts.style import save_figure
+from imgpipe.reporting.charts.style import (
+    TRAIN_COLOR,
+    VALIDATION_COLOR,
+    save_figure,
+    shorten,
+)
 
 GENERATOR = np.random.default_rng(0)
 CONFUSION = np.array([[5, 1, 0], [0, 7, 2], [0, 0, 0]])
@@ -141,7 +147,7 @@ def test_class_scores_are_the_dots() -> None:
     figure = draw_class_scores(table)
     axes = figure.axes[0]
     dots = {line.get_label(): np.asarray(line.get_xdata()).tolist() for line in axes.lines}
-    assert dots == {"precision": [0.5, 1.0], "recall": [0.6, 0.9], "f1": [0.55, 0.95]}
+    assert dots == {"precision": [0.5, 1.0], "recall": [0.6, 0.9], "F1": [0.55, 0.95]}
     assert axes.get_xlim() == (0.45, 1)
     assert {"a  (10)", "b  (12)"} <= set(texts_in(figure))
 
@@ -173,6 +179,33 @@ def test_roc_and_precision_recall_are_those_of_scikit_learn() -> None:
     assert len({line.get_color() for line in roc.lines[:3]}) == 3
 
 
+def test_the_curve_of_precision_begins_with_the_first_answers() -> None:
+    labels = np.array([1, 0, 0, 1, 1])
+    score = np.array([0.2, 0.9, 0.3, 0.8, 0.7], dtype=np.float32)  # the surest answer is wrong
+    figure = draw_curves(labels, np.stack([1 - score, score], axis=1))
+    recall, precision = map(np.asarray, figure.axes[1].lines[1].get_data())
+    assert (recall[0], precision[0]) == (0, 0)
+    assert precision.max() == pytest.approx(2 / 3)
+
+
+def test_the_title_of_the_curves_names_two_classes() -> None:
+    points = pd.DataFrame(
+        {"class": "b", "false_positive_rate": [0, 0.5, 1], "true_positive_rate": [0, 1, 1]}
+    )
+    table = pd.DataFrame({"class": ["a", "b"], "roc_auc": [0.75, 0.75], "images": [2, 3]})
+    title = "Curves of class b against a, test split"
+    assert title in texts_in(draw_roc(points, table))
+
+
+@pytest.mark.parametrize("name", ["_background", "$\\x$"])
+def test_class_names_are_drawn_as_they_are(name: str) -> None:
+    points = pd.DataFrame(
+        {"class": name, "false_positive_rate": [0, 0.5, 1], "true_positive_rate": [0, 1, 1]}
+    )
+    table = pd.DataFrame({"class": ["a", name], "roc_auc": [0.75, 0.75], "images": [2, 3]})
+    assert f"{name} (0.7500)" in [text.strip() for text in texts_in(draw_roc(points, table))]
+
+
 def test_curves_close_to_the_corner_are_enlarged() -> None:
     labels = np.arange(400) % 2
     score = np.where(labels == 1, 0.9, 0.1)
@@ -197,8 +230,11 @@ def test_a_class_without_corners_has_no_curves() -> None:
 def test_the_lines_of_twenty_classes_differ() -> None:
     labels = np.arange(60) % 20
     roc = draw_curves(labels, GENERATOR.dirichlet(np.ones(20), 60).astype(np.float32)).axes[0]
-    styles = {(line.get_color(), line.get_linestyle()) for line in roc.lines[:20]}
-    assert len(styles) == 20
+    colors = [line.get_color() for line in roc.lines[:20]]
+    dashes = [line.get_linestyle() for line in roc.lines[:20]]
+    assert len(set(zip(colors, dashes, strict=True))) == 20
+    # Without colors, a line and the three lines after it differ.
+    assert all(len(set(dashes[first : first + 4])) == 4 for first in range(17))
 
 
 def test_reliability_shows_filled_bins_only() -> None:
@@ -226,3 +262,59 @@ def test_a_gallery_has_captions(count: int, tmp_path: Path) -> None:
     assert set(captions) | {"Mistakes"} <= set(texts_in(figure))
     assert sum(axes.axison for axes in figure.axes) == count
     save_figure(figure, tmp_path / "picture.png", dpi=60)
+
+
+def test_a_gallery_without_images_is_a_line_of_text() -> None:
+    assert draw_gallery([], [], "No mistake").get_figheight() < 0.5
+
+
+@pytest.mark.parametrize("shape", [(20, 60, 3), (60, 20, 3)])
+def test_a_gallery_has_no_empty_places_between_its_rows(shape: tuple[int, int, int]) -> None:
+    images = random_images(16, shape)
+    figure = draw_gallery(images, ["a, taken for\nb (99.0%)"] * 16, "Mistakes")
+    figure.draw_without_rendering()
+    first, *_ = figure.axes
+    below = figure.axes[8]
+    gap = first.get_position().y0 - below.get_position().y1
+    assert gap * figure.get_figheight() < 0.7  # inches; the caption takes 0.3
+    assert first.get_position().width * figure.get_figwidth() > 1.2
+
+
+def test_captions_of_classes_with_long_names_do_not_overlap() -> None:
+    name = shorten("a_class_with_a_name_that_is_longer_than_its_image")
+    images = random_images(8, (20, 20, 1))
+    figure = draw_gallery(images, [f"{name}, taken for\n{name} (99.9%)"] * 8, "Mistakes")
+    figure.draw_without_rendering()
+    boxes = [axes.title.get_window_extent() for axes in figure.axes]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    assert {round(box.y0) for box in boxes} == {round(boxes[0].y0)}
+
+
+def test_long_names_leave_most_of_the_picture_to_the_curves() -> None:
+    names = [f"{number}_is_a_class_with_a_name_of_many_words" for number in range(10)]
+    points = pd.DataFrame(
+        {
+            "class": np.repeat(names, 3),
+            "false_positive_rate": np.tile([0, 0.5, 1], 10),
+            "true_positive_rate": np.tile([0, 1, 1], 10),
+        }
+    )
+    figure = draw_roc(points, pd.DataFrame({"class": names, "roc_auc": 0.75, "images": 3}))
+    figure.draw_without_rendering()
+    assert sum(axes.get_position().width for axes in figure.axes) > 0.65
+
+
+def test_equal_curves_are_both_visible(tmp_path: Path) -> None:
+    columns = ["loss", "accuracy", "validation_loss", "validation_accuracy"]
+    history = pd.DataFrame(1.0, index=range(3), columns=columns)
+    history.insert(0, "epoch", range(1, 4))
+    figure = draw_learning_curves(history, best_epoch=None, note="")
+    save_figure(figure, tmp_path / "picture.png", dpi=100)
+    with Image.open(tmp_path / "picture.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    # The curves of accuracy, without the legend of the left chart.
+    right = pixels[:, pixels.shape[1] // 2 :]
+    for color in (TRAIN_COLOR, VALIDATION_COLOR):
+        channels = [int(color[first : first + 2], 16) for first in (1, 3, 5)]
+        near = (np.abs(right - channels).max(axis=2) < 20).any(axis=0)
+        assert near.mean() > 0.7

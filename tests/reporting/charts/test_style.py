@@ -7,7 +7,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from imgpipe.reporting.charts.results import draw_confusion
-from imgpipe.reporting.charts.style import encode_figure, save_figure, show_image
+from imgpipe.reporting.charts.style import (
+    encode_figure,
+    save_figure,
+    shorten,
+    show_image,
+    wrap_caption,
+)
 
 CONFUSION = np.array([[5, 1, 0], [0, 7, 2], [0, 0, 0]])
 
@@ -42,3 +48,19 @@ def test_only_photographs_are_smoothed(side_px: int, tile_px: int, interpolation
     axes = Figure().subplots()
     show_image(axes, np.zeros((side_px, side_px, 3), dtype=np.uint8), tile_px)
     assert axes.images[0].get_interpolation() == interpolation
+
+
+def test_long_names_keep_both_ends() -> None:
+    assert shorten("golden retriever dog") == "golden retriever dog"
+    short = shorten("a bird with yellow feathers, female")
+    assert (short, len(short)) == ("a bird wi..., female", 20)
+
+
+def test_the_lines_of_a_caption_are_short() -> None:
+    assert wrap_caption("3, taken for\n5 (99.0%)") == "3, taken for\n5 (99.0%)"
+    assert wrap_caption("abcdefghijkl, taken\N{NO-BREAK SPACE}for") == (
+        "abcdefghijkl,\ntaken\N{NO-BREAK SPACE}for"
+    )
+    name = "abcdefghijklmnopqrst"
+    expected = f"{name},\ntaken\N{NO-BREAK SPACE}for\n{name}\n(99.0%)"
+    assert wrap_caption(f"{name}, taken\N{NO-BREAK SPACE}for\n{name} (99.0%)") == expected

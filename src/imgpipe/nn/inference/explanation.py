@@ -6,7 +6,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 MOST_LAYERS = 8
-"""Feature maps of no more layers are shown: the dozens of a deep network do not fit on a page."""
+"""Largest number of layers whose feature maps are shown; a deep network has dozens."""
 
 
 def first_kernels(model: keras.Model) -> NDArray[np.float32]:

@@ -10,7 +10,9 @@ from imgpipe.reporting.charts.style import (
     MOST_ROWS,
     gap_px,
     middles,
+    name_width,
     new_figure,
+    shorten,
     show_image,
     styled,
     tile_images,
@@ -18,6 +20,7 @@ from imgpipe.reporting.charts.style import (
 
 _NUMBERS_SIDE_PX = 28  # more numbers than this on a side cannot be read
 _MOST_COLUMNS = 11
+_TITLE_WIDTH = 5.8  # inches
 
 
 @styled
@@ -30,11 +33,14 @@ def draw_samples(samples: Mapping[str, Sequence[NDArray[np.uint8]]]) -> Figure:
     title = "Training images, class by class"
     if len(shown) < len(samples):
         title += f" (the first {len(shown)} of {len(samples)} classes)"
-    figure = new_figure(1.6 + 0.85 * columns, 0.6 + 0.85 * len(shown) * height_px / width_px, title)
+    names = [shorten(name) for name, _ in shown]
+    width_inch = max(_TITLE_WIDTH, name_width(names) + 0.85 * columns)
+    figure = new_figure(width_inch, 0.6 + 0.85 * len(shown) * height_px / width_px, title)
     axes = figure.subplots()
     gap = gap_px(rows[0][0])
     show_image(axes, tile_images(rows, columns, gap, fill=255), max(height_px, width_px))
-    axes.set_yticks(middles(len(rows), height_px, gap), [name for name, _ in shown])
+    axes.set_yticks(middles(len(rows), height_px, gap), names)
+    axes.set_anchor("W")  # otherwise the layout does not leave enough room for the names
     return figure
 
 
@@ -50,7 +56,7 @@ def draw_pixel_numbers(image: NDArray[np.uint8], class_name: str) -> Figure:
     picture, grid = figure.subplots(1, 2, width_ratios=[1, 2.4])
     show_image(picture, image)
     height_px, width_px, channels = image.shape
-    picture.set_title(f"{height_px} x {width_px} pixels, {channels} channel{'s'[: channels - 1]}")
+    picture.set_title(f"{width_px} x {height_px} pixels, {channels} channel{'s'[: channels - 1]}")
     grid.imshow(numbers, cmap="gray", vmin=0, vmax=255)
     part = "" if numbers.shape == channel.shape else "its middle, "
     grid.set(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from imgpipe.evaluation.metrics import wilson_interval
@@ -18,12 +18,15 @@ from imgpipe.reporting.charts.style import (
     TRAIN_COLOR,
     VALIDATION_COLOR,
     new_figure,
+    shorten,
     show_image,
     styled,
+    wrap_caption,
 )
 
 _MOST_ANNOTATED = 15  # with more classes, the numbers in a confusion matrix become too small
-_MOST_NAMED = 60  # with more classes, their names would overlap, or the chart grow without end
+_DASHES = ("-", "--", "-.", ":")  # not as many as colors, so that all pairs of both occur
+_MOST_NAMED = 60  # the names of more classes would overlap, or make the chart too long
 
 
 @styled
@@ -42,11 +45,15 @@ def draw_learning_curves(history: pd.DataFrame, best_epoch: int | None, note: st
         (loss, "loss", "Loss (cross-entropy)"),
         (accuracy, "accuracy", "Accuracy"),
     ):
-        for column, color, label in (
-            (score, TRAIN_COLOR, "training"),
-            (f"validation_{score}", VALIDATION_COLOR, "validation"),
+        # The wider line below stays visible if both are equal. Not clipped at an accuracy of 1.
+        for column, color, width, label in (
+            (score, TRAIN_COLOR, 3, "training"),
+            (f"validation_{score}", VALIDATION_COLOR, 1.5, "validation"),
         ):
-            axes.plot(history["epoch"], history[column], color=color, marker=marker, label=label)
+            axes.plot(
+                history["epoch"], history[column], color=color, linewidth=width, marker=marker,
+                label=label, clip_on=False,
+            )  # fmt: skip
         if best_epoch is not None:
             axes.axvline(best_epoch, color=GUIDE_COLOR, linestyle=":", label="best epoch")
         axes.set(title=title, xlabel="epoch")
@@ -72,7 +79,7 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> Figu
 
     With more than 60 classes, the axes bear the numbers of the classes instead of their names.
     """
-    count = len(classes)
+    count, names = len(classes), [shorten(name) for name in classes]
     side_inch = min(14.0, 3.5 + 0.5 * count)
     accuracy = np.trace(confusion) / max(1, confusion.sum())
     figure = new_figure(
@@ -84,15 +91,15 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> Figu
     figure.colorbar(mesh, label="share of the actual class", shrink=0.8)
     if count <= _MOST_NAMED:
         ticks = np.arange(count)
-        long_names = max(map(len, classes)) > 3
+        long_names = max(map(len, names)) > 3
         axes.set_xticks(
             ticks,
-            classes,
+            names,
             rotation=45 if long_names else 0,
             ha="right" if long_names else "center",
             rotation_mode="anchor" if long_names else "default",
         )
-        axes.set_yticks(ticks, classes)
+        axes.set_yticks(ticks, names)
     axes.set(xlabel="predicted", ylabel="actual")
     if count <= _MOST_ANNOTATED:
         for (actual, predicted), images in np.ndenumerate(confusion):
@@ -115,7 +122,7 @@ def draw_class_scores(table: pd.DataFrame) -> Figure:
     if len(table) > _MOST_NAMED:
         title += f"\n(the {MOST_ROWS} classes of lowest F1 of {len(table)})"
         table = table.sort_values("f1", kind="stable").head(MOST_ROWS)
-    scores = table[["precision", "recall", "f1"]]
+    scores = table[["precision", "recall", "f1"]].rename(columns={"f1": "F1"})
     figure = new_figure(8, 1.5 + 0.36 * len(table), title)
     axes = figure.subplots()
     positions = np.arange(len(table))
@@ -127,7 +134,7 @@ def draw_class_scores(table: pd.DataFrame) -> Figure:
             clip_on=False,
         )  # fmt: skip
     axes.set_yticks(
-        positions, [f"{row['class']}  ({row['images']})" for _, row in table.iterrows()]
+        positions, [f"{shorten(row['class'])}  ({row['images']})" for _, row in table.iterrows()]
     )
     axes.set(ylim=(len(table) - 0.5, -0.5), xlabel="score", ylabel="class (test images)")
     left = np.floor(max(0.0, float(scores.min().min()) - 0.02) * 20) / 20
@@ -153,6 +160,10 @@ def draw_roc(points: pd.DataFrame, table: pd.DataFrame) -> Figure:
     with_curves = table[table["class"].isin(list(corners))]
     shown = with_curves.sort_values("roc_auc", kind="stable").head(MOST_ROWS)
     title = "Curves of each class against all others, test split"
+    if len(table) == 2 and len(with_curves) == 1:
+        (name,) = with_curves["class"]
+        (other,) = set(table["class"]) - {name}
+        title = f"Curves of class {shorten(name)} against {shorten(other)}, test split"
     if len(shown) < len(with_curves):
         title += f"\n(the {len(shown)} classes of smallest ROC area of {len(table)})"
     figure = new_figure(12.6, 5.6, title)
@@ -165,10 +176,14 @@ def draw_roc(points: pd.DataFrame, table: pd.DataFrame) -> Figure:
         )
         found = true_rates * row["images"]
         answered = found + false_rates * (total - row["images"])
-        precision = np.divide(found, answered, out=np.ones(len(found)), where=answered > 0)
-        color = LINE_COLORS[number % len(LINE_COLORS)]
-        style = ("-", "--", ":")[number // len(LINE_COLORS)]
-        label = f"{row['class']} ({row['roc_auc']:.4f})"
+        # Without an answer there is no precision: the curve begins with the value after it.
+        precision = np.divide(found, answered, out=np.zeros(len(found)), where=answered > 0)
+        precision[0] = precision[1]
+        # Color and dashes change from line to line: one is enough to find a line.
+        color, style = LINE_COLORS[number % len(LINE_COLORS)], _DASHES[number % len(_DASHES)]
+        label = f"{shorten(row['class'])} ({row['roc_auc']:.4f})"
+        if label.startswith("_"):  # Matplotlib leaves such a label out of the legend
+            label = " " + label
         roc.plot(false_rates, true_rates, style, color=color, linewidth=1.8, label=label)
         precision_recall.plot(true_rates, precision, style, color=color, linewidth=1.8)
         for score in (1 - false_rates, precision):
@@ -226,14 +241,14 @@ def draw_reliability(table: pd.DataFrame, calibration_error: float) -> Figure:
     low, high = np.array(intervals).T
     upper.plot([0, 1], [0, 1], "--", color=GUIDE_COLOR, label="perfectly calibrated")
     upper.vlines(
-        filled["confidence"], low, high, color=TRAIN_COLOR, linewidth=1.5, label="95 % interval"
-    )
+        filled["confidence"], low, high, color="black", linewidth=1.5, label="95 % interval",
+        zorder=4,
+    )  # fmt: skip
     upper.scatter(
-        filled["confidence"], accuracy, 20 + 180 * count / count.max(), color=TRAIN_COLOR,
+        filled["confidence"], accuracy, 45 + 155 * count / count.max(), color=TRAIN_COLOR,
         edgecolor="white", zorder=3, label="accuracy (larger: more images)", clip_on=False,
     )  # fmt: skip
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    upper.legend(loc="upper left", markerscale=0.6)
     upper.grid(visible=True)
     width = float(table["high"].iloc[0] - table["low"].iloc[0])
     bars = lower.bar(
@@ -241,7 +256,10 @@ def draw_reliability(table: pd.DataFrame, calibration_error: float) -> Figure:
     )
     lower.bar_label(bars, fontsize=8)
     lower.set(xlabel="confidence (largest probability)", ylabel="images", yscale="log")
+    lower.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    lower.yaxis.set_minor_locator(NullLocator())
     lower.set_ylim(0.5, 5 * count.max())  # so that a single image shows
+    figure.legend(loc="outside lower center", ncols=3, markerscale=0.6, fontsize=9)
     return figure
 
 
@@ -249,14 +267,19 @@ def draw_reliability(table: pd.DataFrame, calibration_error: float) -> Figure:
 def draw_gallery(
     images: Sequence[NDArray[np.uint8]], captions: Sequence[str], title: str
 ) -> Figure:
-    """Draw images with a caption each."""
+    """Draw images (H, W, C) of one size with a caption each; without images, only the title."""
+    if not images:
+        return new_figure(1.45 * 5, 0.4, title)
     columns = max(5, min(8, len(images)))
-    rows = max(1, -(-len(images) // columns))
-    figure = new_figure(1.45 * columns, 1.95 * rows + 0.6, title)
+    rows = -(-len(images) // columns)
+    wrapped = [wrap_caption(caption) for caption in captions]
+    lines = 1 + max(caption.count("\n") for caption in wrapped)
+    height_inch = 1.4 * images[0].shape[0] / images[0].shape[1] + 0.14 * lines + 0.2
+    figure = new_figure(1.45 * columns, height_inch * rows + 0.4, title)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
-    for axes, image, caption in zip(grid, images, captions, strict=False):
+    for axes, image, caption in zip(grid, images, wrapped, strict=False):
         axes.set_axis_on()
         show_image(axes, image)
         axes.set_title(caption, fontsize=8)

@@ -113,7 +113,7 @@ def draw_errors(errors: Mapping[str, Sequence[pd.DataFrame]], table: pd.DataFram
         axes.set(title=f"{variant}\nvalidation error {best:.1%}, sd {sd:.1%}", xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=True)
-    # Logarithmic, for the differences are between small errors; linear below 1 %, for 0 is common.
+    # Logarithmic, because small errors differ; linear below 1 %, because an error is often 0.
     panels[0].set_yscale("symlog", linthresh=0.01)
     panels[0].set_yticks([0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1], minor=False)
     panels[0].yaxis.set_minor_locator(NullLocator())

@@ -1,5 +1,6 @@
 """What all charts share: style, arrangement of images, and PNG files with stable bytes."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from functools import wraps
 from io import BytesIO
@@ -29,9 +30,13 @@ _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "grid.color": "#e4e4e4",
     "legend.frameon": False,
+    "text.parse_math": False,  # a name with two "$" is no formula
 }
 MOST_ROWS = 20
-"""Pictures with a row for each class show no more classes."""
+"""Largest number of classes in a picture that has a row for each class."""
+_MOST_CHARACTERS = (
+    20  # longer names of classes would cover other names, or leave no place for images
+)
 _MOST_VISIBLE_PX = 64  # images of more pixels on a side are reduced in most charts
 
 P = ParamSpec("P")
@@ -67,6 +72,31 @@ def new_figure(width_inch: float, height_inch: float, title: str) -> Figure:
     figure = Figure(figsize=(width_inch, height_inch), layout="constrained")
     figure.suptitle(title, fontsize=13, fontweight="bold")
     return figure
+
+
+def shorten(name: str) -> str:
+    """Return the name of a class, with "..." for the middle of a long name.
+
+    Both ends are kept, because the names of related classes often begin with the same words.
+    """
+    if len(name) <= _MOST_CHARACTERS:
+        return name
+    kept = _MOST_CHARACTERS - 3
+    return f"{name[: kept - kept // 2]}...{name[-(kept // 2) :]}"
+
+
+def wrap_caption(caption: str) -> str:
+    """Return a caption whose lines are not wider than the picture above or below it."""
+    lines = (
+        textwrap.fill(line, _MOST_CHARACTERS + 1, break_on_hyphens=False)
+        for line in caption.split("\n")
+    )
+    return "\n".join(lines)
+
+
+def name_width(names: Sequence[str]) -> float:
+    """Return the width of a column of class names, after `shorten`, in inches."""
+    return 0.2 + 0.08 * max(len(shorten(name)) for name in names)
 
 
 def tile_images(

@@ -15,6 +15,7 @@ from imgpipe.reporting.charts.style import (
     show_image,
     styled,
     tile_images,
+    wrap_caption,
 )
 
 _KERNELS_IN_ROW = 8
@@ -44,7 +45,7 @@ def draw_kernels(kernels: NDArray[np.float32]) -> Figure:
         axes.set(xlabel="pixel of a row", ylabel="unit")
     else:
         picture, rows = _tile_kernels(shown, fill=np.nan)
-        figure = new_figure(1.2 + _KERNELS_IN_ROW, 0.7 + rows, title)
+        figure = new_figure(1.2 + _KERNELS_IN_ROW, 0.7 + rows * height / width, title)
         axes = figure.subplots()
         axes.set_axis_off()
     mesh = axes.imshow(
@@ -64,7 +65,7 @@ def _draw_color_kernels(kernels: NDArray[np.float32]) -> Figure:
     picture, rows = _tile_kernels(0.5 + 0.5 * shown / scale, fill=1.0)
     figure = new_figure(
         1.2 + _KERNELS_IN_ROW,
-        0.7 + rows,
+        0.7 + rows * kernels.shape[1] / kernels.shape[2],
         "What the first layer looks for (gray is 0; each kernel on its own scale)",
     )
     axes = figure.subplots()
@@ -143,10 +144,16 @@ def draw_activation_maps(
 ) -> Figure:
     """Draw images (N, H, W, C) above the same with their activation maps (N, h, w) laid over."""
     count, height_px, width_px, _ = images.shape
-    figure = new_figure(1.9 * count + 1.3, 4.8, "Where the evidence for the prediction lies")
+    wrapped = [wrap_caption(caption) for caption in captions]
+    lines = 1 + max(caption.count("\n") for caption in wrapped)
+    figure = new_figure(
+        1.9 * count + 1.3,
+        3.8 * height_px / width_px + 0.16 * lines + 0.6,
+        "Where the evidence for the prediction lies",
+    )
     grid = figure.subplots(2, count, squeeze=False)
     overlay: Any = None
-    for column, (image, values, caption) in enumerate(zip(images, maps, captions, strict=True)):
+    for column, (image, values, caption) in enumerate(zip(images, maps, wrapped, strict=True)):
         show_image(grid[0, column], image)
         grid[0, column].set_title(caption, fontsize=9)
         show_image(grid[1, column], image)
