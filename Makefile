@@ -8,7 +8,7 @@ IN_PROJECT = PYTHONPATH=$(abspath src):$(abspath tests)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run photographs dataset recipe compare leaderboard app \
-  check test-fast test format docs reruns bench lock
+  check test-fast test test-slow format docs reruns bench lock
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^##/ {print "\n" substr($$0, 4)} \
@@ -69,8 +69,11 @@ check: setup ## check language, spelling, lint, format and types: seconds
 test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs: 2 to 3 minutes
 	python -m pytest -m "not tf and not e2e and not dask"
 
-test: test-fast ## run all tests: about 25 minutes on two cores
-	python -m pytest -m "tf or e2e or dask"
+test: test-fast ## run all tests but the slow ones: about half an hour on two cores
+	python -m pytest -m "(tf or e2e or dask) and not slow"
+
+test-slow: setup ## run the commands of the guides docs/lessons.md and docs/reproducibility.md
+	python -m pytest -m slow
 
 format: setup ## format the code
 	ruff format .

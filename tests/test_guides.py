@@ -35,7 +35,14 @@ DOCUMENTS = sorted(
     for pattern in ("README.md", "CONTRIBUTING.md", "docs/*.md", "*/README.md")
     for path in ROOT.glob(pattern)
 )
-GUIDES = ("README", "docs/lessons", "docs/experiments", "docs/reproducibility", "docs/records")
+GUIDES = [
+    "README",
+    "docs/experiments",
+    "docs/records",
+    # Minutes; `make test-slow` runs these two.
+    pytest.param("docs/lessons", marks=pytest.mark.slow),
+    pytest.param("docs/reproducibility", marks=pytest.mark.slow),
+]
 
 # Reads command lines of DVC as JSON; prints those that DVC refuses, and the parameters that the
 # others set: what params.yaml holds in each run of a grid.

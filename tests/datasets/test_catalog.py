@@ -54,10 +54,10 @@ def test_a_users_own_folder_needs_four_lines(tmp_path: Path) -> None:
     ["data/local/leafs", "../leaves", "/data/local/leaves", "data/local/..", "data/local",
      "data/local/leaves/b", ""],
 )  # fmt: skip
-def test_a_users_own_folder_bears_the_name_of_its_dataset(tmp_path: Path, folder: str) -> None:
+def test_a_users_own_folder_has_the_name_of_its_dataset(tmp_path: Path, folder: str) -> None:
     entry = {**own_entry(), "files": folder}
     assert error_of(tmp_path, {"leaves": entry}, "leaves") == (
-        "catalog.yaml: leaves.files: expected data/local/leaves, because your own folder bears the"
+        "catalog.yaml: leaves.files: expected data/local/leaves, because your own folder has the"
         f" name of its dataset; found {folder!r}; rename the folder, or the entry"
     )
 
