@@ -255,6 +255,40 @@ def _stand_in_for_setup(folder: Path) -> None:
     subprocess.run([sys.executable, "-c", mark], cwd=folder, check=True)
 
 
+def make_leaves(folder: Path, values: Mapping[str, Any], *, per_class: int, side_px: int) -> Path:
+    """Copy the project, with a fetched folder of random images of two classes.
+
+    The shards have at most 1 MiB, and the images 128 x 128 pixels.
+
+    Args:
+        folder: where the copy goes.
+        values: other parameters, by their dotted keys.
+        per_class: the number of images of each class.
+        side_px: height and width of the images.
+    """
+    make_copy(folder)
+    for name in ("oak", "pine"):
+        leaves = folder / "data" / "local" / "leaves" / name
+        leaves.mkdir(parents=True)
+        for number, image in enumerate(random_images(per_class, (side_px, side_px, 3))):
+            Image.fromarray(image).save(leaves / f"{number}.png")
+    with (folder / "data" / "catalog.yaml").open("a") as stream:
+        stream.write(
+            "leaves:\n  title: Leaves\n  files: data/local/leaves\n  format: {kind: image_folder}\n"
+        )
+    for key, value in {
+        "dataset": "leaves",
+        "preprocess.height_px": 128,
+        "preprocess.width_px": 128,
+        "preprocess.channels": 3,
+        "preprocess.shard_size_mib": 1,
+        **values,
+    }.items():
+        set_leaf(folder, key, value)
+    run(folder, "fetch")
+    return folder
+
+
 def run_small(folder: Path, *, per_class: int, epochs: int) -> Path:
     """Copy the project, run the pipeline quickly on some of the digits, and commit it.
 

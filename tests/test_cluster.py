@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from PIL import Image
-from support import SRC, attempt, hash_files, make_copy, random_images, run, set_leaf, wait_until
+from support import SRC, attempt, hash_files, make_copy, make_leaves, run, wait_until
 
 from imgpipe import parallel
 from imgpipe.core.errors import PipelineError
@@ -61,27 +60,8 @@ def start_cluster(folder: Path, source: Path | str = SRC, workers: int = 3) -> I
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a folder of 240 fetched images, which fill many small shards."""
-    folder = make_copy(tmp_path_factory.mktemp("cluster") / "project")
-    for name in ("oak", "pine"):
-        (folder / "data" / "local" / "leaves" / name).mkdir(parents=True)
-        for number, image in enumerate(random_images(120, (160, 160, 3))):
-            path = folder / "data" / "local" / "leaves" / name / f"{number}.png"
-            Image.fromarray(image).save(path)
-    with (folder / "data" / "catalog.yaml").open("a") as stream:
-        stream.write(
-            "leaves:\n  title: Leaves\n  files: data/local/leaves\n  format: {kind: image_folder}\n"
-        )
-    for key, value in {
-        "dataset": "leaves",
-        "preprocess.height_px": 128,
-        "preprocess.width_px": 128,
-        "preprocess.channels": 3,
-        "preprocess.shard_size_mib": 1,
-        "augment.copies": 2,
-    }.items():
-        set_leaf(folder, key, value)
-    run(folder, "fetch")
-    return folder
+    folder = tmp_path_factory.mktemp("cluster") / "project"
+    return make_leaves(folder, {"augment.copies": 2}, per_class=120, side_px=160)
 
 
 def hash_stages(project: Path, **environment: str) -> dict[str, str]:

@@ -8,16 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
-from support import (
-    SRC,
-    hash_files,
-    make_copy,
-    random_images,
-    run,
-    set_leaf,
-    wait_until,
-)
+from support import SRC, hash_files, make_leaves, run, set_leaf, wait_until
 
 FINISHED = ".dvc/tmp/imgpipe/shards"
 
@@ -25,26 +16,9 @@ FINISHED = ".dvc/tmp/imgpipe/shards"
 @pytest.fixture(scope="module")
 def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a fetched folder of 200 images, which fill ten shards."""
-    folder = make_copy(tmp_path_factory.mktemp("conversion") / "project")
-    for name in ("oak", "pine"):
-        (folder / "data" / "local" / "leaves" / name).mkdir(parents=True)
-        for number, image in enumerate(random_images(100, (128, 128, 3))):
-            path = folder / "data" / "local" / "leaves" / name / f"{number}.png"
-            Image.fromarray(image).save(path)
+    folder = tmp_path_factory.mktemp("conversion") / "project"
+    make_leaves(folder, {"preprocess.normalization": "standardize"}, per_class=100, side_px=128)
     (folder / "data/local/leaves/oak/empty.png").touch()
-    with (folder / "data" / "catalog.yaml").open("a") as stream:
-        stream.write(
-            "leaves:\n  title: Leaves\n  files: data/local/leaves\n  format: {kind: image_folder}\n"
-        )
-    for key, value in {
-        "dataset": "leaves",
-        "preprocess.height_px": 128,
-        "preprocess.width_px": 128,
-        "preprocess.channels": 3,
-        "preprocess.normalization": "standardize",
-        "preprocess.shard_size_mib": 1,
-    }.items():
-        set_leaf(folder, key, value)
     run(folder, "fetch")
     return folder
 
