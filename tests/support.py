@@ -229,10 +229,14 @@ def run_document(path: Path, folder: Path) -> str:
     script.parent.mkdir(exist_ok=True)
     script.write_text("\n".join(lines) + "\n", encoding="utf-8")
     path_of_commands = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    # Inside `make test`, make would print the names of folders, too.
+    without_make = {
+        name: value for name, value in os.environ.items() if not name.startswith("MAKE")
+    }
     result = subprocess.run(
         ["bash", script],
         cwd=folder,
-        env={**os.environ, "PATH": path_of_commands},
+        env={**without_make, "PATH": path_of_commands},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -61,7 +61,9 @@ def start_cluster(folder: Path, source: Path | str = SRC, workers: int = 3) -> I
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a folder of 240 fetched images, which fill many small shards."""
     folder = tmp_path_factory.mktemp("cluster") / "project"
-    return make_leaves(folder, {"augment.copies": 2}, per_class=120, side_px=160)
+    make_leaves(folder, {"augment.copies": 2}, per_class=120, side_px=160)
+    run(folder, "preprocess")
+    return folder
 
 
 def hash_stages(project: Path, **environment: str) -> dict[str, str]:
