@@ -24,7 +24,7 @@ def test_the_folder_is_in_the_repository_that_dvc_names(
     assert find_folder("features") == tmp_path / "other/.dvc/tmp/imgpipe/features"
 
 
-def test_what_was_not_changed_for_30_days_is_deleted(
+def test_files_that_did_not_change_for_30_days_are_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".dvc").mkdir()

@@ -4,7 +4,9 @@ from imgpipe.core.environment import read_whole_number
 from imgpipe.core.errors import PipelineError
 
 
-def test_a_missing_variable_is_none_and_a_number_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_variable_gives_none_and_a_number_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("IMGPIPE_X", raising=False)
     assert read_whole_number("IMGPIPE_X", least=0) is None
     monkeypatch.setenv("IMGPIPE_X", "12")

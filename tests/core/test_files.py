@@ -108,7 +108,7 @@ def test_replace_directory_replaces_a_file_or_a_dangling_link(tmp_path: Path, ki
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
 
 
-def test_scratch_directory_is_gone_afterwards(tmp_path: Path) -> None:
+def test_the_scratch_directory_is_deleted_at_the_end(tmp_path: Path) -> None:
     with scratch_directory(tmp_path / "scratch") as scratch:
         (scratch / "a").write_text("1")
     assert list(tmp_path.iterdir()) == []
@@ -127,7 +127,7 @@ def test_json_refuses_nan(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_json_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_for_missing_json_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"info\.json: not found; `dvc repro`"):
         read_json(tmp_path / "info.json")
 

@@ -29,7 +29,7 @@ def test_a_pin_with_a_marker_counts_only_on_the_systems_of_the_marker() -> None:
     assert read_pins(["one"]) == {"a": "1.0", "c[d]": "3"}
 
 
-def test_a_pin_holds_the_version_whatever_the_system() -> None:
+def test_a_pin_has_its_version_on_every_system() -> None:
     pin = parse_pin("tensorflow == 2.21.0; sys_platform == 'no-such-system'")
     assert pin == Pin("tensorflow", "2.21.0", is_for_this_system=False)
 

@@ -56,7 +56,7 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_time_left() -> None:
     assert seen.endswith("\r")  # the bar is gone
 
 
-def test_elsewhere_a_short_step_shows_nothing() -> None:
+def test_without_a_terminal_a_short_step_prints_nothing() -> None:
     result = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
@@ -82,7 +82,7 @@ def test_bytes_are_shown_in_megabytes() -> None:
         ("B", "preprocess: 40.0 kB of 60.0 kB, 20 s left\n"),
     ],
 )
-def test_elsewhere_a_long_step_prints_a_line_every_30_seconds(
+def test_without_a_terminal_a_long_step_prints_a_line_every_30_seconds(
     unit: str,
     line: str,
     monkeypatch: pytest.MonkeyPatch,

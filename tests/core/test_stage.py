@@ -90,7 +90,7 @@ def run_editing_stage(
         ("params.yaml", "dpi: 100", "dpi: 99", None),
     ],
 )
-def test_what_a_stage_uses_may_not_change_while_it_runs(
+def test_code_and_values_may_not_change_while_a_stage_runs(
     project: Path, changed: str, old: str, new: str, error: str | None
 ) -> None:
     if changed == "src/editing.py":  # the text is also in the arguments of the edit

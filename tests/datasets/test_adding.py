@@ -168,7 +168,7 @@ def test_the_name_follows_from_the_folder(project: Path, folder: str, name: str 
 @pytest.mark.parametrize(
     "name", ["../x", "a/b", ".hidden", "a.b", "-x", " ", "a\nb", "a:b", "é\u0301"]
 )
-def test_a_name_that_the_catalog_does_not_allow(project: Path, name: str) -> None:
+def test_a_name_that_the_catalog_does_not_allow_is_refused(project: Path, name: str) -> None:
     before = state(project)
     assert error_of(name=name) == f"NAME: expected letters, digits, _ and -; found {name!r}"
     assert state(project) == before
@@ -178,7 +178,7 @@ def test_a_name_that_the_catalog_does_not_allow(project: Path, name: str) -> Non
     "name",
     ["my pets", "猫", "2024", "1e3", "0x10", "true", "null", "on", "a-b", "_", "y"],
 )
-def test_a_name_is_text_in_yaml(project: Path, name: str) -> None:
+def test_a_name_that_yaml_would_read_as_a_number_stays_text(project: Path, name: str) -> None:
     add(name=name)
     assert list(read_yaml(project / "data" / "catalog.yaml"))[-1] == name
     assert load_entry(name).files == f"data/local/{name}"
@@ -189,7 +189,7 @@ def test_a_name_has_its_composed_form(project: Path) -> None:
     assert plan_dataset("../pets", "cafe\u0301").name == "caf\u00e9"
 
 
-def test_a_name_that_is_in_the_catalog(project: Path) -> None:
+def test_a_name_that_is_in_the_catalog_is_refused(project: Path) -> None:
     add()
     before = state(project)
     assert error_of() == (
@@ -202,7 +202,7 @@ def test_a_name_that_is_in_the_catalog(project: Path) -> None:
     assert add(name="others").startswith("data/local/others: hard links")
 
 
-def test_a_folder_that_is_in_data_local_without_an_entry(project: Path) -> None:
+def test_a_folder_in_data_local_without_an_entry_is_reported(project: Path) -> None:
     (project / "data" / "local" / "pets").mkdir()
     assert error_of() == (
         "NAME: data/local/pets exists already, without an entry in data/catalog.yaml;"
@@ -217,7 +217,7 @@ def test_a_folder_that_is_in_data_local_without_an_entry(project: Path) -> None:
 # The folder.
 
 
-def test_a_missing_folder_and_a_file(project: Path) -> None:
+def test_a_missing_folder_and_a_file_are_refused(project: Path) -> None:
     assert error_of("../nowhere") == "../nowhere: no such folder"
     (project.parent / "pets.zip").touch()
     assert error_of("../pets.zip") == (
@@ -227,7 +227,7 @@ def test_a_missing_folder_and_a_file(project: Path) -> None:
     assert error_of(os.fsdecode(b"../\xe4")) == r"../\udce4: no such folder"
 
 
-def test_the_home_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_is_the_home_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", project.parent.as_posix())
     assert plan_dataset("~/pets").source == project.parent / "pets"
 
@@ -235,7 +235,7 @@ def test_the_home_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     "source", ["data", "data/raw", "data/local", "data/local/others", ".", "..", "data/../data/raw"]
 )
-def test_the_folders_of_the_pipeline(project: Path, source: str) -> None:
+def test_the_folders_of_the_pipeline_are_refused(project: Path, source: str) -> None:
     for name in ("raw", "local/others"):
         (project / "data" / name).mkdir()
     assert error_of(source, "new") == (
@@ -244,7 +244,7 @@ def test_the_folders_of_the_pipeline(project: Path, source: str) -> None:
     )
 
 
-def test_a_folder_elsewhere_in_the_project(project: Path) -> None:
+def test_a_folder_elsewhere_in_the_project_is_accepted(project: Path) -> None:
     shutil.copytree(project.parent / "pets", project / "pets")
     assert add("pets").startswith("data/local/pets: hard links")
 
@@ -273,7 +273,7 @@ leaves:   # of our street
         "",
     ],
 )
-def test_a_persons_own_entries_stay_to_the_byte(project: Path, content: str) -> None:
+def test_a_persons_own_entries_keep_their_bytes(project: Path, content: str) -> None:
     path = project / "data" / "catalog.yaml"
     path.write_bytes(content.encode())
     before = read_yaml(path) or {}
@@ -286,7 +286,9 @@ def test_a_persons_own_entries_stay_to_the_byte(project: Path, content: str) -> 
 
 
 @pytest.mark.parametrize("content", ["{leaves: {title: x}}\n", OWN + "...\n", "--- {}\n"])
-def test_a_catalog_that_an_entry_cannot_be_appended_to(project: Path, content: str) -> None:
+def test_a_catalog_to_which_no_entry_can_be_appended_is_refused(
+    project: Path, content: str
+) -> None:
     (project / "data" / "catalog.yaml").write_text(content)
     before = state(project)
     with pytest.raises(PipelineError) as caught:
@@ -298,7 +300,7 @@ def test_a_catalog_that_an_entry_cannot_be_appended_to(project: Path, content: s
     assert state(project) == before
 
 
-def test_a_catalog_that_is_no_mapping_or_missing(project: Path) -> None:
+def test_a_catalog_that_is_missing_or_no_mapping_is_reported(project: Path) -> None:
     (project / "data" / "catalog.yaml").write_text("- leaves\n")
     assert error_of() == "data/catalog.yaml: expected a mapping of names to datasets"
     (project / "data" / "catalog.yaml").unlink()

@@ -110,7 +110,7 @@ def test_files_are_distinct(tmp_path: Path, catalog_value: dict[str, Any]) -> No
         ({"clases": ["a", "b"]}, "format.clases: unknown key (did you mean 'classes'?)"),
     ],
 )
-def test_what_an_image_folder_may_say(
+def test_the_keys_of_an_image_folder_are_checked(
     tmp_path: Path, catalog_value: dict[str, Any], change: dict[str, Any], expected: str
 ) -> None:
     for entry in (own_entry(), catalog_value["flowers"]):
@@ -140,7 +140,7 @@ def test_errors_name_the_dotted_key(tmp_path: Path, catalog_value: dict[str, Any
 
 
 @pytest.mark.parametrize("name", ["../evil.gz", "/etc/passwd", "a/b.gz", ""])
-def test_a_file_name_leads_nowhere_else(
+def test_a_file_name_cannot_lead_out_of_the_folder(
     tmp_path: Path, catalog_value: dict[str, Any], name: str
 ) -> None:
     catalog_value["digits"]["files"][0]["name"] = name
@@ -160,7 +160,7 @@ def test_an_unknown_kind_names_the_nearest(
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_format_says_what_it_is(kind: str) -> None:
+def test_every_format_has_a_description(kind: str) -> None:
     assert get_args(FORMATS[kind].model_fields["kind"].annotation) == (kind,)
     assert FORMATS[kind].description
     assert "\n" not in FORMATS[kind].description
@@ -183,5 +183,5 @@ def test_classes_are_distinct(tmp_path: Path, catalog_value: dict[str, Any]) -> 
     )
 
 
-def test_an_empty_catalog(tmp_path: Path) -> None:
+def test_an_empty_catalog_is_reported(tmp_path: Path) -> None:
     assert "expected a mapping of names to datasets" in error_of(tmp_path, None, "digits")

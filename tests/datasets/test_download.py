@@ -161,7 +161,7 @@ def test_a_file_without_a_published_hash_can_be_allowed(tmp_path: Path) -> None:
         fetch_file(UNPINNED, [source.as_posix()], tmp_path / "other", allow_unpinned=True)
 
 
-def test_a_pinned_hash_is_checked_whatever_is_allowed(tmp_path: Path) -> None:
+def test_a_pinned_hash_is_checked_even_if_unpinned_files_are_allowed(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "data.bin").write_bytes(b"x" * len(CONTENT))
@@ -169,7 +169,7 @@ def test_a_pinned_hash_is_checked_whatever_is_allowed(tmp_path: Path) -> None:
         fetch_file(FILE, [source.as_posix()], tmp_path / "target", allow_unpinned=True)
 
 
-def test_a_dataset_without_an_address(tmp_path: Path) -> None:
+def test_a_dataset_without_an_address_is_reported(tmp_path: Path) -> None:
     with pytest.raises(PipelineError) as caught:
         fetch_file(FILE, [], tmp_path)
     assert str(caught.value) == (
@@ -178,7 +178,9 @@ def test_a_dataset_without_an_address(tmp_path: Path) -> None:
     )
 
 
-def test_no_server_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(download, "FIRST_PAUSE_S", 0.001)
     with pytest.raises(PipelineError, match="refused"):
         fetch_file(FILE, ["http://127.0.0.1:1"], tmp_path)

@@ -50,7 +50,7 @@ def test_a_packed_folder_holds_its_files_in_order(folder: Path, tmp_path: Path) 
         "oak/a.jpg~", "oak/a.TMP", "oak/IMG_1.AAE", "oak/a.xmp", ".git/config", ".ipynb/a.jpg",
     ],
 )  # fmt: skip
-def test_litter_is_known_in_upper_and_lower_case(name: str) -> None:
+def test_system_files_are_known_in_upper_and_lower_case(name: str) -> None:
     assert is_litter(name)
 
 
@@ -61,11 +61,11 @@ def test_litter_is_known_in_upper_and_lower_case(name: str) -> None:
         "thumbs.db.jpg", "oak/IMG_1.heic", "oak/notes.txt", "oak/_a.jpg",
     ],
 )  # fmt: skip
-def test_other_names_are_no_litter(name: str) -> None:
+def test_files_with_other_names_are_packed(name: str) -> None:
     assert not is_litter(name)
 
 
-def test_packing_gives_the_same_bytes_whenever_and_wherever(folder: Path, tmp_path: Path) -> None:
+def test_packing_gives_the_same_bytes_at_any_time_and_place(folder: Path, tmp_path: Path) -> None:
     pack_folder(folder, tmp_path / "a.zip")
     elsewhere = tmp_path / "elsewhere"
     folder.rename(elsewhere)
@@ -76,7 +76,7 @@ def test_packing_gives_the_same_bytes_whenever_and_wherever(folder: Path, tmp_pa
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
 
 
-def test_links_to_files_are_followed_and_links_to_folders_refused(
+def test_links_to_files_are_followed_and_links_to_folders_are_refused(
     folder: Path, tmp_path: Path
 ) -> None:
     (folder / "link.txt").symlink_to(folder / "top/one/a.txt")
@@ -92,7 +92,7 @@ def test_links_to_files_are_followed_and_links_to_folders_refused(
         pack_folder(tmp_path / "link", tmp_path / "a.zip")
 
 
-def test_what_cannot_be_packed_is_said(folder: Path, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_packed_is_named(folder: Path, tmp_path: Path) -> None:
     (folder / "broken.txt").symlink_to(tmp_path / "nowhere")
     with pytest.raises(PipelineError) as caught:
         pack_folder(folder, tmp_path / "a.zip")
@@ -106,7 +106,7 @@ def test_what_cannot_be_packed_is_said(folder: Path, tmp_path: Path) -> None:
         pack_folder(folder, tmp_path / "a.zip")
 
 
-def test_a_missing_and_an_empty_folder(tmp_path: Path) -> None:
+def test_a_missing_or_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="no such folder; put a folder of images for each"):
         pack_folder(tmp_path / "none", tmp_path / "a.zip")
     (tmp_path / "empty" / "class").mkdir(parents=True)

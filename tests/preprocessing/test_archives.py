@@ -108,7 +108,7 @@ def test_the_index_of_a_large_archive_is_not_sent_to_other_processes(tmp_path: P
         assert len(pickle.dumps(archive)) < 1000
 
 
-def test_more_than_65535_members_need_zip64(tmp_path: Path) -> None:
+def test_more_than_65535_members_are_read_by_zip64(tmp_path: Path) -> None:
     path = tmp_path / "many.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as target:
         for number in range(70_000):
@@ -139,7 +139,7 @@ def test_the_index_takes_no_more_than_100_mib_for_100000_members(tmp_path: Path,
     assert peak_bytes < (100 << 20) / 10
 
 
-def test_zip64_sizes_and_comments(tmp_path: Path) -> None:
+def test_zip64_sizes_and_comments_are_read(tmp_path: Path) -> None:
     """A zip64 field for each size, as other writers use it also for small members."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as target:
@@ -190,7 +190,7 @@ def reason_of(path: Path) -> str:
     return str(caught.value)
 
 
-def test_no_archive(tmp_path: Path) -> None:
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     assert error_of(path) == ": not found; run `dvc repro fetch`"
     for content in (b"", b"<html>" * 1000):
@@ -201,7 +201,7 @@ def test_no_archive(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../evil.jpg", "a/../../evil.jpg", "/etc/evil.jpg", "..\\evil.jpg", "C:\\evil.jpg"]
 )
-def test_a_member_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_member_that_leads_out_of_the_archive_is_refused(tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as target:
         target.writestr("good.jpg", b"x")
         target.writestr(name, b"x")
@@ -251,7 +251,7 @@ def test_links_in_a_zip_archive_are_not_followed(tmp_path: Path) -> None:
     assert reason_of(tmp_path / "a.zip") == "a link; links in archives are not followed"
 
 
-def test_a_member_that_expands_past_the_limit(
+def test_a_member_that_expands_past_the_limit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archives, "MEMBER_LIMIT_BYTES", 1000)
@@ -274,7 +274,7 @@ def test_a_member_that_expands_past_the_limit(
         (200_000_000, "damaged in the archive: not the 200000000 bytes that it declares"),
     ],
 )
-def test_a_member_that_lies_about_its_size(
+def test_a_member_of_another_size_than_declared_is_refused(
     tmp_path: Path, declared_bytes: int, reason: str
 ) -> None:
     path = tmp_path / "a.zip"
@@ -300,7 +300,7 @@ def test_a_member_is_not_unpacked_beyond_its_declared_size(tmp_path: Path) -> No
     assert peak_bytes < 2_000_000
 
 
-def test_a_packed_tar_archive_that_expands_past_the_limit(
+def test_a_packed_tar_archive_that_expands_past_the_limit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archives, "UNPACKED_LIMIT_FLOOR_BYTES", 1000)
@@ -312,7 +312,7 @@ def test_a_packed_tar_archive_that_expands_past_the_limit(
     assert "unpack to more than" in error_of(tmp_path / "a.tgz")
 
 
-def test_encrypted_and_strangely_compressed_members(tmp_path: Path) -> None:
+def test_encrypted_members_and_unknown_compressions_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     for offset, value, reason in (
         (8, 1, "encrypted"),
@@ -326,7 +326,7 @@ def test_encrypted_and_strangely_compressed_members(tmp_path: Path) -> None:
         assert reason_of(path) == reason
 
 
-def test_a_damaged_member(tmp_path: Path) -> None:
+def test_a_damaged_member_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as target:
         target.writestr("a.jpg", b"x" * 1000)
@@ -339,7 +339,7 @@ def test_a_damaged_member(tmp_path: Path) -> None:
     assert reason_of(path) == "damaged in the archive: Bad magic number for file header"
 
 
-def test_a_directory_that_is_not_where_the_archive_says(tmp_path: Path) -> None:
+def test_a_directory_at_another_place_than_declared_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     write_zip(path)
     content = bytearray(path.read_bytes())
@@ -350,7 +350,7 @@ def test_a_directory_that_is_not_where_the_archive_says(tmp_path: Path) -> None:
     assert error_of(path).startswith(": damaged zip archive: ")
 
 
-def test_a_name_that_is_not_utf8_although_the_archive_says_so(tmp_path: Path) -> None:
+def test_a_name_that_is_declared_as_utf8_and_is_not_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as target:
         target.writestr("ü.jpg", b"x")
@@ -358,7 +358,7 @@ def test_a_name_that_is_not_utf8_although_the_archive_says_so(tmp_path: Path) ->
     assert error_of(path).startswith(": damaged zip archive: ")
 
 
-def test_archives_that_are_cut_short(tmp_path: Path) -> None:
+def test_cut_archives_are_reported(tmp_path: Path) -> None:
     for name in ("deflated.zip", "packed.tgz", "packed.tar.xz", "packed.tar.bz2"):
         path = tmp_path / name
         WRITERS[name](path)
@@ -375,7 +375,7 @@ def test_archives_that_are_cut_short(tmp_path: Path) -> None:
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_whatever_is_wrong_with_an_archive_is_said(
+def test_every_damage_of_an_archive_is_reported_in_one_line(
     tmp_path: Path, name: str, data: st.DataObject
 ) -> None:
     """Damage at random places is read over or gives one of two errors, never another."""

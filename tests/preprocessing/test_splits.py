@@ -56,7 +56,7 @@ def codes(*counts: tuple[int, int]) -> np.ndarray:
     return np.concatenate([np.full(count, code, dtype=np.int8) for code, count in counts])
 
 
-def test_the_codes_are_places_in_the_list_of_splits() -> None:
+def test_the_codes_are_indices_into_the_list_of_splits() -> None:
     assert (SPLITS[TRAIN], SPLITS[VALIDATION], SPLITS[TEST]) == ("train", "validation", "test")
     assert UNASSIGNED not in range(3)
 
@@ -86,7 +86,7 @@ def test_a_missing_test_split_comes_from_the_official_training_split() -> None:
 
 
 @pytest.mark.parametrize("test_fold", ["none", "3/7"])
-def test_another_class_leaves_the_first_ones_as_they_were(test_fold: str) -> None:
+def test_another_class_does_not_change_the_splits_of_the_others(test_fold: str) -> None:
     labels = np.array([0] * 40 + [1] * 40)
     settings = change(test_fold=test_fold)
     both = assign_splits(labels, codes((UNASSIGNED, 80)), numbers, ["a", "b"], settings)
@@ -94,7 +94,7 @@ def test_another_class_leaves_the_first_ones_as_they_were(test_fold: str) -> Non
     assert (both[:40] == alone).all()
 
 
-def test_the_seed_decides() -> None:
+def test_another_seed_gives_other_splits() -> None:
     labels = np.zeros(100, dtype=np.int64)
     official = codes((UNASSIGNED, 100))
     first, again, other = (
@@ -104,7 +104,7 @@ def test_the_seed_decides() -> None:
     assert (first != other).any()
 
 
-def test_too_few_images_say_what_to_do() -> None:
+def test_the_error_for_too_few_images_says_what_to_do() -> None:
     labels = np.array([0] * 10 + [1] * 2)
     with pytest.raises(PipelineError) as caught:
         assign_splits(labels, codes((UNASSIGNED, 12)), numbers, ["cat", "dog"], SETTINGS)
@@ -113,7 +113,7 @@ def test_too_few_images_say_what_to_do() -> None:
     )
 
 
-def test_three_images_are_enough() -> None:
+def test_three_images_of_a_class_are_enough() -> None:
     splits = assign_splits(
         np.zeros(3, dtype=np.int64), codes((UNASSIGNED, 3)), numbers, ["a"], SETTINGS
     )
@@ -164,7 +164,7 @@ def test_chosen_splits_hold_the_whole_official_test_split() -> None:
     assert set(chosen["train"]) | set(chosen["validation"]) < set(range(80))
 
 
-def test_a_drawn_test_split_is_a_share_of_all_images_and_validation_one_of_those_kept() -> None:
+def test_the_test_split_is_a_share_of_all_images_and_validation_a_share_of_the_rest() -> None:
     labels = np.tile([0, 1], 60)
     settings = change(max_per_class=10)
     chosen = choose_splits(labels, codes((UNASSIGNED, 120)), numbers, ["a", "b"], settings)
@@ -227,7 +227,7 @@ def test_the_cap_limits_training_and_validation_and_never_changes_the_test_split
         assert own_validation or train + validation <= max_per_class
 
 
-def test_after_reading_the_error_counts_the_readable_images() -> None:
+def test_the_error_after_reading_counts_only_readable_images() -> None:
     images = {"train": {"cat": 3, "dog": 1}, "validation": {"cat": 1, "dog": 0}}
     with pytest.raises(PipelineError) as caught:
         check_splits(images, counted="readable images")
@@ -244,7 +244,7 @@ def test_shuffling_keeps_the_images_and_mixes_the_classes() -> None:
     assert (shuffled != shuffle_split(indices, numbers, seed=2)).any()
 
 
-def test_an_image_has_its_place_among_others_in_every_split() -> None:
+def test_the_order_of_two_images_is_the_same_in_every_split() -> None:
     some = shuffle_split(np.arange(0, 200, 3), numbers, seed=1)
     every = shuffle_split(np.arange(200), numbers, seed=1)
     assert [index for index in every.tolist() if index % 3 == 0] == some.tolist()
@@ -281,7 +281,7 @@ def test_folds_are_dealt_without_the_official_test_split() -> None:
         assert (part == VALIDATION).sum() == 8  # 0.1 of the 38 or 37 images left of each class
 
 
-def test_a_fold_depends_on_the_seed_alone() -> None:
+def test_a_fold_depends_only_on_the_seed() -> None:
     labels, official = np.array([0, 1] * 50), codes((UNASSIGNED, 100))
     first, again = folds_of(labels, official, 3), folds_of(labels, official, 3)
     assert all((one == other).all() for one, other in zip(first, again, strict=True))
@@ -387,7 +387,7 @@ def test_the_order_of_the_listing_changes_nothing(
 
 @settings(max_examples=100, deadline=None)
 @given(photos=PHOTOS, scheme=SCHEMES, larger=st.integers(1, 60))
-def test_a_smaller_cap_keeps_a_part_of_what_a_larger_one_keeps(
+def test_a_smaller_cap_keeps_a_subset_of_a_larger_cap(
     photos: list[str], scheme: Preprocess, larger: int
 ) -> None:
     assume(scheme.max_per_class)

@@ -31,7 +31,7 @@ def add(path: Path, content: bytes = b"text") -> None:
     path.write_bytes(content)
 
 
-def test_a_folder_for_each_class(tmp_path: Path) -> None:
+def test_a_folder_for_each_class_is_read(tmp_path: Path) -> None:
     folder = write_photographs(tmp_path / "my pets", PETS)
     Image.new("RGB", (30, 20)).save(folder / "dogs" / "large.PNG")
     add(folder / "README.txt")
@@ -76,7 +76,7 @@ def test_no_more_than_some_unreadable_files_are_listed() -> None:
         (("train", "valid"), {"train": "train", "validation": "valid"}),
     ],
 )  # fmt: skip
-def test_folders_named_like_splits(
+def test_folders_named_like_splits_are_splits(
     tmp_path: Path, folders: tuple[str, ...], splits: dict[str, str]
 ) -> None:
     pets = {f"{folder}/{name}": 5 for folder in folders for name in PETS}
@@ -98,7 +98,7 @@ def test_official_test_and_validation_splits_may_be_small(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("wrap", ["pets", "a/b", "train", "photos of 2024"])
-def test_a_folder_around_the_folders_stands_for_them(tmp_path: Path, wrap: str) -> None:
+def test_one_folder_around_the_folders_is_skipped(tmp_path: Path, wrap: str) -> None:
     write_photographs(tmp_path / wrap, PETS)
     add(tmp_path / "README.txt")
     add(tmp_path / wrap / "cover.txt")
@@ -109,7 +109,7 @@ def test_a_folder_around_the_folders_stands_for_them(tmp_path: Path, wrap: str) 
     assert found.unused == 2
 
 
-def test_a_folder_around_splits(tmp_path: Path) -> None:
+def test_one_folder_around_splits_is_skipped(tmp_path: Path) -> None:
     write_photographs(tmp_path / "pets", {"train/a": 5, "train/b": 5, "val/a": 1, "val/b": 1})
     found = survey_folder(tmp_path)
     assert found.top == tmp_path / "pets"
@@ -121,12 +121,12 @@ def test_a_class_may_have_folders(tmp_path: Path) -> None:
     assert found.counts == {"cats": {"images": 6}, "dogs": {"images": 5}}
 
 
-def test_names_with_spaces_and_of_every_language(tmp_path: Path) -> None:
+def test_names_may_have_spaces_and_letters_of_every_language(tmp_path: Path) -> None:
     names = {"Größe 1": 5, "猫": 5, "it's a $HOME; {x}": 5}
     assert set(survey_folder(write_photographs(tmp_path / "a b", names)).counts) == set(names)
 
 
-def test_a_link_to_a_file_is_followed_and_a_broken_one_is_no_image(tmp_path: Path) -> None:
+def test_a_link_to_a_file_is_followed_and_a_broken_link_is_no_image(tmp_path: Path) -> None:
     folder = write_photographs(tmp_path / "pets", PETS)
     (folder / "cats" / "link.jpg").symlink_to(folder / "dogs" / "000.jpg")
     (folder / "cats" / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
@@ -176,28 +176,28 @@ def test_a_file_that_is_too_large_is_no_image(
 LAYOUT = "expected a folder for each class, such as cats/1.jpg, cats/2.jpg and dogs/1.jpg"
 
 
-def test_images_without_folders(tmp_path: Path) -> None:
+def test_images_without_folders_are_refused(tmp_path: Path) -> None:
     write_photographs(tmp_path, {".": 3})
     assert error_of(tmp_path) == f": found 3 files and no folder; {LAYOUT}"
 
 
-def test_an_empty_folder(tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     assert error_of(tmp_path) == f": found 0 files and no folder; {LAYOUT}"
 
 
 @pytest.mark.parametrize("below", ["cats", "cats/2024", "cats/2024/may"])
-def test_only_one_class(tmp_path: Path, below: str) -> None:
+def test_a_single_class_is_refused(tmp_path: Path, below: str) -> None:
     write_photographs(tmp_path, {below: 9})
     message = error_of(tmp_path)
     assert f": only one class, '{below.split('/')[-1]}'; {LAYOUT}" in message
 
 
-def test_only_one_class_with_a_folder_in_it(tmp_path: Path) -> None:
+def test_a_single_class_with_a_folder_in_it_is_refused(tmp_path: Path) -> None:
     write_photographs(tmp_path, {"cats": 9, "cats/more": 9})
     assert error_of(tmp_path) == f": only one class, 'cats'; {LAYOUT}"
 
 
-def test_too_few_images_of_a_class(tmp_path: Path) -> None:
+def test_too_few_images_of_a_class_are_refused(tmp_path: Path) -> None:
     write_photographs(tmp_path, {"cats": 9, "dogs": 4})
     start = ": class 'dogs' has 4 images in dogs/"
     end = "; expected at least 5: add images, or remove the folder"
@@ -209,7 +209,7 @@ def test_too_few_images_of_a_class(tmp_path: Path) -> None:
     )
 
 
-def test_an_empty_folder_of_a_class(tmp_path: Path) -> None:
+def test_an_empty_folder_of_a_class_is_refused(tmp_path: Path) -> None:
     write_photographs(tmp_path, {**PETS, "birds": 0})
     assert error_of(tmp_path).startswith(
         ": class 'birds' has 0 images in birds/; expected at least 5"
@@ -245,7 +245,9 @@ def test_an_empty_folder_of_a_class(tmp_path: Path) -> None:
         ({"train/a": 5, "test/a": 5}, f": only one class, 'a'; {LAYOUT}"),
     ],
 )
-def test_splits_that_cannot_be_used(tmp_path: Path, counts: dict[str, int], expected: str) -> None:
+def test_splits_that_cannot_be_used_are_refused(
+    tmp_path: Path, counts: dict[str, int], expected: str
+) -> None:
     assert error_of(write_photographs(tmp_path, counts)) == expected
 
 
@@ -270,13 +272,15 @@ def test_links_to_folders_are_refused(tmp_path: Path) -> None:
         ("back\\slash.jpg", "'cats/back\\\\slash.jpg': the name has a backslash; rename the file"),
     ],
 )
-def test_names_that_the_stages_refuse(tmp_path: Path, name: str, expected: str) -> None:
+def test_names_that_the_stages_refuse_are_reported(
+    tmp_path: Path, name: str, expected: str
+) -> None:
     folder = write_photographs(tmp_path, PETS)
     add(folder / "cats" / name)
     assert error_of(folder) == f": {expected}"
 
 
-def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     folder = write_photographs(tmp_path, PETS)
     add(folder / "cats" / os.fsdecode(b"\xe4.jpg"))
     with pytest.raises(PipelineError, match="the name is not UTF-8; rename the file"):

@@ -18,7 +18,7 @@ def open_both(folder: Path, of_shards: list[int]) -> tuple[StoredImages, NDArray
     return StoredImages(indices, info), np.concatenate(expected)
 
 
-def test_images_are_those_of_the_records(tmp_path: Path) -> None:
+def test_images_are_equal_to_the_records(tmp_path: Path) -> None:
     stored, expected = open_both(tmp_path, [7, 0, 1, 12])
     assert stored.shape == expected.shape == (20, 12, 17, 3)
     assert (stored[np.arange(20)] == expected).all()

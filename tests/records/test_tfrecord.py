@@ -76,7 +76,7 @@ def test_a_negative_number_is_refused() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"\xff", b"\x0a\x05abc", b"\x0a\x03\x12\x01\x00"])
-def test_another_message_is_refused(payload: bytes) -> None:
+def test_a_message_of_another_type_is_refused(payload: bytes) -> None:
     with pytest.raises(ValueError, match="Example"):
         decode(payload)
 
@@ -105,7 +105,7 @@ def test_a_damaged_example_raises_a_value_or_a_key_error(
     label=st.sampled_from([0, 5, 127, 128, 300]),
     identity=st.sampled_from([b"a#1", b"b#22"]),
 )
-def test_the_messages_decoded_before_make_no_difference(
+def test_decoding_does_not_depend_on_earlier_messages(
     places: list[int], values: list[int], label: int, identity: bytes
 ) -> None:
     decoder = ExampleDecoder()

@@ -18,7 +18,7 @@ def error_of(model: type[Section], value: dict[str, Any]) -> str:
     return str(caught.value)
 
 
-def test_the_names_are_those_of_the_registry(params_value: dict[str, Any]) -> None:
+def test_the_schema_has_the_names_of_the_registry(params_value: dict[str, Any]) -> None:
     assert list(get_args(ArchitectureName)) == list(ARCHITECTURES)
     assert list(params_value["architectures"]) == list(ARCHITECTURES)
 
@@ -122,7 +122,7 @@ def test_all_values_to_change_are_in_one_line(params_value: dict[str, Any]) -> N
     assert message.endswith("`make recipe NAME=photographs` writes these values")
 
 
-def test_lbfgs_needs_pretrained() -> None:
+def test_lbfgs_is_refused_without_a_pretrained_network() -> None:
     with pytest.raises(ValueError, match=r"train\.optimizer: lbfgs needs architecture pretrained"):
         change_params(train__optimizer="lbfgs")
 
@@ -141,7 +141,7 @@ def test_the_penalties_to_choose_from_are_positive_and_ascend(penalties: list[fl
         ("l2_penalties", [0.1, 0.01], "expected different values in ascending order; found [0.1"),
     ],
 )
-def test_a_setting_of_pretrained_that_is_wrong_gets_one_line(
+def test_a_wrong_setting_of_pretrained_is_reported_in_one_line(
     params_value: dict[str, Any], key: str, value: Any, expected: str
 ) -> None:
     params_value["architectures"]["pretrained"][key] = value
@@ -154,9 +154,7 @@ def test_a_setting_of_pretrained_that_is_wrong_gets_one_line(
 
 
 @pytest.mark.parametrize(("height_px", "width_px"), [(31, 224), (224, 31), (1, 1)])
-def test_pretrained_refuses_images_that_it_would_halve_to_nothing(
-    height_px: int, width_px: int
-) -> None:
+def test_pretrained_refuses_images_that_are_too_small(height_px: int, width_px: int) -> None:
     value = PRETRAINED_PARAMS.model_dump()
     value["preprocess"] |= {"height_px": height_px, "width_px": width_px}
     with pytest.raises(PipelineError) as raised:

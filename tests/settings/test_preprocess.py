@@ -76,7 +76,9 @@ def test_for_an_old_file_the_replacement_is_reported_first(params_value: dict[st
     assert message.endswith(" (and 1 more)")
 
 
-def test_the_image_spec_is_the_part_that_prediction_repeats(params_value: dict[str, Any]) -> None:
+def test_the_image_spec_has_the_values_that_prediction_repeats(
+    params_value: dict[str, Any],
+) -> None:
     section = params_value["preprocess"] | {"height_px": 30, "width_px": 20, "channels": 3}
     params = check(Params, params_value | {"preprocess": section}, "params.yaml")
     spec = params.preprocess.image_spec

@@ -15,7 +15,7 @@ from imgpipe.preprocessing.splits import UNASSIGNED
 DIGITS = load_entry("digits", CATALOG)
 
 
-def test_digits_are_scikit_learns(tmp_path: Path) -> None:
+def test_the_digits_are_equal_to_scikit_learns(tmp_path: Path) -> None:
     download = load_download("digits")
     fetch_file(download.files[0], download.urls, tmp_path)
     dataset = open_dataset(DIGITS, tmp_path, tmp_path)
@@ -40,7 +40,7 @@ def test_digits_are_scikit_learns(tmp_path: Path) -> None:
         (gzip.compress(b"0," * 64 + b"0\n")[:-9], "not a gzipped table"),
     ],
 )
-def test_damaged_digits(tmp_path: Path, content: bytes, expected: str) -> None:
+def test_damaged_digits_are_reported(tmp_path: Path, content: bytes, expected: str) -> None:
     (tmp_path / "digits.csv.gz").write_bytes(content)
     with pytest.raises(PipelineError) as caught:
         open_dataset(DIGITS, tmp_path, tmp_path)

@@ -48,7 +48,7 @@ def error_of(raw: Path, entry: Entry = MNIST) -> str:
     return message.replace(raw.as_posix() + "/", "")
 
 
-def test_idx_gives_images_labels_splits_and_identities(raw: Path) -> None:
+def test_idx_files_give_images_labels_splits_and_identities(raw: Path) -> None:
     dataset = open_small(raw)
     assert dataset.labels.tolist() == [*range(10), *range(10), *range(10)]
     assert [SPLITS[code] for code in dataset.splits] == ["train"] * 20 + ["test"] * 10
@@ -65,7 +65,7 @@ def test_idx_gives_images_labels_splits_and_identities(raw: Path) -> None:
     assert dataset.paths(np.array([19, 29])) == ["train/19", "test/9"]
 
 
-def test_the_official_mnist(mirror: Path, tmp_path: Path) -> None:
+def test_the_official_mnist_is_read(mirror: Path, tmp_path: Path) -> None:
     dataset = open_dataset(MNIST, mirror / "mnist", tmp_path)
     assert len(dataset.labels) == 70_000
     # The first training digit is the well-known five; its sum of pixels is a fact about the file.
@@ -96,20 +96,20 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
         ),
     ],
 )
-def test_damaged_images(raw: Path, change: Any, expected: str) -> None:
+def test_damaged_images_are_reported(raw: Path, change: Any, expected: str) -> None:
     rewrite(raw / TRAIN_IMAGES, change)
     message = error_of(raw)
     assert message.startswith(f"{TRAIN_IMAGES}: ")
     assert expected in message
 
 
-def test_a_cut_archive(raw: Path) -> None:
+def test_a_cut_archive_is_reported(raw: Path) -> None:
     path = raw / TRAIN_IMAGES
     path.write_bytes(path.read_bytes()[:-20])
     assert error_of(raw).startswith(f"{TRAIN_IMAGES}: damaged gzip archive")
 
 
-def test_an_archive_with_a_flipped_bit(raw: Path) -> None:
+def test_an_archive_with_a_flipped_bit_is_reported(raw: Path) -> None:
     path = raw / TRAIN_IMAGES
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -117,12 +117,12 @@ def test_an_archive_with_a_flipped_bit(raw: Path) -> None:
     assert error_of(raw).startswith(f"{TRAIN_IMAGES}: damaged gzip archive")
 
 
-def test_a_missing_archive(raw: Path) -> None:
+def test_a_missing_archive_is_reported(raw: Path) -> None:
     (raw / TRAIN_LABELS).unlink()
     assert error_of(raw) == f"{TRAIN_LABELS}: not found; run `dvc repro fetch`"
 
 
-def test_labels_that_do_not_fit_the_images(raw: Path, write_idx: WriteIdx) -> None:
+def test_labels_that_do_not_fit_the_images_are_reported(raw: Path, write_idx: WriteIdx) -> None:
     write_idx(raw / TRAIN_LABELS, np.zeros(19, np.uint8))
     assert error_of(raw) == (
         f"{TRAIN_LABELS}: expected 20 labels, one for each image in {TRAIN_IMAGES}; found 19"
@@ -131,14 +131,14 @@ def test_labels_that_do_not_fit_the_images(raw: Path, write_idx: WriteIdx) -> No
     assert error_of(raw) == f"{TRAIN_LABELS}: expected one dimension, of labels; found 2"
 
 
-def test_labels_that_do_not_fit_the_classes(raw: Path, write_idx: WriteIdx) -> None:
+def test_labels_that_do_not_fit_the_classes_are_reported(raw: Path, write_idx: WriteIdx) -> None:
     labels = np.arange(20, dtype=np.uint8) % 10
     labels[4] = 12
     write_idx(raw / TRAIN_LABELS, labels)
     assert error_of(raw) == (f"label 12 found in {TRAIN_IMAGES}#4; the catalog names 10 classes")
 
 
-def test_a_class_without_images(raw: Path, write_idx: WriteIdx) -> None:
+def test_a_class_without_images_is_reported(raw: Path, write_idx: WriteIdx) -> None:
     for name, count in ((TRAIN_LABELS, 20), ("t10k-labels-idx1-ubyte.gz", 10)):
         write_idx(raw / name, np.arange(count, dtype=np.uint8) % 9)
     assert error_of(raw) == (

@@ -57,7 +57,7 @@ def error_of(tmp_path: Path, names: list[str], **reading: Any) -> str:
     return str(caught.value)
 
 
-def test_a_folder_for_each_class(tmp_path: Path) -> None:
+def test_a_folder_for_each_class_is_read(tmp_path: Path) -> None:
     dataset = open_files(
         tmp_path,
         {
@@ -84,14 +84,14 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
     assert [int(pixel.argmax()) for _, pixel in found.values()] == [2, 0, 1]
 
 
-def test_classes_in_the_order_of_the_entry_and_no_others(tmp_path: Path) -> None:
+def test_the_entry_gives_the_classes_and_their_order(tmp_path: Path) -> None:
     files = {f"{name}/1.jpg": jpeg("red") for name in ("elm", "oak", "pine")}
     dataset = open_files(tmp_path, files, classes=["pine", "elm"])
     assert dataset.classes == ["pine", "elm"]
     assert dataset.labels.tolist() == [1, 0]  # elm comes first in the archive
 
 
-def test_an_archive_in_any_order_with_what_systems_leave_in_it(tmp_path: Path) -> None:
+def test_an_archive_may_have_any_order_and_files_of_systems(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "leaves.zip", "w") as archive:
         for name in (
             "oak/1.jpg", "__MACOSX/oak/._1.jpg", "elm/1.jpg", "elm/.DS_Store", "elm/THUMBS.DB",
@@ -113,7 +113,7 @@ def test_paths_begin_below_the_root(tmp_path: Path) -> None:
     assert identity(below, 1) == "data/local/leaves/top/all/oak/top/1.jpg"
 
 
-def test_split_folders(tmp_path: Path) -> None:
+def test_split_folders_are_official_splits(tmp_path: Path) -> None:
     files = {
         f"set/{split}/{name}/1.jpg": jpeg("red")
         for split in ("fit", "val", "other")
@@ -172,7 +172,7 @@ def test_a_file_that_is_no_image_says_so_when_it_is_read(tmp_path: Path) -> None
         dataset.read(1)
 
 
-def test_the_real_photographs(mirror: Path, tmp_path: Path) -> None:
+def test_the_real_photographs_are_read(mirror: Path, tmp_path: Path) -> None:
     name = "cats_and_dogs_small"
     dataset = open_dataset(load_entry(name, CATALOG), mirror / name, tmp_path)
     assert dataset.classes == ["cats", "dogs"]
@@ -195,28 +195,28 @@ def test_the_real_photographs(mirror: Path, tmp_path: Path) -> None:
 # What may be wrong with the folders.
 
 
-def test_no_folder_of_a_class(tmp_path: Path) -> None:
+def test_an_archive_without_folders_of_classes_is_refused(tmp_path: Path) -> None:
     assert error_of(tmp_path, ["a.jpg", "b.jpg"]) == (
         "data/local/leaves: its top: no folder of a class there; found at the top: ;"
         " write in the catalog where they are: format.root, format.splits"
     )
 
 
-def test_a_root_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_root_is_reported(tmp_path: Path) -> None:
     assert error_of(tmp_path, ["photos/elm/1.jpg", "photos/oak/1.jpg"], root="foto") == (
         "data/local/leaves: foto: no folder of a class there; found at the top: photos;"
         " write in the catalog where they are: format.root, format.splits"
     )
 
 
-def test_a_single_class(tmp_path: Path) -> None:
+def test_a_single_class_is_reported(tmp_path: Path) -> None:
     assert error_of(tmp_path, ["photos/elm/1.jpg", "photos/oak/1.jpg"]) == (
         "data/local/leaves: only one class, 'photos'; at least two are needed, a folder for each;"
         " if the classes are inside 'photos', write format.root: photos in the catalog"
     )
 
 
-def test_folders_that_look_like_splits(tmp_path: Path) -> None:
+def test_folders_that_look_like_splits_are_reported(tmp_path: Path) -> None:
     message = error_of(tmp_path, ["train/elm/1.jpg", "test/oak/1.jpg"])
     assert message == (
         "data/local/leaves: the folders test, train look like splits, not classes;"
@@ -224,7 +224,7 @@ def test_folders_that_look_like_splits(tmp_path: Path) -> None:
     )
 
 
-def test_an_empty_class(tmp_path: Path) -> None:
+def test_an_empty_class_is_reported(tmp_path: Path) -> None:
     assert error_of(tmp_path, ["elm/1.jpg", "oak/", "pine/1.jpg"]) == (
         "class 'oak' has no images; add some, or remove the class from the catalog or its folder"
     )
@@ -233,7 +233,7 @@ def test_an_empty_class(tmp_path: Path) -> None:
     )
 
 
-def test_classes_that_differ_between_splits(tmp_path: Path) -> None:
+def test_classes_that_differ_between_splits_are_reported(tmp_path: Path) -> None:
     names = ["train/elm/1.jpg", "train/oak/1.jpg", "test/elm/1.jpg", "test/Oak/1.jpg"]
     splits = {"train": "train", "test": "test"}
     assert error_of(tmp_path, names, splits=splits) == (
@@ -243,7 +243,7 @@ def test_classes_that_differ_between_splits(tmp_path: Path) -> None:
     )
 
 
-def test_a_listed_class_without_a_folder(tmp_path: Path) -> None:
+def test_a_listed_class_without_a_folder_is_reported(tmp_path: Path) -> None:
     message = error_of(tmp_path, ["elm/1.jpg", "oak/1.jpg"], classes=["elm", "oka"])
     assert message.startswith(
         "data/local/leaves: its top: no folder for the class 'oka'; found there: elm, oak"
