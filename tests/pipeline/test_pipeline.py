@@ -392,7 +392,7 @@ def test_predict_gives_the_probabilities_of_the_evaluation(project: Path, tmp_pa
     assert len(json.loads(result.stdout)) == 120
     first, second = result.stderr.splitlines()
     assert first.endswith("damaged.jpg: not an image, or its beginning is damaged")
-    assert second == "error: 1 of 121 files could not be read"
+    assert second == "error: 1 of 121 files cannot be read"
 
 
 def read_json(path: Path) -> Any:
