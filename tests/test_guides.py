@@ -37,9 +37,9 @@ DOCUMENTS = sorted(
 )
 GUIDES = [
     "README",
-    "docs/experiments",
     "docs/records",
-    # Minutes; `make test-slow` runs these two.
+    # Minutes each; `make test-slow` runs these three.
+    pytest.param("docs/experiments", marks=pytest.mark.slow),
     pytest.param("docs/lessons", marks=pytest.mark.slow),
     pytest.param("docs/reproducibility", marks=pytest.mark.slow),
 ]
