@@ -23,6 +23,7 @@ from pathlib import Path
 
 ENVIRONMENT = Path(".venv")
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+PIP = [str(PYTHON), "-m", "pip", "--disable-pip-version-check"]
 # Holds the hash of the lock that the environment was made from; written last.
 MARKER = ENVIRONMENT / ".locked"
 CPU_LOCK = Path("requirements.txt")
@@ -112,12 +113,11 @@ def translate_settings(pip: Mapping[str, str], environment: Mapping[str, str]) -
 
 def install_by_uv(lock: Path) -> bool:
     """Install uv, and by uv the locked requirements; return whether both succeeded."""
-    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check"]
-    listed = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=False)
+    listed = subprocess.run([*PIP, "config", "list"], capture_output=True, text=True, check=False)
     variables = translate_settings(parse_pip_settings(listed.stdout), os.environ)
     no_index = ["--no-index"] if variables.pop("UV_NO_INDEX", None) else []
     commands = [
-        [*pip, "install", "--quiet", "--require-hashes", "--requirement", str(SETUP_LOCK)],
+        [*PIP, "install", "--quiet", "--require-hashes", "--requirement", str(SETUP_LOCK)],
         [str(PYTHON), "-m", "uv", "pip", "install", "--python", str(PYTHON), *no_index,
          "--require-hashes", "--requirement", str(lock)],
     ]  # fmt: skip
@@ -127,8 +127,7 @@ def install_by_uv(lock: Path) -> bool:
 
 def install_by_pip(lock: Path) -> None:
     """Install the locked requirements by pip; exit if pip fails."""
-    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install"]
-    result = subprocess.run([*command, "--require-hashes", "--requirement", str(lock)])
+    result = subprocess.run([*PIP, "install", "--require-hashes", "--requirement", str(lock)])
     if result.returncode:
         sys.exit("error: pip could not install the packages; its lines above say why")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# A space stands for any white space, so that a phrase is found across lines. Case does not matter.
+# A space matches any white space, so that a phrase is found across lines. Upper case counts, too.
 FORBIDDEN = {
     r"those of": "name the noun",
     r"that of": "name the noun",

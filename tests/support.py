@@ -217,7 +217,7 @@ def run_document(path: Path, folder: Path) -> str:
 
     Args:
         path: the Markdown file.
-        folder: a copy of the project. It gets a `.venv` that stands for the tests' environment, so
+        folder: a copy of the project. It gets a `.venv` that uses the tests' environment, so
             that `make setup` has nothing to do.
     """
     _stand_in_for_setup(folder)

@@ -50,7 +50,7 @@ def find_finished_shards(raw: Path, raw_format: BaseModel, settings: Preprocess)
     DVC deletes outputs before it runs a stage, so finished shards are kept elsewhere.
 
     Args:
-        raw: the folder of the raw files, which are told apart by size and time of change.
+        raw: the folder of the raw files; their sizes and times of change show whether they changed.
         raw_format: the section `format` of the dataset.
         settings: the section `preprocess` of params.yaml.
     """
@@ -102,7 +102,7 @@ def convert_splits(
             (folder / name_shard(split, number, count), part)
             for number, part in enumerate(np.array_split(indices, count))
         ]
-    if finished and (count := sum((finished / f"{path.name}.npz").exists() for path, _ in tasks)):
+    if finished and (count := sum(_facts_path(finished / path.name).exists() for path, _ in tasks)):
         report(f"preprocess: {count:,} of {len(tasks):,} shards are from an interrupted run")
     converted = iter(
         map_shards(
@@ -127,25 +127,35 @@ def convert_shard(
 ) -> ConvertedShard:
     """Write the images of the given indices as one shard, or take the shard from `finished`."""
     path, indices = task
-    kept = path if finished is None else finished / path.name
-    converted = None if finished is None else _load_finished(kept)
+    if finished is None:
+        return _write_shard(dataset, settings, path, indices)
+    kept = finished / path.name
+    converted = _load_finished(kept)
     if converted is None:
-        conversion = _Conversion(dataset, settings)
-        shard = write_shard(kept, conversion.convert(indices))
-        converted = conversion.describe(shard)
-        if finished is not None:
-            _save_facts(kept, converted)
-    if finished is not None:
-        try:
-            os.link(kept, path)
-        except OSError:  # a file system without hard links
-            with replace_file(path) as partial_path:
-                shutil.copyfile(kept, partial_path)
+        converted = _write_shard(dataset, settings, kept, indices)
+        _save_facts(kept, converted)
+    try:
+        os.link(kept, path)
+    except OSError:  # no hard links here, or an earlier worker has made the link
+        with replace_file(path) as partial_path:
+            shutil.copyfile(kept, partial_path)
     return converted
 
 
+def _write_shard(
+    dataset: RawDataset, settings: Preprocess, path: Path, indices: NDArray[np.int64]
+) -> ConvertedShard:
+    conversion = _Conversion(dataset, settings)
+    return conversion.describe(write_shard(path, conversion.convert(indices)))
+
+
+def _facts_path(shard: Path) -> Path:
+    """Return the path of the facts about a shard; they are written when the shard is finished."""
+    return shard.with_name(f"{shard.name}.npz")
+
+
 def _save_facts(shard: Path, converted: ConvertedShard) -> None:
-    """Write the facts about a shard beside it; a shard with facts is finished."""
+    """Write the facts about a finished shard, which `_load_finished` reads."""
     facts = {
         "description": np.array(converted.shard.model_dump_json()),
         "labels": converted.labels,
@@ -153,13 +163,13 @@ def _save_facts(shard: Path, converted: ConvertedShard) -> None:
         "pixel_counts": converted.pixel_counts,
         "bad_files": np.array(json.dumps(converted.bad_files)),
     }
-    write_npz(shard.with_name(f"{shard.name}.npz"), facts)
+    write_npz(_facts_path(shard), facts)
 
 
 def _load_finished(shard: Path) -> ConvertedShard | None:
     """Return the facts about a finished shard, or None if it must be written again."""
     try:
-        with open_npz(shard.with_name(f"{shard.name}.npz"), "facts", "preprocess") as facts:
+        with open_npz(_facts_path(shard), "facts", "preprocess") as facts:
             converted = ConvertedShard(
                 shard=Shard.model_validate_json(str(facts["description"])),
                 labels=facts["labels"],

@@ -48,7 +48,7 @@ def write_shard(path: Path, examples: Iterable[tuple[NDArray[np.uint8], int, str
         the description of the shard for `info.json`.
     """
     digest, count = hashlib.sha256(), 0
-    # A worker of a cluster that is taken for dead may still write, beside the worker after it.
+    # A slow worker of a cluster may still write after the scheduler gave the shard to another one.
     partial_name = f"{path.name}.{uuid4().hex}{PARTIAL_SUFFIX}"
     with replace_file(path, partial_name=partial_name) as partial, partial.open("wb") as stream:
         for image, label, identity in examples:

@@ -31,7 +31,7 @@ _MOST_NAMED = 60  # the names of more classes would overlap, or make the chart t
 
 @styled
 def draw_learning_curves(history: pd.DataFrame, best_epoch: int | None, note: str) -> Figure:
-    """Draw loss and accuracy by epoch, training beside validation.
+    """Draw the loss and the accuracy of training and validation by epoch.
 
     Args:
         history: columns epoch, loss, accuracy, validation_loss, validation_accuracy.
