@@ -76,11 +76,11 @@ def _take_batches() -> tuple[int, float, float]:
     )
     read = time.perf_counter()
     training_batches = TrainingBatches(
-        training_set, training_set.labels, batch_size=settings.batch_size, seed=settings.seed
+        training_set, batch_size=settings.batch_size, seed=settings.seed
     )
     taken = 0
     for epoch in range(settings.epochs):
-        # In TensorFlow's own loop, as `fit` does it.
+        # In TensorFlow's own loop, as in training.
         taken += int(
             training_batches.of_epoch(epoch).reduce(
                 np.int64(0), lambda count, batch: count + tf.shape(batch[0], tf.int64)[0]

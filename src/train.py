@@ -40,17 +40,18 @@ def main(params: Params) -> Callable[[], None] | None:
     from imgpipe.nn.training.examples import write_examples
     from imgpipe.nn.training.layer_table import describe_layers
     from imgpipe.nn.training.loop import train_model
+    from imgpipe.nn.training.replicas import Replicas
     from imgpipe.nn.training.saved_model import save_model
     from imgpipe.nn.training.training_set import open_training_set
     from imgpipe.nn.training.transfer import TransferLearning
 
-    chosen = params.chosen_architecture
-    model = build_model(
-        settings.architecture, chosen, image_shape=info.image_shape,
-        classes=len(info.classes), normalization=info.normalization,
-    )  # fmt: skip
-    layers = describe_layers(model)
-    print(layers)
+    replicas, chosen = Replicas(settings.replicas), params.chosen_architecture
+    with replicas.scope():
+        model = build_model(
+            settings.architecture, chosen, image_shape=info.image_shape,
+            classes=len(info.classes), normalization=info.normalization,
+        )  # fmt: skip
+    print(layers := describe_layers(model))
     sample_seed = settings.seed if settings.bootstrap else None
     open_set = partial(open_training_set, RECORDS, info, AUGMENTED, augmented_info, sample_seed)
     training_set, checkpoint = open_set(), None
@@ -60,12 +61,13 @@ def main(params: Params) -> Callable[[], None] | None:
     else:
         code = {name: sources.get(name) for name in loaded_sources()}
         checkpoint = Checkpoint(sources=code, parameters=uses(params), data=training_set.digest)
-        training = train_model(model, training_set, settings, checkpoint, METRICS)
-    save_model(model, ModelSignature.of_records(info), MODELS / "model.keras")
-    write_text(MODELS / "layers.txt", layers)
-    write_examples(EXAMPLES, training_set, settings)
+        training = train_model(model, training_set, settings, checkpoint, METRICS, replicas)
+    if replicas.is_chief:
+        save_model(model, ModelSignature.of_records(info), MODELS / "model.keras")
+        write_text(MODELS / "layers.txt", layers)
+        write_examples(EXAMPLES, training_set, settings)
     report(f"train: {settings.architecture}, {model.count_params():,} parameters", f"  {training}")
-    return checkpoint.delete if checkpoint else None
+    return checkpoint.delete if checkpoint and replicas.is_chief else None
 
 
 def uses(params: Params) -> dict[str, Any]:

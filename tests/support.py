@@ -462,11 +462,13 @@ def train_network(
     from imgpipe.nn.training.augmentation_layers import add_random_layers
     from imgpipe.nn.training.loop import Trainer
     from imgpipe.nn.training.progress import TrainingProgress
+    from imgpipe.nn.training.replicas import Replicas
     from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
 
     validation = LabeledInputs(images, labels if validation_labels is None else validation_labels)
     training_set = TrainingSet(images, labels, validation)
-    trainer = Trainer(add_random_layers(model, params.train), training_set, params.train)
+    trained = add_random_layers(model, params.train)
+    trainer = Trainer(trained, training_set, params.train, Replicas(1))
     with TrainingProgress(params.train, len(labels), finished_epochs=0) as progress:
         while not trainer.is_finished:
             trainer.run_epoch(progress)

@@ -108,12 +108,13 @@ def test_code_and_values_may_not_change_while_a_stage_runs(
 
 
 def test_several_changes_are_listed(project: Path) -> None:
+    epochs = "epochs: 30                          # most passes over the training split"
     result = run_editing_stage(
         project,
-        old="batch_size: 32                      # images in one step\n  optimizer: adam ",
-        new="batch_size: 33                      # images in one step\n  optimizer: adamw ",
+        old=f"{epochs}\n  batch_size: 32 ",
+        new=f"{epochs.replace('30', '31')}\n  batch_size: 33 ",
     )
-    assert result.stderr.startswith("error: train.batch_size, train.optimizer changed while")
+    assert result.stderr.startswith("error: train.epochs, train.batch_size changed while")
 
 
 def test_a_parameter_that_becomes_invalid_is_reported(project: Path) -> None:

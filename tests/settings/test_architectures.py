@@ -98,6 +98,7 @@ def test_a_convolutional_network_has_one_pool_for_each_convolution(
         ("train__random_contrast_frac", 0.1, "train.random_contrast_frac 0.0 (found 0.1)"),
         ("train__early_stopping_patience_epochs", 3, "train.early_stopping_patience_epochs 0"),
         ("train__precision", "mixed_bfloat16", "train.precision float32 (found mixed_bfloat16)"),
+        ("train__replicas", 2, "train.replicas 1 (found 2)"),
     ],
 )
 def test_pretrained_refuses_values_that_cannot_act(key: str, value: Any, named: str) -> None:

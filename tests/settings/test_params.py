@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, SRC, STAGES, leaves, set_leaf, set_params
+from support import ROOT, SRC, STAGES, change_params, leaves, set_leaf, set_params
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import check
@@ -62,6 +62,12 @@ def test_every_key_is_required(params_value: dict[str, Any]) -> None:
         del section[last]
         with pytest.raises(PipelineError, match=f"^params.yaml: {dotted}: this key is missing$"):
             check(Params, value, "params.yaml")
+
+
+def test_several_replicas_exclude_float16() -> None:
+    assert change_params(train__replicas=2, train__precision="mixed_bfloat16").train.replicas == 2
+    with pytest.raises(ValueError, match=r"mixed_float16 needs train\.replicas 1"):
+        change_params(train__replicas=2, train__precision="mixed_float16")
 
 
 RUN_STAGE = """

@@ -34,10 +34,13 @@ def find_entry(kind: str, determined_by: Any) -> Path | None:
         determined_by: all that its content depends on, as values of JSON; its hash is the name.
     """
     folder = find_folder(kind)
-    if folder is None:
-        return None
-    content = json.dumps(determined_by, sort_keys=True)
-    return folder / hashlib.sha256(content.encode()).hexdigest()[:32]
+    return None if folder is None else folder / hash_values(determined_by)
+
+
+def hash_values(values: Any) -> str:
+    """Return 32 hexadecimal digits that identify values of JSON."""
+    content = json.dumps(values, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def replace_shared_file(path: Path) -> AbstractContextManager[Path]:

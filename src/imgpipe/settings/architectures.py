@@ -91,6 +91,7 @@ class Pretrained(Section):
         needed = {
             "preprocess.channels": 3,
             "preprocess.normalization": "rescale",
+            "train.replicas": 1,
             "train.optimizer": "lbfgs",
             "train.learning_rate": 1.0,
             "train.learning_rate_schedule": "constant",

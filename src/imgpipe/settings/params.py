@@ -43,6 +43,15 @@ class Params(Section):
             raise ValueError("train.optimizer: lbfgs needs architecture pretrained")
         return self
 
+    @model_validator(mode="after")
+    def _other_values_suit_several_replicas(self) -> "Params":
+        if self.train.replicas > 1 and self.train.precision == "mixed_float16":
+            # Keras's factor for the loss may then differ between the replicas.
+            raise ValueError(
+                "train.precision: mixed_float16 needs train.replicas 1; choose mixed_bfloat16"
+            )
+        return self
+
     @property
     def chosen_architecture(self) -> Any:
         """The settings of the network that `train.architecture` names."""

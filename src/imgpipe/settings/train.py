@@ -14,6 +14,7 @@ class Train(Section):
     architecture: ArchitectureName
     epochs: Count
     batch_size: Count
+    replicas: Count
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd", "lbfgs"]
     learning_rate: Annotated[float, Field(gt=0)]
     learning_rate_schedule: Literal["constant", "cosine", "exponential"]

@@ -1,5 +1,6 @@
 """Epochs of training batches."""
 
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.tf
 EXAMPLES, VARIANTS = 25, 2
 
 
-def make_batches(*, seed: int = 3, bootstrap_seed: int | None = None) -> Any:
+def make_batches(*, bootstrap_seed: int | None = None, **options: Any) -> Any:
     """Batches of images with one pixel, the number of the image: 25 * variant + example."""
     from imgpipe.nn.training.batches import TrainingBatches
 
@@ -22,7 +23,7 @@ def make_batches(*, seed: int = 3, bootstrap_seed: int | None = None) -> Any:
     training_set = TrainingSet(
         images, labels, LabeledInputs(images, labels), bootstrap_seed=bootstrap_seed
     )
-    return TrainingBatches(training_set, training_set.labels, batch_size=8, seed=seed)
+    return TrainingBatches(training_set, **{"batch_size": 8, "seed": 3, **options})
 
 
 def take_epoch(batches: Any, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -78,3 +79,24 @@ def test_the_number_of_batches_is_known_and_autotuning_is_off() -> None:
     batches = make_batches().of_epoch(0)
     assert int(batches.cardinality()) == 4
     assert batches.options().autotune.enabled is False
+
+
+@pytest.mark.parametrize("bytes_at_once", [1, 16, 1 << 20])
+@pytest.mark.parametrize("bounds", [(0, 1, 2, 3), (0, 2, 3), (0, 3)])
+def test_the_slices_of_all_workers_together_are_the_batch(
+    bounds: tuple[int, ...], bytes_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three replicas, on three, two or one workers; the last batch has 4 examples."""
+    from imgpipe.nn.common.batches import Slice
+    from imgpipe.nn.training import batches
+
+    batches_of_7 = make_batches(batch_size=7).of_epoch(1)
+    expected = [labels.numpy().tolist() for _, labels in batches_of_7]
+    monkeypatch.setattr(batches, "_BYTES_AT_ONCE", bytes_at_once)
+    of_workers = []
+    for first, end in pairwise(bounds):
+        made = make_batches(batch_size=7, rows=Slice(first, end, 3)).of_epoch(1)
+        taken = [(images.numpy()[:, 0, 0, 0] % EXAMPLES, labels.numpy()) for images, labels in made]
+        assert all((images == labels).all() for images, labels in taken)
+        of_workers.append([labels.tolist() for _, labels in taken])
+    assert [list(chain(*slices)) for slices in zip(*of_workers, strict=True)] == expected

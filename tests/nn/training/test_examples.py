@@ -73,6 +73,7 @@ def test_the_bytes_depend_on_the_seed_only_and_the_training_does_not_change(
     from imgpipe.nn.training.augmentation_layers import add_random_layers
     from imgpipe.nn.training.loop import Trainer
     from imgpipe.nn.training.progress import TrainingProgress
+    from imgpipe.nn.training.replicas import Replicas
 
     contents, weights = [], []
     for writes in (0, 2):
@@ -80,7 +81,8 @@ def test_the_bytes_depend_on_the_seed_only_and_the_training_does_not_change(
         keras.utils.set_random_seed(params.train.seed)
         training_set = make_set()
         model = build_network("cnn", params, shape=IMAGES.shape[1:])
-        trainer = Trainer(add_random_layers(model, params.train), training_set, params.train)
+        trained = add_random_layers(model, params.train)
+        trainer = Trainer(trained, training_set, params.train, Replicas(1))
         with TrainingProgress(params.train, len(LABELS), finished_epochs=0) as progress:
             trainer.run_epoch(progress)
             for _ in range(writes):

@@ -81,13 +81,16 @@ def test_a_trained_model_has_the_weights_of_the_best_epoch(repository: Path) -> 
     from imgpipe.nn.common.runtime import keras
     from imgpipe.nn.training.checkpoint import Checkpoint
     from imgpipe.nn.training.loop import train_model
+    from imgpipe.nn.training.replicas import Replicas
 
     params = change_params(EASY_PARAMS, train__early_stopping_patience_epochs=2, train__epochs=9)
     training_set = make_training_set(params)
     keras.utils.set_random_seed(1)
     model = build_network("cnn", params, shape=(12, 12, 1))
     checkpoint = Checkpoint(sources={}, parameters={}, data="")
-    history = train_model(model, training_set, params.train, checkpoint, Path("metrics")).history
+    history = train_model(
+        model, training_set, params.train, checkpoint, Path("metrics"), Replicas(1)
+    ).history
     images, labels = training_set.validation
     probabilities = np.asarray(model(images[np.arange(200)]))
     loss = -np.log(np.maximum(probabilities[range(200), labels], 1e-7)).mean()
@@ -137,6 +140,7 @@ def test_a_resumed_training_equals_an_uninterrupted_training(
     from imgpipe.nn.training.batches import TrainingBatches
     from imgpipe.nn.training.checkpoint import Checkpoint, TrainingState
     from imgpipe.nn.training.loop import train_model
+    from imgpipe.nn.training.replicas import Replicas
 
     params = change_params(EASY_PARAMS, **changes)
     set_precision(params.train.precision)
@@ -162,8 +166,9 @@ def test_a_resumed_training_equals_an_uninterrupted_training(
         keras.utils.set_random_seed(1)
         model = build_network("cnn", params, shape=(12, 12, 1))
         checkpoint = Checkpoint(sources={}, parameters={}, data="")
+        training_set = make_training_set(params)
         training = train_model(
-            model, make_training_set(params), params.train, checkpoint, Path("metrics")
+            model, training_set, params.train, checkpoint, Path("metrics"), Replicas(1)
         )
         return list(training.history), model.get_weights()
 
@@ -194,6 +199,7 @@ def test_metrics_are_written_and_printed_after_each_epoch(
     from imgpipe.nn.training.checkpoint import Checkpoint
     from imgpipe.nn.training.loop import train_model
     from imgpipe.nn.training.progress import TrainingProgress
+    from imgpipe.nn.training.replicas import Replicas
 
     params = change_params(EASY_PARAMS, train__epochs=3)
     written: list[tuple[int, int]] = []
@@ -207,7 +213,8 @@ def test_metrics_are_written_and_printed_after_each_epoch(
     monkeypatch.setattr(TrainingProgress, "print_epoch", count_written)
     model = build_network("cnn", params, shape=(12, 12, 1))
     checkpoint = Checkpoint(sources={}, parameters={}, data="")
-    train_model(model, make_training_set(params), params.train, checkpoint, Path("metrics"))
+    training_set = make_training_set(params)
+    train_model(model, training_set, params.train, checkpoint, Path("metrics"), Replicas(1))
     assert written == [(1, 1), (2, 2), (3, 3)]
     _, *lines = capsys.readouterr().out.splitlines()  # after the names of the columns
     assert [line[:11] for line in lines] == ["epoch   1/3", "epoch   2/3", "epoch   3/3"]

@@ -74,8 +74,8 @@ def test_the_bar_of_a_resumed_training_starts_after_its_finished_epochs(
     with TrainingProgress(params.train, 95, finished_epochs=2) as progress:
         (bar,) = bars
         assert bar.n == 190
-        progress.show_steps(3, 4, 0.5, 0.25)
-        progress.show_steps(3, 10, 0.5, 0.25)
+        progress.show(3, 40, 0.5, 0.25)
+        progress.show(3, 95, 0.5, 0.25)
     assert [images for images, _, _ in bar.shown] == [230, 285]
 
 
@@ -89,7 +89,7 @@ def test_each_epoch_is_a_line_with_its_time_and_the_time_left(
     monkeypatch.setattr(module, "monotonic", lambda: next(now_s))
     params = change_params(train__epochs=30, train__early_stopping_patience_epochs=0)
     with module.TrainingProgress(params.train, 95, finished_epochs=6) as progress:
-        assert progress.callbacks(1) == []
+        progress.show(7, 95, 0.5, 0.25)
         progress.print_epoch(Epoch(7, 0.1, 0.5, 0.25, 1.5, 0.125, float(np.pi)))
         progress.print_epoch(Epoch(8, 0.1, 0.25, 0.5, 1.25, 0.25, float(np.pi)))
         progress.print_epoch(Epoch(9, 0.1, 0.25, 0.5, 12345.67891, 0.25, float(np.pi)))

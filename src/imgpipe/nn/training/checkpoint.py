@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from imgpipe.core.dvc_tmp import delete_unused, find_entry, replace_shared_file
+from imgpipe.core.dvc_tmp import delete_unused, find_entry, hash_values, replace_shared_file
 
 _KIND = "checkpoints"
 _STATE_FILE = "state.npz"
@@ -40,6 +40,9 @@ class Checkpoint:
 
     Two runs of the same training may use this file at once: both write the same states, and each
     replaces the file as a whole.
+
+    Attributes:
+        digest: the hash.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Checkpoint:
             data,
             [keras.__version__, tf.__version__, np.__version__],
         ]
+        self.digest = hash_values(description)
         self._folder = find_entry(_KIND, description)
 
     def load(self) -> TrainingState | None:

@@ -1,8 +1,8 @@
 """The training loop: epochs until the validation loss stops falling, then the best weights.
 
-The loop calls Keras's `fit` for one epoch at a time, because a stopped training must resume with
-the same bytes: Keras's `BackupAndRestore` does not restore the random generators of dropout, the
-order of the images, the state of early stopping, the best weights and the history.
+A stopped training resumes with the same bytes. Keras's `BackupAndRestore` does not restore the
+random generators of dropout, the order of the images, the state of early stopping, the best weights
+and the history.
 """
 
 from dataclasses import astuple
@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.nn.common.batches import ordered_batches
+from imgpipe.nn.common.batches import evaluation_batch_size, ordered_batches
 from imgpipe.nn.training.augmentation_layers import add_random_layers
 from imgpipe.nn.training.batches import TrainingBatches
 from imgpipe.nn.training.checkpoint import Checkpoint, TrainingState
-from imgpipe.nn.training.compilation import balance_classes, compile_model, encode_labels
 from imgpipe.nn.training.history import (
     Epoch,
     Training,
@@ -26,7 +25,10 @@ from imgpipe.nn.training.history import (
     is_patience_spent,
     write_metrics,
 )
+from imgpipe.nn.training.objective import Objective, make_optimizer, set_penalties
 from imgpipe.nn.training.progress import TrainingProgress
+from imgpipe.nn.training.replicas import Replicas
+from imgpipe.nn.training.steps import Steps
 from imgpipe.nn.training.training_set import TrainingSet
 from imgpipe.settings.params import PARAMS_FILE
 from imgpipe.settings.train import Train
@@ -38,38 +40,62 @@ def train_model(
     settings: Train,
     checkpoint: Checkpoint,
     metrics_folder: Path,
+    replicas: Replicas,
 ) -> Training:
     """Train a model; leave it with the weights of the epoch of lowest validation loss.
 
     After each epoch, save the checkpoint, write the metrics and print a line. If the checkpoint
-    holds a state, resume there.
+    holds a state, resume there. If several workers train, only the chief writes files.
 
     Args:
-        model: from `build_model`.
+        model: from `build_model`, made in the scope of the replicas.
         training_set: the examples to train and to validate on.
         settings: the section `train` of params.yaml.
         checkpoint: the checkpoint of this training.
         metrics_folder: where `write_metrics` writes.
+        replicas: where the training runs.
 
     Returns:
         the metrics of all epochs, also the epochs of an earlier run.
 
     Raises:
-        PipelineError: the loss is no longer a number.
+        PipelineError: the loss is no longer a number, the last batch is too small for the replicas,
+            or another worker was lost or trains something else.
     """
-    trainer = Trainer(add_random_layers(model, settings), training_set, settings)
-    if state := checkpoint.load():
-        trainer.resume(state)
-        print(f"train: resuming after {len(trainer.history)} of {settings.epochs} epochs")
-        write_metrics(metrics_folder, trainer.training, model.count_params())
-    with TrainingProgress(settings, training_set.examples, len(trainer.history)) as progress:
-        while not trainer.is_finished:
-            epoch = trainer.run_epoch(progress)
-            checkpoint.save(trainer.state)
-            write_metrics(metrics_folder, trainer.training, model.count_params())
-            progress.print_epoch(epoch)
-    trainer.restore_best_weights()
+    with replicas.scope():
+        trainer = Trainer(add_random_layers(model, settings), training_set, settings, replicas)
+        _resume(trainer, checkpoint, replicas)
+
+        def write() -> None:
+            if replicas.is_chief:
+                write_metrics(metrics_folder, trainer.training, model.count_params())
+
+        if trainer.history:
+            print(f"train: resuming after {len(trainer.history)} of {settings.epochs} epochs")
+            write()
+        with TrainingProgress(settings, training_set.examples, len(trainer.history)) as progress:
+            while not trainer.is_finished:
+                epoch = trainer.run_epoch(progress)
+                state = trainer.state  # in all workers, because reading it may need all of them
+                if replicas.is_chief:
+                    checkpoint.save(state)
+                write()
+                progress.print_epoch(epoch)
+        trainer.restore_best_weights()
     return trainer.training
+
+
+def _resume(trainer: "Trainer", checkpoint: Checkpoint, replicas: Replicas) -> None:
+    """Load the checkpoint, if there is one, in all workers; check that it is the same."""
+    state = checkpoint.load()
+    replicas.check_equal(
+        {
+            "code, libraries, parameters or data": int(checkpoint.digest[:15], 16),
+            "checkpoints": len(state.history) if state else 0,
+        }
+    )
+    if state:
+        trainer.resume(state)
 
 
 class Trainer:
@@ -79,43 +105,54 @@ class Trainer:
         history: the metrics of the finished epochs.
     """
 
-    def __init__(self, model: keras.Model, training_set: TrainingSet, settings: Train) -> None:
-        """Compile the model and prepare the batches.
+    def __init__(
+        self,
+        model: keras.Model,
+        training_set: TrainingSet,
+        settings: Train,
+        replicas: Replicas,
+    ) -> None:
+        """Prepare the optimizer, the loss and the batches; call this in the scope of the replicas.
 
         Args:
             model: from `build_model` or `add_random_layers`.
             training_set: the examples to train and to validate on.
             settings: the section `train` of params.yaml.
+            replicas: where the training runs.
+
+        Raises:
+            PipelineError: the last batch of an epoch has fewer examples than there are replicas.
         """
-        compile_model(model, settings, examples=training_set.examples)
-        self._model, self._settings = model, settings
-        self._batches = TrainingBatches(
-            training_set,
-            encode_labels(model, training_set.labels, settings),
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-        )
-        self._class_weights = (
-            balance_classes(training_set.labels) if settings.class_weights == "balanced" else None
-        )
-        self._validation_batches = ordered_batches(
-            training_set.validation.inputs, *self._validation_columns(training_set)
-        )
+        last_batch = training_set.examples % settings.batch_size or settings.batch_size
+        if last_batch < replicas.count:
+            raise PipelineError(
+                f"{PARAMS_FILE}: train.batch_size: the last batch of an epoch has {last_batch} of"
+                f" {training_set.examples:,} images, expected at least train.replicas,"
+                f" {replicas.count}; choose another size"
+            )
+        set_penalties(model, settings)
+        replicas.synchronize_batch_norm(model)
+        self._model, self._settings, self._training_set = model, settings, training_set
+        self._optimizer = make_optimizer(settings, examples=training_set.examples)
         # The optimizer is built before the first step, as after a resume: then the order of its
         # variables is the same.
-        model.optimizer.build(model.trainable_variables)
-        self._variables = [*model.variables, *model.optimizer.variables]
+        self._optimizer.build(model.trainable_variables)
+        objective = Objective(model.output_shape[-1], settings, training_set.labels)
+        self._steps = Steps(model, self._optimizer, objective, replicas)
+        self._batches = TrainingBatches(
+            training_set,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            rows=replicas.rows,
+        )
+        inputs, labels = training_set.validation
+        self._validation_batch_size = replicas.count * evaluation_batch_size(inputs.shape[1:])
+        self._validation_batches = ordered_batches(
+            inputs, labels, batch_size=self._validation_batch_size, rows=replicas.rows
+        )
+        self._variables = [*model.variables, *self._optimizer.variables]
         self.history: list[Epoch] = []
         self._best_weights: list[NDArray[Any]] = []
-
-    def _validation_columns(self, training_set: TrainingSet) -> list[NDArray[Any]]:
-        labels = training_set.validation.labels
-        encoded = encode_labels(self._model, labels, self._settings)
-        if self._class_weights is None:
-            return [encoded]
-        # A class without training examples has no weight.
-        weights = [self._class_weights.get(label, 0.0) for label in labels.tolist()]
-        return [encoded, np.array(weights)]
 
     def resume(self, state: TrainingState) -> None:
         """Continue an earlier run of the same training."""
@@ -151,27 +188,24 @@ class Trainer:
         Raises:
             PipelineError: the loss is no longer a number.
         """
-        model, number = self._model, len(self.history) + 1
-        learning_rate = float(model.optimizer.learning_rate)
-        trained = model.fit(
-            self._batches.of_epoch(number - 1),
-            epochs=1,
-            shuffle=False,
-            verbose=0,
-            class_weight=self._class_weights,
-            callbacks=progress.callbacks(number),
-        ).history
-        validated = model.evaluate(self._validation_batches, verbose=0, return_dict=True)
+        number, examples = len(self.history) + 1, self._training_set.examples
+        learning_rate = float(np.asarray(self._optimizer.learning_rate))
+        batches = self._batches.of_epoch(number - 1)
+        for images, trained in self._steps.train(batches, examples, self._settings.batch_size):
+            progress.show(number, images, trained.cross_entropy, trained.accuracy)
+        validated = self._steps.validate(
+            self._validation_batches,
+            len(self._training_set.validation.labels),
+            self._validation_batch_size,
+        )
         epoch = Epoch(
             epoch=number,
             learning_rate=learning_rate,
-            loss=trained["cross_entropy"][0],
-            accuracy=trained["accuracy"][0],
-            validation_loss=validated["cross_entropy"],
-            validation_accuracy=validated["accuracy"],
-            validation_loss_unweighted=validated.get(
-                "cross_entropy_unweighted", validated["cross_entropy"]
-            ),
+            loss=trained.cross_entropy,
+            accuracy=trained.accuracy,
+            validation_loss=validated.cross_entropy,
+            validation_accuracy=validated.accuracy,
+            validation_loss_unweighted=validated.cross_entropy_unweighted,
         )
         if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
             raise PipelineError(
@@ -180,7 +214,7 @@ class Trainer:
             )
         self.history.append(epoch)
         if best_epoch(self.history) is epoch:
-            self._best_weights = model.get_weights()
+            self._best_weights = self._model.get_weights()
         return epoch
 
     def restore_best_weights(self) -> None:

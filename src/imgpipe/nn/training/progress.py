@@ -3,9 +3,6 @@
 import sys
 from time import monotonic
 from types import TracebackType
-from typing import Any
-
-import keras
 
 from imgpipe.core.messages import format_duration
 from imgpipe.core.progress import progress_bar
@@ -30,8 +27,7 @@ class TrainingProgress:
             examples: training images in an epoch.
             finished_epochs: epochs of an earlier run that are not repeated.
         """
-        self._epochs, self._batch_size = settings.epochs, settings.batch_size
-        self._examples = examples
+        self._epochs, self._examples = settings.epochs, examples
         self._may_stop_early = settings.early_stopping_patience_epochs > 0
         self._durations_s: list[float] = []
         self._last_s = monotonic()
@@ -50,13 +46,8 @@ class TrainingProgress:
     ) -> None:
         self._bar.close()
 
-    def callbacks(self, epoch: int) -> list[keras.callbacks.Callback]:
-        """Return the callbacks by which Keras advances the bar in an epoch, counted from 1."""
-        return [] if self._bar.disable else [_AdvanceBar(self, epoch)]
-
-    def show_steps(self, epoch: int, steps: int, loss: float, accuracy: float) -> None:
-        """Advance the bar to the end of some steps of an epoch; show the metrics so far."""
-        images = min(steps * self._batch_size, self._examples)
+    def show(self, epoch: int, images: int, loss: float, accuracy: float) -> None:
+        """Advance the bar to a number of images in an epoch; show the metrics so far."""
         self._bar.set_description(f"epoch {epoch}/{self._epochs}", refresh=False)
         self._bar.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.4f}", refresh=False)
         self._bar.update((epoch - 1) * self._examples + images - self._bar.n)
@@ -89,14 +80,3 @@ class TrainingProgress:
         aligned = (f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
         self._bar.write("  ".join([first, *aligned]), file=sys.stdout)
         sys.stdout.flush()
-
-
-class _AdvanceBar(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """Advances a progress bar in one epoch, after each group of steps that Keras executes."""
-
-    def __init__(self, progress: TrainingProgress, epoch: int) -> None:
-        super().__init__()
-        self._progress, self._epoch = progress, epoch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
-        self._progress.show_steps(self._epoch, batch + 1, logs["cross_entropy"], logs["accuracy"])

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from imgpipe.core.messages import report
 from imgpipe.nn.training.architectures.pretrained import FEATURES_LAYER, load_backbone_weights
-from imgpipe.nn.training.compilation import balance_classes
 from imgpipe.nn.training.features import FeatureExtractor
 from imgpipe.nn.training.history import Epoch, Training, write_metrics
 from imgpipe.nn.training.logistic_regression import (
@@ -21,6 +20,7 @@ from imgpipe.nn.training.logistic_regression import (
     fit_standardization,
     one_thread,
 )
+from imgpipe.nn.training.objective import balance_classes
 from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
 from imgpipe.records.info import RecordsInfo, Shard
 from imgpipe.settings.architectures import Pretrained

@@ -33,14 +33,13 @@ def test_the_learning_rate_follows_its_schedule(schedule: str, second: float) ->
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop", "sgd"])
 def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
     from imgpipe.nn.common.runtime import keras
-    from imgpipe.nn.training.compilation import compile_model
+    from imgpipe.nn.training.objective import make_optimizer
 
     params = change_params(EASY_PARAMS, train__optimizer=optimizer, train__epochs=2)
-    model, history = train_easily(params)
+    _, history = train_easily(params)
     assert history[1].loss < history[0].loss
-    compile_model(model, params.train, examples=200)
     kinds = {name.lower(): getattr(keras.optimizers, name) for name in dir(keras.optimizers)}
-    assert type(model.optimizer) is kinds[optimizer]
+    assert type(make_optimizer(params.train, examples=200)) is kinds[optimizer]
 
 
 def test_two_classes_are_learned_by_binary_cross_entropy() -> None:
@@ -57,24 +56,32 @@ def test_two_classes_are_learned_by_binary_cross_entropy() -> None:
 
 
 def test_one_hot_and_sparse_labels_give_the_same_training() -> None:
-    from imgpipe.nn.common.runtime import keras
-    from imgpipe.nn.training.compilation import compile_model, encode_labels
-
-    labels = np.array([2, 0, 1])
-    losses, encoded = {}, {}
-    for encoding, kind in (
-        ("sparse", keras.losses.SparseCategoricalCrossentropy),
-        ("one_hot", keras.losses.CategoricalCrossentropy),
-    ):
+    losses = {}
+    for encoding in ("sparse", "one_hot"):
         params = change_params(EASY_PARAMS, train__label_encoding=encoding, train__epochs=2)
-        model, history = train_easily(params)
-        losses[encoding] = [epoch.loss for epoch in history]
-        compile_model(model, params.train, examples=3)
-        encoded[encoding] = np.asarray(encode_labels(model, labels, params.train)).tolist()
-        assert isinstance(model.loss, kind)
-    assert encoded["sparse"] == labels.tolist()
-    assert encoded["one_hot"] == np.eye(10)[labels].tolist()
+        losses[encoding] = [epoch.loss for epoch in train_easily(params)[1]]
     assert losses["one_hot"] == pytest.approx(losses["sparse"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "function"),
+    [("sparse", "sparse_categorical_crossentropy"), ("one_hot", "categorical_crossentropy")],
+)
+def test_the_encoding_of_the_labels_chooses_the_function(
+    encoding: str, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imgpipe.nn.common.runtime import keras, tf
+    from imgpipe.nn.training.objective import Objective
+
+    params = change_params(EASY_PARAMS, train__label_encoding=encoding)
+    labels = np.array([2, 0, 1])
+    probabilities = np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.3, 0.6, 0.1]], np.float32)
+    objective = Objective(3, params.train, labels)
+    monkeypatch.setattr(keras.losses, function, lambda *_, **__: "called")
+    assert objective.losses(tf.constant(labels), tf.constant(probabilities)) == "called"
+    monkeypatch.undo()
+    found = objective.losses(tf.constant(labels), tf.constant(probabilities)).numpy()
+    assert found == pytest.approx(-np.log([0.7, 0.5, 0.6]))
 
 
 @pytest.mark.parametrize("classes", [2, 10])
@@ -102,11 +109,11 @@ def test_label_smoothing_changes_the_target_but_not_the_scale_of_the_metrics() -
 @pytest.mark.parametrize(("l1", "l2"), [(0.01, 0.0), (0.0, 0.02), (0.01, 0.02)])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_penalties_are_computed_from_the_kernels_only(name: str, l1: float, l2: float) -> None:
-    from imgpipe.nn.training.compilation import compile_model
+    from imgpipe.nn.training.objective import set_penalties
 
     params = change_params(train__l1_penalty=l1, train__l2_penalty=l2)
     model = build_network(name, params)
-    compile_model(model, params.train, examples=100)
+    set_penalties(model, params.train)
     kernels = [
         np.asarray(weights)
         for weights in model.trainable_variables
@@ -135,7 +142,7 @@ def test_penalties_shrink_the_kernels_but_are_not_in_the_metrics(penalty: str) -
 
 
 def test_balanced_classes_have_the_same_total_weight() -> None:
-    from imgpipe.nn.training.compilation import balance_classes
+    from imgpipe.nn.training.objective import balance_classes
 
     labels = np.array([0] * 90 + [2] * 10)
     weights = balance_classes(labels)

@@ -1,0 +1,260 @@
+"""Training on several replicas: two logical devices of a processor, and two processes."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import SRC, attempt, hash_file, run, set_leaf, set_params, wait_until
+
+pytestmark = pytest.mark.tf
+
+TESTS = Path(__file__).parents[2]
+
+# Trains a network with batch normalization, without dropout: each replica draws its own numbers for
+# dropout, so the results would differ from one device. The last batch has 10 examples.
+TRAIN = """
+import json, sys
+from hashlib import sha256
+from pathlib import Path
+from imgpipe.nn.common.runtime import configure_runtime, keras, tf
+replicas, devices = int(sys.argv[1]), int(sys.argv[2])
+if devices > 1:
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    logical = [tf.config.LogicalDeviceConfiguration()] * devices
+    tf.config.set_logical_device_configuration(cpu, logical)
+configure_runtime(threads=1, seed=1, precision="float32")
+from support import EASY_PARAMS, build_network, change_params, make_easy_images
+from imgpipe.nn.training.checkpoint import Checkpoint
+from imgpipe.nn.training.loop import train_model
+from imgpipe.nn.training.replicas import Replicas
+from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
+params = change_params(
+    EASY_PARAMS, train__epochs=3, train__l2_penalty=0.01, train__class_weights="balanced",
+    architectures__cnn__batch_norm=True, train__learning_rate_schedule="constant",
+)
+images, labels = make_easy_images(90)
+found = Replicas(replicas)
+with found.scope():
+    model = build_network("cnn", params, shape=(12, 12, 1))
+examples = TrainingSet(images, labels, LabeledInputs(images, labels))
+checkpoint = Checkpoint(sources={}, parameters={}, data="")
+trained = train_model(model, examples, params.train, checkpoint, Path("metrics"), found)
+weights = sha256(b"".join(value.tobytes() for value in model.get_weights())).hexdigest()
+losses = [[epoch.loss, epoch.validation_loss] for epoch in trained.history]
+print(json.dumps({"losses": losses, "weights": weights, "accuracy": trained.best.accuracy}))
+"""
+
+
+def find_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that are free now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+def describe_workers(count: int = 2) -> list[dict[str, str]]:
+    """Return the environment of each worker."""
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in find_ports(count)]}
+    return [
+        {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}
+        for index in range(count)
+    ]
+
+
+def start(
+    folder: Path, command: Sequence[str | Path], environment: dict[str, str]
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=folder, env={**os.environ, **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Return what a process prints; the process must succeed without a warning."""
+    output, errors = process.communicate(timeout=200)
+    assert (process.returncode, errors) == (0, "")
+    return output
+
+
+def train(folder: Path, replicas: int, devices: int, workers: int) -> list[dict[str, Any]]:
+    """Return the result of each worker."""
+    folder.mkdir()
+    search_path = {"PYTHONPATH": os.pathsep.join(map(str, (SRC, TESTS)))}
+    environments = describe_workers(workers) if workers > 1 else [{}]
+    command = ["-c", TRAIN, str(replicas), str(devices)]
+    processes = [start(folder, command, search_path | more) for more in environments]
+    return [json.loads(finish(process).splitlines()[-1]) for process in processes]
+
+
+def test_replicas_train_as_one_device_does(tmp_path: Path) -> None:
+    """Losses differ by less than 1e-5 of their value; all workers, and two runs, are equal."""
+    (one,) = train(tmp_path / "one", 1, 1, 1)
+    (mirrored,) = train(tmp_path / "mirrored", 2, 2, 1)
+    workers = train(tmp_path / "workers", 2, 1, 2)
+    again = train(tmp_path / "again", 2, 1, 2)
+    assert one["losses"][2][0] < one["losses"][0][0]
+    for several in (mirrored, *workers):
+        for found, expected in zip(several["losses"], one["losses"], strict=True):
+            assert found == pytest.approx(expected, rel=1e-5)
+        assert several["accuracy"] == one["accuracy"]
+    assert workers[0] == workers[1]
+    assert again == workers
+    assert train(tmp_path / "mirrored again", 2, 2, 1) == [mirrored]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose training on two replicas can begin; it has dropout and random layers."""
+    from support import PARAMS, ROOT
+
+    folder = tmp_path_factory.mktemp("replicas") / "project"
+    (folder / "data").mkdir(parents=True)
+    (folder / ".dvc").mkdir()
+    shutil.copy(ROOT / "data" / "catalog.yaml", folder / "data")
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    value = PARAMS.model_dump()
+    value["preprocess"] |= {"max_per_class": 40, "test_frac": 0.0335}
+    value["augment"]["copies"] = 1
+    value["train"] |= {"replicas": 2, "epochs": 6, "random_translation_frac": 0.1}
+    set_params(folder, value)
+    for stage in ("fetch", "preprocess", "augment"):
+        run(folder, stage)
+    return folder
+
+
+@pytest.fixture
+def projects(prepared: Path, tmp_path: Path) -> list[Path]:
+    """A copy of the project for each worker, as on two machines."""
+    return [shutil.copytree(prepared, tmp_path / f"host-{number}") for number in range(2)]
+
+
+def start_training(projects: list[Path]) -> list[subprocess.Popen[str]]:
+    """Start the workers, which share the state of the first project."""
+    shared = {"DVC_ROOT": projects[0].as_posix()}
+    return [
+        start(folder, [SRC / "train.py"], environment | shared)
+        for folder, environment in zip(projects, describe_workers(), strict=True)
+    ]
+
+
+def test_a_training_resumes_after_a_worker_was_killed(projects: list[Path]) -> None:
+    """The network has the same bytes as without the kill; only the chief writes files."""
+    for process in start_training(projects):
+        finish(process)
+    model, metrics = projects[0] / "models/model.keras", projects[0] / "metrics"
+    expected = hash_file(model), hash_file(metrics / "history.csv")
+    checkpoints = projects[0] / ".dvc/tmp/imgpipe/checkpoints"
+    assert list(checkpoints.iterdir()) == []
+    assert not (projects[1] / "models").exists()
+    assert not (projects[1] / "metrics/train.json").exists()
+    shutil.rmtree(projects[0] / "models")
+    shutil.rmtree(metrics)
+
+    chief, worker = start_training(projects)
+    wait_until(lambda: list(checkpoints.rglob("state.npz")), pause_s=0.01)
+    worker.send_signal(signal.SIGKILL)
+    _, errors = chief.communicate(timeout=200)
+    assert chief.returncode == 1
+    (line,) = errors.splitlines()
+    assert line.startswith("error: train: another worker in TF_CONFIG stopped or does not answer")
+    assert not model.exists()
+    worker.communicate()
+
+    chief, worker = start_training(projects)
+    assert "train: resuming after " in finish(chief)
+    finish(worker)
+    assert (hash_file(model), hash_file(metrics / "history.csv")) == expected
+
+
+def test_workers_with_different_parameters_are_refused(projects: list[Path]) -> None:
+    set_leaf(projects[1], "train.learning_rate", 0.004)
+    for process in start_training(projects):
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 1
+        assert errors == (
+            "error: train: the workers in TF_CONFIG have different code, libraries, parameters or"
+            " data; start all workers at the same commit, with the same data, and in a folder that"
+            " all of them share\n"
+        )
+
+
+def test_too_few_devices_are_reported(prepared: Path) -> None:
+    result = attempt(prepared, "train")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: params.yaml: train.replicas: expected at most 1, becau")
+    assert result.stderr.endswith("; found 2\n")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            describe_workers(3)[0]["TF_CONFIG"],
+            "params.yaml: train.replicas: expected a multiple of 3, the number of workers in"
+            " TF_CONFIG; found 2",
+        ),
+        ("{}", 'TF_CONFIG: expected {"cluster": {"worker": ["host:port", ...]}, "task": '),
+        ("no JSON", 'TF_CONFIG: expected {"cluster": {"worker": ["host:port", ...]}, "task": '),
+        (
+            json.dumps({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}),
+            'TF_CONFIG: expected {"cluster": {"worker": ["host:port", ...]}, "task": ',
+        ),
+        (
+            json.dumps({"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}),
+            'TF_CONFIG: expected {"cluster": {"worker": ["host:port", ...]}, "task": ',
+        ),
+    ],
+    ids=["three workers", "empty", "no JSON", "index", "parameter server"],
+)
+def test_a_setting_that_does_not_fit_is_reported(
+    setting: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imgpipe.core.errors import PipelineError
+    from imgpipe.nn.training.replicas import Replicas
+
+    monkeypatch.setenv("TF_CONFIG", setting)
+    with pytest.raises(PipelineError) as error:
+        Replicas(2)
+    assert str(error.value).startswith(message)
+
+
+def test_one_replica_needs_no_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
+    from imgpipe.nn.common.runtime import tf
+    from imgpipe.nn.training.replicas import Replicas
+
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    replicas = Replicas(1)
+    assert replicas.strategy is tf.distribute.get_strategy()
+    assert replicas.is_chief
+
+
+def test_a_last_batch_that_is_too_small_is_reported() -> None:
+    from support import EASY_PARAMS, build_network, make_easy_images
+
+    from imgpipe.core.errors import PipelineError
+    from imgpipe.nn.training.loop import Trainer
+    from imgpipe.nn.training.replicas import Replicas
+    from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
+
+    images, labels = make_easy_images(33)
+    training_set = TrainingSet(images, labels, LabeledInputs(images, labels))
+    replicas = Replicas(1)
+    replicas.count = 2
+    model = build_network("cnn", EASY_PARAMS, shape=(12, 12, 1))
+    with pytest.raises(PipelineError) as error:
+        Trainer(model, training_set, EASY_PARAMS.train, replicas)
+    assert str(error.value) == (
+        "params.yaml: train.batch_size: the last batch of an epoch has 1 of 33 images, expected at"
+        " least train.replicas, 2; choose another size"
+    )
