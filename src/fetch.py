@@ -4,7 +4,8 @@ Reads   `dataset` and `allow_unpinned` in params.yaml, the dataset's entry in da
         for your own images, the folder data/local/<dataset>
 Writes  data/raw/<file>, checked by the size and SHA-256 in the catalog; your own images are
         packed into one archive, because DVC is slow with many files
-Costs   a download; about 2 KiB of memory for each file of your own folder
+Costs   a download; for your own folder, at most twice the time to read it from the disk. The memory
+        does not grow with the number of files
 
 Set DATASET_MIRROR to a folder or URL laid out as <dataset>/<file>: it is tried first.
 """

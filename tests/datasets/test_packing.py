@@ -1,4 +1,6 @@
+import gc
 import os
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import IO, Any
@@ -76,6 +78,24 @@ def test_packing_gives_the_same_bytes_at_any_time_and_place(folder: Path, tmp_pa
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
 
 
+def test_the_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:
+    def measure_peak_bytes(files: int) -> int:
+        folder = tmp_path / str(files)
+        folder.mkdir()
+        for number in range(files):
+            (folder / f"{number}.jpg").write_bytes(b"x")
+        gc.collect()
+        tracemalloc.start()
+        assert pack_folder(folder, tmp_path / "a.zip") == files
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return peak_bytes
+
+    measure_peak_bytes(10)  # fills caches
+    few, many = measure_peak_bytes(500), measure_peak_bytes(5_000)
+    assert many - few < 4_500 * 4
+
+
 def test_links_to_files_are_followed_and_links_to_folders_are_refused(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -121,7 +141,7 @@ def test_a_folder_that_changes_while_it_is_packed_is_refused(
     (folder / "a").mkdir(parents=True)
     (folder / "a" / "1.txt").write_text("one")
 
-    def copy_and_add(source: IO[bytes], target: IO[bytes]) -> None:
+    def copy_and_add(source: IO[bytes], target: IO[bytes], _: int) -> None:
         target.write(source.read())
         (folder / "a" / "2.txt").write_text("two")
 
@@ -137,12 +157,12 @@ def test_a_file_or_folder_that_cannot_be_read_is_named(
 ) -> None:
     """By simulated errors, because permissions do not stop the superuser."""
     refused = folder / "top" / "one" / "a.txt"
-    real_open, real_scandir = Path.open, os.scandir
+    real_open, real_scandir = open, os.scandir
 
-    def refuse_open(path: Path, *arguments: Any) -> Any:
-        if path == refused:
-            raise PermissionError(13, "Permission denied", str(path))
-        return real_open(path, *arguments)
+    def refuse_open(path: str, *arguments: Any, **more: Any) -> Any:
+        if Path(path) == refused:
+            raise PermissionError(13, "Permission denied", path)
+        return real_open(path, *arguments, **more)
 
     def refuse_scandir(path: str) -> Any:
         if Path(path) == refused.parent:
@@ -150,7 +170,7 @@ def test_a_file_or_folder_that_cannot_be_read_is_named(
         return real_scandir(path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "open", refuse_open)
+        patched.setattr("builtins.open", refuse_open)
         with pytest.raises(PipelineError) as caught:
             pack_folder(folder, tmp_path / "a.zip")
     assert str(caught.value) == (

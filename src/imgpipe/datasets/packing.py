@@ -1,11 +1,20 @@
-"""Pack the user's own folder of images into one archive, because DVC is slow with many files."""
+"""Pack the user's own folder of images into one archive, because DVC is slow with many files.
+
+The memory does not grow with the number of files: SQLite sorts their names in a temporary file, and
+the archive's list of members is in another one.
+"""
 
 import os
+import pickle
 import shutil
+import sqlite3
+import stat
+import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import replace_directory
@@ -13,6 +22,7 @@ from imgpipe.core.progress import progress_bar
 from imgpipe.datasets.catalog import LocalEntry
 
 _EARLIEST_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can express
+_CHUNK_BYTES = 1 << 20
 _UNIX = 3  # the system that made the archive, on every system, so that the bytes are the same
 _REGULAR_FILE = 0o100644
 # What systems and programs leave in folders, in lower case; names that begin with a dot besides.
@@ -62,34 +72,44 @@ def pack_folder(folder: Path, path: Path) -> int:
             cannot be read, or changes during the packing: DVC records the hash of the folder when
             `fetch` ends, so it would record the archive as made from the changed folder.
     """
-    count = 0
-    before = _stat_files(folder)
+    count = fingerprint = 0
     with (
+        closing(_sort_on_disk(find_members(folder))) as members,
+        tempfile.TemporaryFile() as stream,
         zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive,
-        progress_bar("fetch", len(before), "file") as bar,
+        progress_bar("fetch", _count_files(members), "file") as bar,
     ):
-        for file, name in list_folder(folder):
-            info = zipfile.ZipInfo(name, _EARLIEST_DATE)
-            info.create_system = _UNIX
-            if name.endswith("/"):
-                archive.writestr(info, b"")
-                continue
-            info.external_attr = _REGULAR_FILE << 16
-            try:
-                info.file_size = file.stat().st_size  # decides whether zip64 is needed
-                with file.open("rb") as source, archive.open(info, "w") as target:
-                    shutil.copyfileobj(source, target)
-            except OSError as error:
-                raise _unreadable(file, error) from None
-            count += 1
-            bar.update()
+        archive.filelist = _MembersOnDisk(stream)  # type: ignore[assignment]
+        for row in members.execute("SELECT name, size_bytes, changed_ns FROM member ORDER BY name"):
+            member = Member(*row)
+            fingerprint += hash(member)
+            _write_member(archive, folder, member)
+            archive.NameToInfo.clear()  # a second index of the members in memory
+            if not member.is_folder:
+                count += 1
+                bar.update()
     if count == 0:
         raise PipelineError(
             f"{folder.as_posix()}: no files there; put a folder of images for each class into it"
         )
-    if _stat_files(folder) != before:
+    if sum(map(hash, find_members(folder))) != fingerprint:
         raise PipelineError(f"{folder.as_posix()}: changed while it was read; run the stage again")
     return count
+
+
+class Member(NamedTuple):
+    """A file or folder below a folder."""
+
+    name: str
+    """From there, with "/" between its parts, and at its end if it is a folder."""
+    size_bytes: int = 0
+    changed_ns: int = 0
+    """The time of the last change; 0 for a folder."""
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return self.name.endswith("/")
 
 
 def is_litter(name: str) -> bool:
@@ -104,11 +124,10 @@ def is_litter(name: str) -> bool:
     )
 
 
-def list_folder(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield all that is below a folder, each with its name from there, in the order of the names.
+def find_members(folder: Path) -> Iterator[Member]:
+    """Yield all that is below a folder, in no order.
 
-    Names of folders end with "/". Hidden files and the files that operating systems leave in
-    folders are left out.
+    Hidden files and the files that operating systems leave in folders are left out.
 
     Raises:
         PipelineError: the folder is missing, or holds a link to a folder, a folder that cannot be
@@ -118,34 +137,109 @@ def list_folder(folder: Path) -> Iterator[tuple[Path, str]]:
         raise PipelineError(
             f"{folder.as_posix()}: no such folder; put a folder of images for each class into it"
         )
-
-    def refuse(error: OSError) -> None:
-        raise _unreadable(Path(error.filename), error)
-
-    found = []
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        paths = [Path(parent) / name for name in folders]
-        for path in (folder, *paths):
-            if path.is_symlink():
-                raise PipelineError(
-                    f"{path.as_posix()}: a link to a folder; DVC does not see changes behind it;"
-                    " put the folder itself there"
-                )
-        found += [(path.relative_to(folder).as_posix() + "/", path) for path in paths]
-        for path in (Path(parent) / name for name in files):
-            if path.is_file() or not path.exists():  # no sockets and the like
-                found.append((path.relative_to(folder).as_posix(), path))
-    for name, path in sorted(found):
-        if not is_litter(name):
-            if any("\ud800" <= character <= "\udfff" for character in name):
-                raise PipelineError(f"{name!r}: the name is not UTF-8; rename the file")
-            yield path, name
+    if folder.is_symlink():
+        raise _link_to_folder(folder)
+    pending = [""]
+    while pending:
+        parent = pending.pop()
+        try:
+            with os.scandir(folder / parent) as entries:
+                for entry in entries:
+                    if member := _describe(entry, parent):
+                        yield member
+                        if member.is_folder:
+                            pending.append(member.name)
+        except OSError as error:
+            raise _unreadable(Path(error.filename), error) from None
 
 
-def _stat_files(folder: Path) -> list[tuple[str, int, int]]:
-    """Return name, size and time of change of every file below a folder."""
-    stats = [(name, file.stat()) for file, name in list_folder(folder) if file.is_file()]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+def _describe(entry: os.DirEntry[str], parent: str) -> Member | None:
+    """Return a file or folder as a member; None if it is left out.
+
+    Args:
+        entry: the file or folder.
+        parent: the name of the folder that holds it, with "/" at its end.
+    """
+    is_folder = entry.is_dir()
+    last_part = entry.name + "/" * is_folder
+    if is_litter(last_part):
+        return None
+    try:
+        last_part.encode()
+    except UnicodeEncodeError:
+        raise PipelineError(
+            f"{parent + last_part!r}: the name is not UTF-8; rename the file"
+        ) from None
+    if is_folder:
+        if entry.is_symlink():
+            raise _link_to_folder(Path(entry.path))
+        return Member(parent + last_part)
+    try:
+        found = entry.stat()
+    except FileNotFoundError:  # a link to nothing; who reads it reports it
+        return Member(parent + last_part)
+    if not stat.S_ISREG(found.st_mode):  # a socket or the like
+        return None
+    return Member(parent + last_part, found.st_size, found.st_mtime_ns)
+
+
+def _sort_on_disk(members: Iterator[Member]) -> sqlite3.Connection:
+    """Return a temporary database with the members, which SQLite can sort on the disk.
+
+    Its order of names is the order of Python: by code points.
+    """
+    database = sqlite3.connect("")  # a file without a name
+    database.execute("CREATE TABLE member (name TEXT, size_bytes INTEGER, changed_ns INTEGER)")
+    database.executemany("INSERT INTO member VALUES (?, ?, ?)", members)
+    return database
+
+
+def _count_files(members: sqlite3.Connection) -> int:
+    (count,) = members.execute("SELECT count(*) FROM member WHERE name NOT LIKE '%/'").fetchone()
+    return int(count)
+
+
+class _MembersOnDisk:
+    """The members of an archive that is written, in a temporary file; `zipfile` has a list."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._count = stream, 0
+
+    def append(self, info: zipfile.ZipInfo) -> None:
+        pickle.dump(info, self._stream)
+        self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[zipfile.ZipInfo]:
+        self._stream.seek(0)
+        for _ in range(self._count):
+            yield pickle.load(self._stream)
+
+
+def _write_member(archive: zipfile.ZipFile, folder: Path, member: Member) -> None:
+    info = zipfile.ZipInfo(member.name, _EARLIEST_DATE)
+    info.create_system = _UNIX
+    if member.is_folder:
+        archive.writestr(info, b"")
+        return
+    info.external_attr = _REGULAR_FILE << 16
+    info.file_size = member.size_bytes  # decides whether zip64 is needed
+    # Text, because Python keeps a part of the memory for the names in each `Path`.
+    file = f"{folder.as_posix()}/{member.name}"
+    try:
+        with open(file, "rb", buffering=0) as source, archive.open(info, "w") as target:
+            shutil.copyfileobj(source, target, min(member.size_bytes + 1, _CHUNK_BYTES))
+    except OSError as error:
+        raise _unreadable(Path(file), error) from None
+
+
+def _link_to_folder(path: Path) -> PipelineError:
+    return PipelineError(
+        f"{path.as_posix()}: a link to a folder; DVC does not see changes behind it; put the folder"
+        " itself there"
+    )
 
 
 def _unreadable(path: Path, error: OSError) -> PipelineError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from imgpipe.core.errors import PipelineError, UnreadableImageError
 from imgpipe.core.messages import format_bytes, format_count
 from imgpipe.core.progress import progress_bar
-from imgpipe.datasets.packing import list_folder
+from imgpipe.datasets.packing import find_members
 from imgpipe.preprocessing.archives import MEMBER_LIMIT_BYTES, check_name
 from imgpipe.preprocessing.decoding import FORMAT_OF_SUFFIX, open_image
 from imgpipe.preprocessing.raw_datasets.image_folder import SPLIT_OF_NAME
@@ -80,7 +80,7 @@ def survey_folder(folder: Path) -> Survey:
         PipelineError: the layout is different, there are fewer than two classes, a class has too
             few images, or the stages refuse a name or a link.
     """
-    paths = {name: path for path, name in list_folder(folder)}
+    paths = {name: folder / name for name, *_ in sorted(find_members(folder))}
     inner = _find_top([name for name in paths if name.endswith("/")], paths)
     top = folder / inner
     shown = top.as_posix()
