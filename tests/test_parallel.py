@@ -1,4 +1,6 @@
 import os
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from imgpipe import parallel
 from imgpipe.core.errors import PipelineError
 from imgpipe.parallel import count_workers, map_shards
 
 
 def one(task: int) -> int:
     return 1
+
+
+def is_marked(task: int) -> bool:
+    time.sleep(0.5 if parent_process() is None else 0)  # so that the other process works, too
+    return hasattr(parallel, "marked")
 
 
 def square(number: int) -> int:
@@ -57,6 +65,22 @@ def test_results_are_in_the_order_of_the_tasks(
     monkeypatch.setenv("IMGPIPE_WORKERS", workers)
     assert map_shards(square, range(7), label="test", count_images=one) == [0, 1, 4, 9, 16, 25, 36]
     assert map_shards(square, [], label="test", count_images=one) == []
+
+
+@pytest.mark.parametrize("has_thread", [False, True])
+def test_a_process_with_threads_does_not_fork(
+    monkeypatch: pytest.MonkeyPatch, has_thread: bool
+) -> None:
+    monkeypatch.setenv("IMGPIPE_WORKERS", "2")
+    may_end = threading.Event()
+    thread = threading.Thread(target=may_end.wait)
+    if has_thread:
+        thread.start()
+    monkeypatch.setattr(parallel, "marked", True, raising=False)  # a spawned process has no mark
+    marks = map_shards(is_marked, range(4), label="test", count_images=one)
+    may_end.set()
+    assert marks[-1] is True  # in this process
+    assert all(marks) is (not has_thread and sys.platform == "linux")
 
 
 def test_few_tasks_stay_in_this_process_and_more_go_to_others(

@@ -22,6 +22,8 @@ LOG_PAUSE_S = 30.0
 class Bar(_Tqdm):
     """A progress bar; without a terminal, a line on standard error every LOG_PAUSE_S seconds."""
 
+    monitor_interval = 0  # no thread: a process with threads should not fork
+
     def __init__(self, label: str, total: int, unit: str, done: int) -> None:
         """Show the bar if standard error is a terminal; the arguments are as for `progress_bar`.
 
@@ -35,6 +37,7 @@ class Bar(_Tqdm):
             unit_scale=unit == "B",
             dynamic_ncols=True,
             leave=False,
+            miniters=1,
             disable=None,
         )
         if self.disable:

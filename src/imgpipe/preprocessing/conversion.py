@@ -212,7 +212,7 @@ class _Conversion:
         if self._settings.normalization == "standardize":
             self._pixel_counts += count_pixels(image)
         self._labels.append(label)
-        self._digests.append(hashlib.sha256(image.tobytes()).digest()[:8])
+        self._digests.append(hashlib.sha256(image.data).digest()[:8])
 
     def describe(self, shard: Shard) -> ConvertedShard:
         """Return the shard with the facts about the images that `convert` yielded."""
