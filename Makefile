@@ -8,7 +8,7 @@ IN_PROJECT = PYTHONPATH=$(abspath src):$(abspath tests)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run photographs dataset recipe compare leaderboard app \
-  check test-fast test test-slow format docs reruns bench lock
+  check test-fast test test-slow format docs reruns bench bench-large lock
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^##/ {print "\n" substr($$0, 4)} \
@@ -89,8 +89,12 @@ reruns: setup ## measure what each change re-runs, and write docs/reruns.md: a m
 bench: setup ## measure speed and memory, and write benchmarks/results.md; needs DATASET_MIRROR
 	$(IN_PROJECT) python benchmarks/bench.py
 
+IMAGES ?= 10000000
+bench-large: setup ## measure memory and speed of preprocess with 10 million images: FOLDER=new/folder
+	$(IN_PROJECT) python benchmarks/large.py "$$FOLDER" --images $(IMAGES)
+
 # The groups of pyproject.toml that `make setup` installs: all but the optional ones.
-GROUPS := config arrays images digits charts nn transfer pipeline app dev
+GROUPS := config arrays images remote digits charts nn transfer pipeline app dev
 LOCK = python -m uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-header --quiet
 
@@ -101,4 +105,6 @@ lock: setup ## lock the pinned dependencies again, after a change of pyproject.t
 	  --no-emit-package tensorflow-cpu --output-file requirements-gpu.txt
 	$(LOCK) --extra setup --output-file requirements-setup.txt
 	$(LOCK) --extra dask --constraint requirements.txt --output-file requirements-dask.txt
+	$(LOCK) --extra s3 --constraint requirements.txt --output-file requirements-s3.txt
+	$(LOCK) --extra s3 --extra moto --constraint requirements.txt --output-file requirements-moto.txt
 	$(LOCK) --extra browser --constraint requirements.txt --output-file requirements-browser.txt

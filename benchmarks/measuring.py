@@ -157,7 +157,7 @@ def peak_mib_of(*arguments: str | Path, cwd: Path) -> tuple[float, float]:
     )
     largest, together = 0.0, 0.0
     while process.poll() is None:
-        sizes = [size for size in map(_resident_mib, _session_of(process.pid)) if size]
+        sizes = [size for size in map(_resident_mib, session_of(process.pid)) if size]
         largest, together = max(largest, *sizes, 0), max(together, sum(sizes))
         time.sleep(0.02)
     if process.returncode:
@@ -165,7 +165,7 @@ def peak_mib_of(*arguments: str | Path, cwd: Path) -> tuple[float, float]:
     return largest, together
 
 
-def _session_of(leader: int) -> Iterable[int]:
+def session_of(leader: int) -> Iterable[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:

@@ -3,7 +3,8 @@
 Reads   `dataset` and `allow_unpinned` in params.yaml, the dataset's entry in data/catalog.yaml;
         for your own images, the folder data/local/<dataset>
 Writes  data/raw/<file>, checked by the size and SHA-256 in the catalog; your own images are
-        packed into one archive, because DVC is slow with many files
+        packed into one archive, because DVC is slow with many files. Of a dataset that is read in
+        place, only data/raw/manifest.csv, the list of its files
 Costs   a download; for your own folder, at most twice the time to read it from the disk. The memory
         does not grow with the number of files
 
@@ -13,9 +14,11 @@ Set DATASET_MIRROR to a folder or URL laid out as <dataset>/<file>: it is tried 
 from pathlib import Path
 from typing import Any
 
+from imgpipe.core.files import replace_directory
 from imgpipe.core.messages import format_bytes, format_count, report
 from imgpipe.core.stage import run_stage
-from imgpipe.datasets.catalog import LocalEntry, load_entry
+from imgpipe.datasets.archive_files import find_remote_files
+from imgpipe.datasets.catalog import MANIFEST_NAME, LocalEntry, load_entry, write_manifest
 from imgpipe.datasets.download import download_dataset
 from imgpipe.datasets.packing import pack_local_dataset
 from imgpipe.settings.params import Params, load_params
@@ -26,13 +29,20 @@ RAW = Path("data/raw")
 def main(params: Params) -> None:
     entry = load_entry(params.dataset)
     if isinstance(entry, LocalEntry):
-        files = format_count(pack_local_dataset(entry, RAW), "file")
+        count = format_count(pack_local_dataset(entry, RAW), "file")
         packed = format_bytes(sum(file.stat().st_size for file in RAW.iterdir()))
-        report(f"fetch: {params.dataset}: {files} in {entry.folder.as_posix()}, packed: {packed}")
+        report(f"fetch: {params.dataset}: {count} in {entry.folder.as_posix()}, packed: {packed}")
+        return
+    size = format_bytes(sum(file.bytes for file in entry.files))
+    files = format_count(len(entry.files), "file")
+    if entry.in_place:
+        find_remote_files(entry)
+        with replace_directory(RAW) as folder:
+            write_manifest(folder / MANIFEST_NAME, entry.files)
+        report(f"fetch: {params.dataset}: {files}, {size}, found and not copied")
         return
     unpinned = download_dataset(params.dataset, entry, RAW, allow_unpinned=params.allow_unpinned)
-    size = format_bytes(sum(file.bytes for file in entry.files))
-    report(f"fetch: {params.dataset}: {format_count(len(entry.files), 'file')}, {size}, checked")
+    report(f"fetch: {params.dataset}: {files}, {size}, checked")
     for name, sha256 in unpinned.items():
         report(f"  {name} is not pinned in the catalog; its SHA-256 is {sha256}")
 
@@ -51,6 +61,6 @@ if __name__ == "__main__":
         main,
         load_params=load_params,
         uses=uses,
-        libraries=("config",),
+        libraries=("config", "remote"),
         description=__doc__,
     )

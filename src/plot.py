@@ -53,5 +53,5 @@ def uses(params: Params) -> dict[str, Any]:
 
 if __name__ == "__main__":
     # The card lists all of them.
-    libraries = ("config", "arrays", "images", "charts", "nn", "transfer")
+    libraries = ("config", "arrays", "images", "remote", "charts", "nn", "transfer")
     run_stage(main, load_params=load_params, uses=uses, libraries=libraries, description=__doc__)

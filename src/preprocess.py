@@ -73,6 +73,6 @@ if __name__ == "__main__":
         main,
         load_params=load_params,
         uses=uses,
-        libraries=("config", "arrays", "images", "heic"),
+        libraries=("config", "arrays", "images", "heic", "remote"),
         description=__doc__,
     )

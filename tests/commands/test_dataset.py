@@ -49,6 +49,49 @@ def test_a_dataset_is_made_of_a_folder(project: Path) -> None:
     assert load_entry("my_pets", catalog).title == "Photographs: cats, dogs"
 
 
+def test_archives_stay_at_their_address(project: Path) -> None:
+    there = project.parent / "there"
+    for name, ending in (("cats", "zip"), ("dogs", "tar")):
+        photographs = write_photographs(project.parent / name, {name: 20})
+        shutil.make_archive(str(there / name), ending, photographs)
+    address = f"file://{there.as_posix()}"
+    size_bytes = sum(path.stat().st_size for path in there.iterdir())
+    assert run(project, "dataset", address, "--name", "pets").splitlines() == [
+        f"data/local/pets/manifest.csv: 2 archives, {size_bytes / 1000:.1f} kB;"
+        " data/catalog.yaml: the entry pets",
+        "for other people: `git add --force data/local/pets/manifest.csv`",
+        "to use the dataset: set `dataset: pets` in params.yaml, then `make run`",
+    ]
+    shutil.copy(ROOT / "pyproject.toml", project)
+    set_leaf(project, "dataset", "pets")
+    assert run(project, "fetch") == (
+        f"fetch: pets: 2 files, {size_bytes / 1000:.1f} kB, found and not copied\n"
+    )
+    assert "40 images of 28 x 28 pixels, 1 channel, 2 classes" in run(project, "preprocess")
+    again = attempt(project, "dataset", address, "--name", "pets")
+    assert again.stderr == (
+        "error: NAME: the dataset pets already exists in data/catalog.yaml; to list its files"
+        " again, delete the entry; or choose another NAME\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["file:///nothing/there"], "file:///nothing/there: no such file"),
+        (["nothing://there"], "nothing://there: Protocol not known: nothing"),
+        (["file:///tmp", "--name", "a.b"], "NAME: expected letters, digits, _ and -; found 'a.b'"),
+    ],
+)
+def test_an_address_that_cannot_be_used_changes_nothing(
+    project: Path, arguments: list[str], message: str
+) -> None:
+    before = hash_files(project.parent)
+    result = attempt(project, "dataset", *arguments)
+    assert result.stderr == f"error: {message}\n"
+    assert hash_files(project.parent) == before
+
+
 def test_a_folder_around_and_splits(project: Path) -> None:
     folder = project.parent / "unpacked"
     counts = {f"pets/{split}/{name}": 5 for split in ("Train", "test") for name in PETS}
@@ -71,8 +114,8 @@ def test_a_folder_around_and_splits(project: Path) -> None:
         (["../my pets/cats"], "../my pets/cats: found 6 files and no folder;"),
         (["../one"], "../one: only one class, 'cats';"),
         (["../few"], "../few: class 'dogs' has 4 images in dogs/; expected at least 5"),
-        (["../my pets", "--name", "mnist"], "NAME: the dataset mnist exists already in"),
-        (["../my pets", "--name", "taken"], "NAME: data/local/taken exists already"),
+        (["../my pets", "--name", "mnist"], "NAME: the dataset mnist already exists in"),
+        (["../my pets", "--name", "taken"], "NAME: data/local/taken already exists"),
         (["../my pets", "--name", "../x"], "NAME: expected letters, digits, _ and -"),
         (["data/raw"], "data/raw: expected a folder outside of data,"),
         (["../link"], "../link: a link to a folder;"),

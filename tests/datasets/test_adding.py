@@ -131,7 +131,7 @@ def test_a_folder_in_data_local_has_the_name_of_its_dataset(project: Path) -> No
     for name in ("my pets", "my.pets"):
         shutil.copytree(project.parent / "pets", project / "data" / "local" / name)
     assert add("data/local/my pets").startswith("data/local/my pets: in place")
-    assert error_of("data/local/my pets").startswith("NAME: the dataset my pets exists already")
+    assert error_of("data/local/my pets").startswith("NAME: the dataset my pets already exists")
     assert error_of("data/local/my.pets") == (
         "NAME: expected letters, digits, _ and -; found 'my.pets'"
     )
@@ -193,11 +193,11 @@ def test_a_name_that_is_in_the_catalog_is_refused(project: Path) -> None:
     add()
     before = state(project)
     assert error_of() == (
-        "NAME: the dataset pets exists already in data/catalog.yaml; put more photographs into"
+        "NAME: the dataset pets already exists in data/catalog.yaml; put more photographs into"
         " data/local/pets; `make run` runs it again, with `dataset: pets` in params.yaml; or choose"
         " another NAME"
     )
-    assert error_of(name="mnist").startswith("NAME: the dataset mnist exists already")
+    assert error_of(name="mnist").startswith("NAME: the dataset mnist already exists")
     assert state(project) == before
     assert add(name="others").startswith("data/local/others: hard links")
 
@@ -205,13 +205,13 @@ def test_a_name_that_is_in_the_catalog_is_refused(project: Path) -> None:
 def test_a_folder_in_data_local_without_an_entry_is_reported(project: Path) -> None:
     (project / "data" / "local" / "pets").mkdir()
     assert error_of() == (
-        "NAME: data/local/pets exists already, without an entry in data/catalog.yaml;"
+        "NAME: data/local/pets already exists, without an entry in data/catalog.yaml;"
         " FOLDER=data/local/pets makes a dataset of it; or delete it, or choose another NAME"
     )
     (project / "data" / "local" / "stray").touch()
-    assert error_of(name="stray").startswith("NAME: data/local/stray exists already")
+    assert error_of(name="stray").startswith("NAME: data/local/stray already exists")
     (project / "data" / "local" / "link").symlink_to("nowhere")
-    assert error_of(name="link").startswith("NAME: data/local/link exists already")
+    assert error_of(name="link").startswith("NAME: data/local/link already exists")
 
 
 # The folder.

@@ -7,7 +7,12 @@ from support import CATALOG, ROOT, git
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import read_yaml
-from imgpipe.datasets.catalog import DownloadEntry, LocalEntry, load_entry
+from imgpipe.datasets.catalog import (
+    DownloadEntry,
+    LocalEntry,
+    load_entry,
+    write_manifest,
+)
 from imgpipe.datasets.formats import FORMATS
 
 
@@ -58,7 +63,8 @@ def test_a_users_own_folder_has_the_name_of_its_dataset(tmp_path: Path, folder: 
     entry = {**own_entry(), "files": folder}
     assert error_of(tmp_path, {"leaves": entry}, "leaves") == (
         "catalog.yaml: leaves.files: expected data/local/leaves, because your own folder has the"
-        f" name of its dataset; found {folder!r}; rename the folder, or the entry"
+        " name of its dataset, or data/local/leaves/manifest.csv; found"
+        f" {folder!r}; rename the folder, or the entry"
     )
 
 
@@ -185,3 +191,87 @@ def test_classes_are_distinct(tmp_path: Path, catalog_value: dict[str, Any]) -> 
 
 def test_an_empty_catalog_is_reported(tmp_path: Path) -> None:
     assert "expected a mapping of names to datasets" in error_of(tmp_path, None, "digits")
+
+
+# Many files, and files that are read in place.
+
+HASH = "0" * 64
+
+
+def remote_entry(**values: Any) -> dict[str, Any]:
+    files = [{"name": "a.zip", "bytes": 10, "sha256": HASH}]
+    return {
+        "title": "Birds", "licence": "", "citation": "", "urls": ["s3://photographs/birds"],
+        "files": files, "in_place": True, "format": {"kind": "image_folder"}, **values,
+    }  # fmt: skip
+
+
+def write_lines(path: Path, *lines: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_table_may_list_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    manifest = Path("data/local/birds/manifest.csv")
+    write_lines(manifest, "name,bytes,sha256", f"a.zip,10,{HASH}", f"b.tar,2000,{HASH}")
+    catalog = {"birds": remote_entry(files=manifest.as_posix(), in_place=in_place)}
+    path = tmp_path / "catalog.yaml"
+    path.write_text(yaml.safe_dump(catalog))
+    entry = load_entry("birds", path)
+    assert isinstance(entry, DownloadEntry)
+    assert [(f.name, f.bytes, f.sha256) for f in entry.files] == [
+        ("a.zip", 10, HASH), ("b.tar", 2000, HASH),
+    ]  # fmt: skip
+    assert entry.in_place is in_place
+    before = manifest.read_bytes()
+    write_manifest(manifest, entry.files)
+    assert manifest.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (None, "data/local/birds/manifest.csv: expected a table with a file in a line"),
+        ([], "data/local/birds/manifest.csv: expected the columns name, bytes, sha256; found none"),
+        (["name,size"],
+         "data/local/birds/manifest.csv: expected the columns name, bytes, sha256; found name,"
+         " size"),
+        (["name,bytes,sha256"],
+         "catalog.yaml: birds.files: expected at least 1 values; found []"),
+        (["name,bytes,sha256", f"a.zip,10,{HASH}", "b.zip,many,0"],
+         "data/local/birds/manifest.csv: line 3: bytes: expected a whole number; found 'many'"
+         " (and 1 more)"),
+        (["name,bytes,sha256", f"../a.zip,10,{HASH}"],
+         "data/local/birds/manifest.csv: line 2: name: expected text of the form"
+         " ^[A-Za-z0-9_][A-Za-z0-9_.-]*$; found '../a.zip'"),
+        (["name,bytes,sha256", "a.zip,10"],
+         "data/local/birds/manifest.csv: line 2: sha256: this key is missing"),
+        (["name,bytes,sha256", f"a.zip,10,{HASH}", f"a.zip,10,{HASH}"],
+         "catalog.yaml: birds.files: expected distinct names; found 'a.zip' twice"),
+    ],
+)  # fmt: skip
+def test_an_error_in_the_table_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str] | None, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    manifest = Path("data/local/birds/manifest.csv")
+    if lines is not None:
+        write_lines(manifest, *lines)
+    entry = remote_entry(files=manifest.as_posix())
+    assert error_of(tmp_path, {"birds": entry}, "birds") == message
+
+
+def test_files_that_are_read_in_place_need_a_hash_and_a_format_that_can(tmp_path: Path) -> None:
+    unpinned = [{"name": "a.zip", "bytes": 10, "sha256": "unpublished"}]
+    entry = remote_entry(files=unpinned)
+    assert error_of(tmp_path, {"birds": entry}, "birds") == (
+        "catalog.yaml: birds.in_place: needs a sha256 of each file; a.zip has none"
+    )
+    entry = {**read_yaml(CATALOG)["mnist"], "in_place": True}
+    assert error_of(tmp_path, {"birds": entry}, "birds") == (
+        "catalog.yaml: birds.in_place: the format idx needs its files fetched"
+    )

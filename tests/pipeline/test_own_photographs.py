@@ -89,7 +89,7 @@ def test_more_photographs_run_the_pipeline_again(project: Path, output: str) -> 
         [sys.executable, "src/photographs.py", "data/local/my pets"],
         cwd=project, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert again.stderr.startswith("error: NAME: the dataset my pets exists already in")
+    assert again.stderr.startswith("error: NAME: the dataset my pets already exists in")
     folder = project / "data" / "local" / "my pets" / "it's"
     (folder / "new.jpg").write_bytes((folder / "000.jpg").read_bytes() + b"\0")
     assert stages_run(dvc(project, "repro", "preprocess")) == ["fetch", "preprocess"]

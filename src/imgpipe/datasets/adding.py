@@ -1,4 +1,4 @@
-"""Make a dataset of a person's folder of images: files in data/local, an entry in the catalog.
+"""Make a dataset of a person's folder of images, or of archives: an entry in the catalog.
 
 The person's folder is only read. The files of the dataset are hard links to the person's files if
 both are on one disk, because photographs are large; otherwise they are copies. No stage writes into
@@ -12,15 +12,24 @@ import shutil
 import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import replace_directory, replace_file
+from imgpipe.core.messages import format_bytes, format_count
 from imgpipe.core.yaml_file import parse_yaml, read_yaml
-from imgpipe.datasets.catalog import CATALOG_FILE, LOCAL, check_entry, is_valid_name
+from imgpipe.datasets.archive_files import list_archives
+from imgpipe.datasets.catalog import (
+    CATALOG_FILE,
+    LOCAL,
+    MANIFEST_NAME,
+    check_entry,
+    is_valid_name,
+    write_manifest,
+)
 
 _SHOWN_CLASSES = 5
 
@@ -50,7 +59,7 @@ def plan_dataset(source: str, name: str = "") -> NewDataset:
 
     Raises:
         PipelineError: no such folder, a folder that holds or is in the project's folder of data, or
-            a name that is not valid or exists already.
+            a name that is not valid or already exists.
     """
     if not source:
         raise PipelineError("expected a folder: make photographs FOLDER=path/to/folder")
@@ -70,18 +79,12 @@ def plan_dataset(source: str, name: str = "") -> NewDataset:
             f"{shown}: expected a folder outside of {LOCAL.parent.as_posix()}, which the pipeline"
             f" writes; or {LOCAL.as_posix()}/NAME, without another NAME"
         )
-    if not is_valid_name(name):
-        raise PipelineError(f"NAME: expected letters, digits, _ and -; found {name!r}")
     new = NewDataset(name, given, is_in_place)
-    again = f"put more photographs into {new.folder.as_posix()}; `make run` runs it again"
-    if name in _read_catalog():
-        raise PipelineError(
-            f"NAME: the dataset {name} exists already in {CATALOG_FILE.as_posix()}; {again}, with"
-            f" `dataset: {name}` in params.yaml; or choose another NAME"
-        )
+    more = f"put more photographs into {new.folder.as_posix()}"
+    _check_name(name, f"{more}; `make run` runs it again, with `dataset: {name}` in params.yaml")
     if os.path.lexists(new.folder) and not is_in_place:
         raise PipelineError(
-            f"NAME: {new.folder.as_posix()} exists already, without an entry in"
+            f"NAME: {new.folder.as_posix()} already exists, without an entry in"
             f" {CATALOG_FILE.as_posix()}; FOLDER={new.folder.as_posix()} makes a dataset of it; or"
             " delete it, or choose another NAME"
         )
@@ -130,6 +133,59 @@ def add_dataset(
     with replace_file(CATALOG_FILE) as partial:
         partial.write_bytes(_append_entry(new.name, entry))
     return f"{new.folder.as_posix()}: {how}; {CATALOG_FILE.as_posix()}: the entry {new.name}"
+
+
+def add_archives(address: str, name: str = "") -> tuple[str, list[str]]:
+    """Append the entry of a dataset whose archives stay at an address; write the list of them.
+
+    Args:
+        address: a folder with zip and tar files, as fsspec writes it: s3://bucket/folder.
+        name: name of the dataset; by default the last part of the address.
+
+    Returns:
+        the name, and lines that report what was written.
+
+    Raises:
+        PipelineError: the address cannot be used, has no such files, or the name is not valid or
+            is already in the catalog.
+    """
+    name = name or PurePosixPath(address).name
+    _check_name(name, "to list its files again, delete the entry")
+    manifest = LOCAL / name / MANIFEST_NAME
+    if os.path.lexists(manifest.parent):
+        raise PipelineError(
+            f"NAME: {manifest.parent.as_posix()} already exists; delete it, or choose another NAME"
+        )
+    files = list_archives(address)
+    entry = {
+        "title": f"Archives at {address}",
+        "licence": "",
+        "citation": "",
+        "urls": [address],
+        "files": manifest.as_posix(),
+        "in_place": True,
+        "format": {"kind": "image_folder"},
+    }
+    write_manifest(manifest, files)
+    with replace_file(CATALOG_FILE) as partial:
+        partial.write_bytes(_append_entry(name, entry))
+    size = format_bytes(sum(file.bytes for file in files))
+    return name, [
+        f"{manifest.as_posix()}: {format_count(len(files), 'archive')}, {size};"
+        f" {CATALOG_FILE.as_posix()}: the entry {name}",
+        f"for other people: `git add --force {manifest.as_posix()}`",
+    ]
+
+
+def _check_name(name: str, instead: str) -> None:
+    """Check the name of a new dataset; `instead` is what to do if there is one of this name."""
+    if not is_valid_name(name):
+        raise PipelineError(f"NAME: expected letters, digits, _ and -; found {name!r}")
+    if name in _read_catalog():
+        raise PipelineError(
+            f"NAME: the dataset {name} already exists in {CATALOG_FILE.as_posix()}; {instead};"
+            " or choose another NAME"
+        )
 
 
 def _name_after(folder: Path) -> str:

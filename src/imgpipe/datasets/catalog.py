@@ -1,12 +1,15 @@
 """`data/catalog.yaml`: the datasets that the pipeline knows."""
 
+import csv
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import Field, model_validator
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import write_csv
 from imgpipe.core.schema import Section, check, nearest
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.datasets.formats import FORMATS, FileName, Format, check_distinct
@@ -14,6 +17,7 @@ from imgpipe.settings.params import PARAMS_FILE
 
 CATALOG_FILE = Path("data/catalog.yaml")
 LOCAL = Path("data/local")
+MANIFEST_NAME = "manifest.csv"
 UNPUBLISHED = "unpublished"
 
 FormatT = TypeVar("FormatT", bound=Format)
@@ -35,6 +39,8 @@ class DownloadEntry(Section, Generic[FormatT]):
     citation: str
     urls: list[str]
     files: Annotated[list[RawFile], Field(min_length=1)]
+    in_place: bool = False
+    """Whether the files stay where they are, and `preprocess` reads them there."""
     format: FormatT
 
     @model_validator(mode="after")
@@ -42,6 +48,11 @@ class DownloadEntry(Section, Generic[FormatT]):
         names = [file.name for file in self.files]
         check_distinct("files", names)
         self.format.check_files(names)
+        if self.in_place and not self.format.reads_in_place:
+            raise ValueError(f"in_place: the format {self.format.kind} needs its files fetched")
+        unpinned = [file.name for file in self.files if file.sha256 == UNPUBLISHED]
+        if self.in_place and unpinned:
+            raise ValueError(f"in_place: needs a sha256 of each file; {unpinned[0]} has none")
         return self
 
     @property
@@ -118,6 +129,41 @@ def load_entry(dataset: str, path: Path = CATALOG_FILE) -> Entry:
     return check_entry(dataset, catalog[dataset], path.as_posix())
 
 
+def read_manifest(path: Path) -> list[dict[str, Any]]:
+    """Read a list of files, a CSV table with the columns name, bytes and sha256.
+
+    Returns:
+        the values of `RawFile`, for each file.
+
+    Raises:
+        PipelineError: no such table, other columns, or a line that breaks the schema.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, UnicodeDecodeError):
+        raise PipelineError(f"{path.as_posix()}: expected a table with a file in a line") from None
+    columns = list(RawFile.model_fields)
+    rows = csv.reader(lines)
+    if (found := next(rows, [])) != columns:
+        raise PipelineError(
+            f"{path.as_posix()}: expected the columns {', '.join(columns)}; found"
+            f" {', '.join(found) or 'none'}"
+        )
+    files = []
+    for number, row in enumerate(rows, start=2):
+        values: dict[str, Any] = dict(zip(columns, row, strict=False))
+        if values.get("bytes", "").isdecimal():
+            values["bytes"] = int(values["bytes"])
+        check(RawFile, values, f"{path.as_posix()}: line {number}")
+        files.append(values)
+    return files
+
+
+def write_manifest(path: Path, files: Iterable[RawFile]) -> None:
+    """Write a list of files, which `read_manifest` reads."""
+    write_csv(path, list(RawFile.model_fields), [(f.name, f.bytes, f.sha256) for f in files])
+
+
 def is_valid_name(dataset: str) -> bool:
     """Return whether a dataset may have this name; DVC reads a dot as a separator of keys."""
     return re.fullmatch(r"\w[\w -]*", dataset) is not None
@@ -137,6 +183,8 @@ def check_entry(dataset: str, entry: Any, where: str) -> Entry:
             f" found {kind!r}{nearest(kind, list(FORMATS))}"
         )
     schema: Any = FORMATS[kind]
+    if entry.get("files") == (manifest := LOCAL / dataset / MANIFEST_NAME).as_posix():
+        entry = {**entry, "files": read_manifest(manifest)}
     if not isinstance(entry.get("files"), str):
         downloaded: Entry = check(DownloadEntry[schema], entry, where, prefix=f"{dataset}.")
         return downloaded
@@ -149,7 +197,8 @@ def check_entry(dataset: str, entry: Any, where: str) -> Entry:
     if entry["files"].rstrip("/") != folder:
         raise PipelineError(
             f"{where}: {dataset}.files: expected {folder}, because your own folder has the name"
-            f" of its dataset; found {entry['files']!r}; rename the folder, or the entry"
+            f" of its dataset, or {folder}/{MANIFEST_NAME}; found {entry['files']!r}; rename the"
+            " folder, or the entry"
         )
     local: Entry = check(LocalEntry[schema], entry, where, prefix=f"{dataset}.")
     return local

@@ -50,17 +50,22 @@ def download_dataset(
 def find_addresses(dataset: str, urls: Iterable[str]) -> list[str]:
     """Return the folders to try for the files of a dataset, best first.
 
-    `DATASET_MIRROR`, a folder or URL laid out as `<dataset>/<file>`, comes before `urls`. A
-    relative folder is relative to the top folder of the project, also if DVC runs the stage in a
-    copy of the project (`dvc exp run --temp`): DVC names the original in `DVC_ROOT`.
+    `DATASET_MIRROR`, a folder or URL laid out as `<dataset>/<file>`, comes before `urls`. Relative
+    folders are resolved as in `resolve_addresses`.
     """
     mirror = os.environ.get("DATASET_MIRROR")
-    addresses = [f"{mirror.rstrip('/')}/{dataset}"] if mirror else []
+    mirrors = [f"{mirror.rstrip('/')}/{dataset}"] if mirror else []
+    return resolve_addresses([*mirrors, *urls])
+
+
+def resolve_addresses(addresses: Iterable[str]) -> list[str]:
+    """Return addresses with relative folders made relative to the top folder of the project.
+
+    This is so also if DVC runs the stage in a copy of the project (`dvc exp run --temp`): DVC names
+    the original in `DVC_ROOT`.
+    """
     top = Path(os.environ.get("DVC_ROOT", "."))
-    return [
-        address if "://" in address else (top / address).as_posix()
-        for address in (*addresses, *urls)
-    ]
+    return [address if "://" in address else (top / address).as_posix() for address in addresses]
 
 
 def fetch_file(

@@ -26,6 +26,8 @@ class Format(Section):
     """One line for the documentation."""
     reads_local_folder: ClassVar[bool] = False
     """Whether `files` of the entry may be a folder of the user instead of files to download."""
+    reads_in_place: ClassVar[bool] = False
+    """Whether the files may stay at their address, where `preprocess` reads parts of them."""
 
     kind: str
     classes: Classes | None
@@ -110,6 +112,7 @@ class ImageFolderFormat(Format):
         " folder for each official split, if any"
     )
     reads_local_folder = True
+    reads_in_place = True
 
     kind: Literal["image_folder"]
     root: FolderPath | None = None

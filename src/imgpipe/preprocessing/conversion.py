@@ -27,6 +27,7 @@ from imgpipe.records.shards import count_shards, name_shard, write_shard
 from imgpipe.settings.preprocess import Preprocess
 
 _KIND = "shards"  # of files under .dvc/tmp
+_IMAGES_AT_ONCE = 64  # if images are at an address: the number of requests at a time
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class ConvertedShard:
     """A written shard, and facts about its images."""
 
     shard: Shard
-    labels: NDArray[np.int64]
-    """(N,), of the images in the shard."""
+    per_class: NDArray[np.int64]
+    """(number of classes,), the number of images of each class in the shard."""
     digests: NDArray[np.uint64]
     """(N,), a hash of the pixels of each image in the shard."""
     pixel_counts: NDArray[np.int64]
@@ -158,7 +159,7 @@ def _save_facts(shard: Path, converted: ConvertedShard) -> None:
     """Write the facts about a finished shard, which `_load_finished` reads."""
     facts = {
         "description": np.array(converted.shard.model_dump_json()),
-        "labels": converted.labels,
+        "per_class": converted.per_class,
         "digests": converted.digests,
         "pixel_counts": converted.pixel_counts,
         "bad_files": np.array(json.dumps(converted.bad_files)),
@@ -172,7 +173,7 @@ def _load_finished(shard: Path) -> ConvertedShard | None:
         with open_npz(_facts_path(shard), "facts", "preprocess") as facts:
             converted = ConvertedShard(
                 shard=Shard.model_validate_json(str(facts["description"])),
-                labels=facts["labels"],
+                per_class=facts["per_class"],
                 digests=facts["digests"],
                 pixel_counts=facts["pixel_counts"],
                 bad_files=json.loads(str(facts["bad_files"])),
@@ -190,35 +191,38 @@ class _Conversion:
     def __init__(self, dataset: RawDataset, settings: Preprocess) -> None:
         self._dataset = dataset
         self._settings = settings
-        self._labels: list[int] = []
+        self._per_class = np.zeros(len(dataset.classes), dtype=np.int64)
         self._digests: list[bytes] = []
         self._pixel_counts = np.zeros((settings.channels, 256), dtype=np.int64)
         self._bad_files: dict[str, str] = {}
 
     def convert(self, indices: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.uint8], int, str]]:
         """Yield image, label and identity of each image that can be read."""
-        labels = self._dataset.labels[indices].tolist()
-        identities = self._dataset.identities(indices)
-        for index, label, identity in zip(indices.tolist(), labels, identities, strict=True):
-            try:
-                image = decode_and_resize(self._dataset.read(index), self._settings)
-            except UnreadableImageError as error:
-                self._bad_files[identity] = str(error)
-            else:
-                self._count(image, label)
-                yield image, label, identity
+        for start in range(0, len(indices), _IMAGES_AT_ONCE):
+            some = indices[start : start + _IMAGES_AT_ONCE]
+            self._dataset.prefetch(some)
+            labels = self._dataset.labels[some].tolist()
+            identities = self._dataset.identities(some)
+            for index, label, identity in zip(some.tolist(), labels, identities, strict=True):
+                try:
+                    image = decode_and_resize(self._dataset.read(index), self._settings)
+                except UnreadableImageError as error:
+                    self._bad_files[identity] = str(error)
+                else:
+                    self._count(image, label)
+                    yield image, label, identity
 
     def _count(self, image: NDArray[np.uint8], label: int) -> None:
         if self._settings.normalization == "standardize":
             self._pixel_counts += count_pixels(image)
-        self._labels.append(label)
+        self._per_class[label] += 1
         self._digests.append(hashlib.sha256(image.data).digest()[:8])
 
     def describe(self, shard: Shard) -> ConvertedShard:
         """Return the shard with the facts about the images that `convert` yielded."""
         return ConvertedShard(
             shard=shard,
-            labels=np.array(self._labels, dtype=np.int64),
+            per_class=self._per_class,
             digests=np.frombuffer(b"".join(self._digests), dtype="<u8"),
             pixel_counts=self._pixel_counts,
             bad_files=self._bad_files,

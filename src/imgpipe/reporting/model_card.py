@@ -18,7 +18,7 @@ from imgpipe.settings.architectures import Pretrained
 from imgpipe.settings.backbones import BACKBONES
 from imgpipe.settings.params import Params
 
-GROUPS = ("config", "arrays", "images", "charts", "nn", "transfer")
+GROUPS = ("config", "arrays", "images", "remote", "charts", "nn", "transfer")
 """The groups of pyproject.toml with the libraries that the stages import."""
 _MOST_BAD_FILES = 20
 _MOST_LISTED_CLASSES = 20

@@ -1,3 +1,4 @@
+import hashlib
 import pickle
 import shutil
 import tarfile
@@ -189,7 +190,110 @@ def test_the_real_photographs_are_read(mirror: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     assert dataset.read(0).format == "JPEG"
     assert identity(dataset, 0).startswith("cats_and_dogs_small.zip#cats_and_dogs_small/")
-    assert list(tmp_path.iterdir()) == []  # read in place
+    # Read in place: there is only the index, of about 100 bytes an image.
+    assert {path.suffix for path in tmp_path.iterdir()} == {".bin"}
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 3000 * 150
+
+
+# Archives at an address.
+
+
+def write_archives(folder: Path) -> None:
+    """Write a zip and a tar archive with images of both classes."""
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, color in (("elm/1.jpg", "red"), ("oak/2.jpg", "green"), ("oak/no.jpg", "")):
+            zipped.writestr(name, jpeg(color) if color else b"")
+    with tarfile.open(folder / "b.tar", "w") as tar:
+        for name, color in (("oak/3.jpg", "blue"), ("elm/4.jpg", "white")):
+            member = tarfile.TarInfo(name)
+            member.size = len(jpeg(color))
+            tar.addfile(member, BytesIO(jpeg(color)))
+
+
+def entry_at(folder: Path, **values: Any) -> DownloadEntry[ImageFolderFormat]:
+    files = [
+        {
+            "name": path.name,
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in sorted(folder.iterdir())
+    ]
+    return DownloadEntry[ImageFolderFormat].model_validate(
+        {
+            "title": "", "licence": "", "citation": "", "urls": [str(folder)], "files": files,
+            "format": {"kind": "image_folder"}, **values,
+        }
+    )  # fmt: skip
+
+
+def describe(dataset: RawDataset) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    everything = np.arange(len(dataset.labels))
+    dataset.prefetch(everything)
+    for index, (name, path) in enumerate(
+        zip(dataset.identities(everything), dataset.paths(everything), strict=True)
+    ):
+        try:
+            pixels = np.asarray(dataset.read(index)).tobytes()
+        except UnreadableImageError as error:
+            pixels = str(error).encode()
+        found[name] = path, dataset.classes[dataset.labels[index]], pixels
+    return found
+
+
+def test_archives_in_place_give_the_same_images_as_fetched_ones(tmp_path: Path) -> None:
+    there, scratch = tmp_path / "there", tmp_path / "scratch"
+    write_archives(there)
+    scratch.mkdir()
+    with closing(open_dataset(entry_at(there), there, scratch)) as fetched:
+        expected = describe(fetched)
+    assert list(expected) == [
+        "a.zip#elm/1.jpg", "a.zip#oak/2.jpg", "a.zip#oak/no.jpg", "b.tar#oak/3.jpg",
+        "b.tar#elm/4.jpg",
+    ]  # fmt: skip
+    entry = entry_at(there, in_place=True)
+    with closing(open_dataset(entry, tmp_path / "nothing", scratch)) as dataset:
+        assert describe(dataset) == expected
+        with closing(pickle.loads(pickle.dumps(dataset))) as elsewhere:
+            assert describe(elsewhere) == expected
+    assert not list(tmp_path.rglob("*.jpg"))
+
+
+@pytest.mark.parametrize("name", ["a.zip", "b.tar"])
+def test_an_archive_that_changed_at_its_address_is_refused(tmp_path: Path, name: str) -> None:
+    there = tmp_path / "there"
+    write_archives(there)
+    entry = entry_at(there, in_place=True)
+    content = bytearray((there / name).read_bytes())
+    content[-1] ^= 1  # behind all members
+    (there / name).write_bytes(content)
+    with pytest.raises(PipelineError, match=f"{name}: expected SHA-256"):
+        open_dataset(entry, there, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.zip", "b.tar"])
+def test_an_archive_that_changes_while_it_is_used_gives_no_wrong_image(
+    tmp_path: Path, name: str
+) -> None:
+    there = tmp_path / "there"
+    write_archives(there)
+    with closing(open_dataset(entry_at(there, in_place=True), there, tmp_path)) as dataset:
+        content = (there / name).read_bytes()
+        (there / name).write_bytes(content.replace(b"\xff", b"\xfe"))
+        index = {"a.zip": 0, "b.tar": 3}[name]
+        with pytest.raises(UnreadableImageError, match="damaged in the archive"):
+            dataset.read(index)
+
+
+def test_a_compressed_tar_archive_cannot_be_read_in_place(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    with tarfile.open(there / "a.tgz", "w:gz"):
+        pass
+    with pytest.raises(PipelineError, match=r"a\.tgz: a compressed tar archive cannot be read in"):
+        open_dataset(entry_at(there, in_place=True), there, tmp_path)
 
 
 # What may be wrong with the folders.

@@ -22,10 +22,14 @@ class RawDataset(Protocol):
     """
 
     classes: list[str]
-    labels: NDArray[np.int64]
-    """(N,) indices into `classes`."""
-    splits: NDArray[np.int8]
-    """(N,) official splits, indices into `splits.SPLITS`, or `splits.UNASSIGNED`."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) indices into `classes`."""
+
+    @property
+    def splits(self) -> NDArray[np.int8]:
+        """(N,) official splits, indices into `splits.SPLITS`, or `splits.UNASSIGNED`."""
 
     def identities(self, indices: NDArray[np.int64]) -> list[str]:
         """Return the texts that lead back to the file and the place in it, e.g. `file.gz#17`."""
@@ -36,6 +40,9 @@ class RawDataset(Protocol):
         They do not depend on the names of the dataset, its folder, its archives or its `root`, nor
         on other images, because they decide the splits.
         """
+
+    def prefetch(self, indices: NDArray[np.int64]) -> None:
+        """Get images that will be read next, if that saves time."""
 
     def read(self, index: int) -> Image.Image:
         """Return one picture; the pixels of an image file are decoded by `decode_and_resize`.

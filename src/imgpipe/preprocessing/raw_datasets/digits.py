@@ -49,6 +49,9 @@ class Digits:
     def paths(self, indices: NDArray[np.int64]) -> list[str]:
         return [str(index) for index in indices.tolist()]
 
+    def prefetch(self, indices: NDArray[np.int64]) -> None:
+        """Do nothing: the images are on this machine."""
+
     def read(self, index: int) -> Image.Image:
         return Image.fromarray(self._images[index])
 

@@ -1,19 +1,25 @@
 """The reader of image files: a folder for each class, in folders for the official splits if any."""
 
-from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.datasets.archive_files import ArchiveFile, LocalFile, Range, find_remote_files
 from imgpipe.datasets.catalog import DownloadEntry, LocalEntry
 from imgpipe.datasets.formats import ImageFolderFormat
 from imgpipe.datasets.packing import is_litter
-from imgpipe.preprocessing.archives import open_archive
+from imgpipe.preprocessing.archives import Member, open_archive
 from imgpipe.preprocessing.decoding import open_image
+from imgpipe.preprocessing.image_index import (
+    ImageIndex,
+    IndexWriter,
+    renumber_labels,
+)
 from imgpipe.preprocessing.splits import SPLITS, UNASSIGNED
 
 # The split that a folder holds, by the name of the folder in lower case.
@@ -39,47 +45,52 @@ class ImageFolder:
     ) -> None:
         self._shown = entry.show_archives(raw)
         self._identity_prefixes = entry.identity_prefixes
-        self._archives = [open_archive(raw / name, scratch) for name in entry.archive_names]
+        self._archives = [open_archive(file, scratch) for file in _find_files(entry, raw)]
         self._root = _root_folder(entry.format)
-        self._index(entry.format)
+        self._index = self._write_index(entry.format, scratch)
 
-    def _index(self, reading: ImageFolderFormat) -> None:
+    def _write_index(self, reading: ImageFolderFormat, folder: Path) -> ImageIndex:
         folders = _split_folders(reading)
-        archives, members, labels, splits = array("q"), array("q"), array("i"), array("b")
         found: dict[str, int] = {}  # each class, numbered as it is found
         folders_of_split: dict[int, set[str]] = {split: set() for split in folders.values()}
         tops: set[str] = set()
-        for archive, member, name in self._list_members():
-            if is_litter(name):
-                continue
-            if "/" in name:
-                tops.add(name.split("/")[0])
-            for folder, split in folders.items():
-                class_name, slash, rest = name.removeprefix(folder).partition("/")
-                # A file beside the folders of the classes, for example a license, is not an image.
-                if not (name.startswith(folder) and slash):
+        with IndexWriter(folder) as index:
+            for archive, member in self._list_members():
+                name = member.name
+                if is_litter(name):
                     continue
-                folders_of_split[split].add(class_name)
-                if reading.classes is None or class_name in reading.classes:
-                    label = found.setdefault(class_name, len(found))
-                    if rest and not rest.endswith("/"):
-                        archives.append(archive)
-                        members.append(member)
-                        labels.append(label)
-                        splits.append(split)
+                if "/" in name:
+                    tops.add(name.split("/")[0])
+                for split_folder, split in folders.items():
+                    class_name, slash, rest = name.removeprefix(split_folder).partition("/")
+                    # A file beside the folders of the classes, such as a license, is no image.
+                    if not (name.startswith(split_folder) and slash):
+                        continue
+                    folders_of_split[split].add(class_name)
+                    if reading.classes is None or class_name in reading.classes:
+                        label = found.setdefault(class_name, len(found))
+                        if rest and not rest.endswith("/"):
+                            index.add(archive, member, label, split)
         self.classes = reading.classes or sorted(found)
         self._check_folders(reading, folders, folders_of_split, tops)
-        renumbered = np.array([self.classes.index(name) for name in found], dtype=np.int64)
-        self._archive_of = np.frombuffer(archives, dtype=np.int64)
-        self._member_of = np.frombuffer(members, dtype=np.int64)
-        self.labels: NDArray[np.int64] = renumbered[np.frombuffer(labels, dtype=np.int32)]
-        self.splits: NDArray[np.int8] = np.frombuffer(splits, dtype=np.int8)
+        renumber_labels(folder, np.array([self.classes.index(name) for name in found]))
+        return ImageIndex(folder)
 
-    def _list_members(self) -> Iterator[tuple[int, int, str]]:
-        """Yield the number of the archive, the number of the member in it, and its name."""
+    def _list_members(self) -> Iterator[tuple[int, Member]]:
+        """Yield the number of the archive, and the member."""
         for number, archive in enumerate(self._archives):
-            for member, name in enumerate(archive.names):
-                yield number, member, name
+            for member in archive.list_members():
+                yield number, member
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) indices into `classes`."""
+        return self._index.labels
+
+    @property
+    def splits(self) -> NDArray[np.int8]:
+        """(N,) official splits."""
+        return self._index.splits
 
     def _check_folders(
         self,
@@ -118,27 +129,35 @@ class ImageFolder:
             )
 
     def identities(self, indices: NDArray[np.int64]) -> list[str]:
-        places = zip(self._archive_of[indices], self._member_of[indices], strict=True)
-        return [
-            self._identity_prefixes[archive] + self._archives[archive].names[member]
-            for archive, member in places
-        ]
+        found = self._index.find_names(indices)
+        return [self._identity_prefixes[archive] + name for archive, name in found]
 
     def paths(self, indices: NDArray[np.int64]) -> list[str]:
-        places = zip(self._archive_of[indices], self._member_of[indices], strict=True)
-        return [
-            self._archives[archive].names[member].removeprefix(self._root)
-            for archive, member in places
-        ]
+        return [name.removeprefix(self._root) for _, name in self._index.find_names(indices)]
+
+    def prefetch(self, indices: NDArray[np.int64]) -> None:
+        parts: dict[int, list[Range]] = {}
+        for archive, member in map(self._index.find_member, indices.tolist()):
+            parts.setdefault(archive, []).append(self._archives[archive].locate(member))
+        for archive, parts_of_archive in parts.items():
+            self._archives[archive].file.prefetch(parts_of_archive)
 
     def read(self, index: int) -> Image.Image:
-        archive = self._archives[self._archive_of[index]]
-        member = int(self._member_of[index])
-        return open_image(archive.read(member), PurePosixPath(archive.names[member]).suffix.lower())
+        archive, member = self._index.find_member(index)
+        suffix = PurePosixPath(member.name).suffix.lower()
+        return open_image(self._archives[archive].read(member), suffix)
 
     def close(self) -> None:
+        self._index.close()
         for archive in self._archives:
-            archive.close()
+            archive.file.close()
+
+
+def _find_files(entry: DownloadEntry[Any] | LocalEntry[Any], raw: Path) -> Sequence[ArchiveFile]:
+    if isinstance(entry, DownloadEntry) and entry.in_place:
+        return find_remote_files(entry)
+    paths = [raw / name for name in entry.archive_names]
+    return [LocalFile(path, path.as_posix()) for path in paths]
 
 
 def _root_folder(reading: ImageFolderFormat) -> str:
