@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import SRC, attempt, hash_files, make_copy, make_leaves, run, wait_until
+from support import SRC, attempt, hash_files, make_copy, make_leaves, run, set_leaf, wait_until
 
 from imgpipe import parallel
 from imgpipe.core.errors import PipelineError
@@ -94,6 +95,50 @@ def test_processes_and_a_cluster_with_a_killed_worker_write_the_same_bytes(
         run(project, "augment", DASK_SCHEDULER_ADDRESS=cluster.address)
         found = hash_files(project / "data" / "records") | hash_files(project / "data/augmented")
         assert found == expected
+
+
+@pytest.mark.tf
+def test_a_cluster_with_a_killed_worker_stores_the_same_features(tmp_path: Path) -> None:
+    folder = make_leaves(
+        tmp_path / "project",
+        {
+            "preprocess.height_px": 64, "preprocess.width_px": 64, "augment.copies": 0,
+            "train.architecture": "pretrained", "train.optimizer": "lbfgs",
+            "train.learning_rate": 1.0, "train.learning_rate_schedule": "constant",
+            "train.early_stopping_patience_epochs": 0, "train.epochs": 20,
+        },
+        per_class=300, side_px=64,
+    )  # fmt: skip
+    run(folder, "preprocess")
+    run(folder, "augment")
+    features = folder / ".dvc/tmp/imgpipe/features"
+
+    def state() -> dict[str, str]:
+        return hash_files(features) | hash_files(folder / "models")
+
+    assert "computed now, 0 from an earlier run" in run(folder, "train")
+    expected = state()
+    assert len(expected) > 5
+    shutil.rmtree(features)
+    shutil.rmtree(folder / "models")
+    with start_cluster(tmp_path / "cluster", workers=2) as cluster:
+        train = subprocess.Popen(
+            [sys.executable, SRC / "train.py"], cwd=folder, text=True,
+            env={**os.environ, "DASK_SCHEDULER_ADDRESS": cluster.address},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        wait_until(lambda: list(features.glob("*")), pause_s=0.01)
+        cluster.workers[0].send_signal(signal.SIGKILL)
+        output, errors = train.communicate()
+        assert (train.returncode, errors) == (0, "")
+        assert "computed now, 0 from an earlier run" in output
+        assert state() == expected
+
+        shutil.rmtree(features)
+        set_leaf(folder, "threads", 3)
+        result = attempt(folder, "train", DASK_SCHEDULER_ADDRESS=cluster.address)
+    (line,) = result.stderr.splitlines()
+    assert "it has computed features with another number of threads; start the workers" in line
 
 
 def test_an_error_on_a_worker_is_one_line(project: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import time
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from imgpipe.core.files import PARTIAL_SUFFIX, replace_file
 
@@ -44,8 +45,8 @@ def hash_values(values: Any) -> str:
 
 
 def replace_shared_file(path: Path) -> AbstractContextManager[Path]:
-    """Replace a file as `replace_file` does; several processes may replace it at once."""
-    return replace_file(path, partial_name=f"{os.getpid()}{PARTIAL_SUFFIX}")
+    """Replace a file as `replace_file` does; several processes and hosts may replace it at once."""
+    return replace_file(path, partial_name=f"{uuid4().hex}{PARTIAL_SUFFIX}")
 
 
 def delete_unused(kind: str) -> None:

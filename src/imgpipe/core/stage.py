@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from imgpipe.core.errors import PipelineError, run_script
 from imgpipe.core.libraries import check_pins
+from imgpipe.core.slurm import read_job_options, run_as_job
 
 ParamsT = TypeVar("ParamsT")
 
@@ -34,6 +35,8 @@ def run_stage(
     or a parameter changed while the stage ran, DVC would record that the new code made the
     outputs. So the stage fails.
 
+    If an environment variable has options of `sbatch` for the stage, the work is a job of SLURM.
+
     A `PipelineError` is printed as one line, and the process exits with status 1.
 
     Args:
@@ -52,7 +55,11 @@ def run_stage(
         params = load_params()
         used = uses(params)
         check_pins(libraries)
-        finish = main(params)
+        finish = None
+        if options := read_job_options(stage := Path(sys.argv[0]).stem):
+            run_as_job(stage, options)
+        else:
+            finish = main(params)
         sources_now = hash_sources()
         changed = [name for name in loaded_sources() if sources_now.get(name) != sources.get(name)]
         changed += _find_changes(used, uses(load_params()))

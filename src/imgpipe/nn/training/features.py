@@ -9,7 +9,7 @@ import hashlib
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ class FeatureExtractor:
             lambda images: network(images, training=False),
             input_signature=[tf.TensorSpec((batch_size, *info.image_shape), tf.uint8)],
         )
-        self._determined_by = {
+        self.determined_by: dict[str, Any] = {
             **determined_by,
             "batch_size": batch_size,
             "image_shape": info.image_shape,
@@ -85,16 +85,40 @@ class FeatureExtractor:
             "processor": _describe_processor(),
         }
 
-    def read(self, shards: Sequence[tuple[Path, Shard]]) -> LabeledInputs:
+    def find_missing(self, shards: Sequence[tuple[Path, Shard]]) -> list[tuple[Path, Shard, Path]]:
+        """Return the shards without stored features, and the paths of their features.
+
+        Outside a repository of DVC nothing is stored, so the list is empty.
+        """
+        placed = [(folder, shard, self._find_file(folder, shard)) for folder, shard in shards]
+        return [
+            (folder, shard, path)
+            for folder, shard, path in placed
+            if path is not None and self._load(path, shard) is None
+        ]
+
+    def store(self, folder: Path, shard: Shard, path: Path) -> None:
+        """Compute the features of a shard, and store them.
+
+        Raises:
+            PipelineError: the shard is damaged, or differs from its description in `info.json`.
+        """
+        images = StoredImages([index_shard(folder, shard, self._info)], self._info)
+        _save(path, self._collect(images, on_computed=int))
+
+    def read(
+        self, shards: Sequence[tuple[Path, Shard]], *, computed_elsewhere: int = 0
+    ) -> LabeledInputs:
         """Return the features (N, F) float32 and labels of shards, in the order of the shards.
 
         Args:
             shards: shards with the folders that hold them.
+            computed_elsewhere: the number of images whose features were stored now, for the report.
 
         Raises:
             PipelineError: a shard is damaged, or differs from its description in `info.json`.
         """
-        self._computed = 0
+        self._computed = computed_elsewhere
         rows: list[NDArray[np.float32]] = []
         indices: list[ShardIndex] = []
         with progress_bar("features", sum(shard.examples for _, shard in shards), "image") as bar:
@@ -110,31 +134,41 @@ class FeatureExtractor:
         return LabeledInputs(features, np.concatenate([index.labels for index in indices]))
 
     def _read_shard(self, index: ShardIndex, shard: Shard, bar: Bar) -> NDArray[np.float32]:
-        path = self._find_file(index, shard)
-        features = None if path is None else _load(path, (shard.examples, self._features))
+        path = self._find_file(index.path.parent, shard)
+        features = None if path is None else self._load(path, shard)
         if features is not None:
             bar.update(shard.examples)
             return features
-        batches = list(self._compute(StoredImages([index], self._info), bar))
+        features = self._collect(StoredImages([index], self._info), on_computed=bar.update)
         self._computed += shard.examples
-        features = np.concatenate(batches) if batches else np.empty((0, self._features), np.float32)
         if path is not None:
             _save(path, features)
         return features
 
-    def _find_file(self, index: ShardIndex, shard: Shard) -> Path | None:
+    def _find_file(self, folder: Path, shard: Shard) -> Path | None:
         """Return the path of the features of a shard; None outside a repository of DVC."""
-        sha256 = shard.sha256 or hashlib.sha256(index.path.read_bytes()).hexdigest()
-        return find_entry(_KIND, [sha256, self._determined_by])
+        sha256 = shard.sha256 or hashlib.sha256((folder / shard.file).read_bytes()).hexdigest()
+        return find_entry(_KIND, [sha256, self.determined_by])
 
-    def _compute(self, images: StoredImages, bar: Bar) -> Iterator[NDArray[np.float32]]:
+    def _load(self, path: Path, shard: Shard) -> NDArray[np.float32] | None:
+        return _load(path, (shard.examples, self._features))
+
+    def _collect(
+        self, images: StoredImages, on_computed: Callable[[int], object]
+    ) -> NDArray[np.float32]:
+        batches = list(self._compute(images, on_computed))
+        return np.concatenate(batches) if batches else np.empty((0, self._features), np.float32)
+
+    def _compute(
+        self, images: StoredImages, on_computed: Callable[[int], object]
+    ) -> Iterator[NDArray[np.float32]]:
         """Yield the features of each batch; batches have one size, so TensorFlow compiles once."""
         count, batch_size = images.shape[0], self._batch_size
         for step in range(count_steps(count, batch_size)):
             numbers = np.arange(step * batch_size, (step + 1) * batch_size)
             batch = self._extract(images[np.minimum(numbers, count - 1)]).numpy()
             present = int((numbers < count).sum())
-            bar.update(present)
+            on_computed(present)
             yield batch[:present]
 
 

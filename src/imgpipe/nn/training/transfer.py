@@ -1,6 +1,7 @@
 """Transfer learning: fit the last layer of a pretrained network to features computed once."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -8,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.core.messages import report
-from imgpipe.nn.training.architectures.pretrained import FEATURES_LAYER, load_backbone_weights
-from imgpipe.nn.training.features import FeatureExtractor
+from imgpipe.nn.training.cluster_features import make_extractor, store_on_cluster
 from imgpipe.nn.training.history import Epoch, Training, write_metrics
 from imgpipe.nn.training.logistic_regression import (
     Examples,
@@ -22,9 +22,9 @@ from imgpipe.nn.training.logistic_regression import (
 )
 from imgpipe.nn.training.objective import balance_classes
 from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
+from imgpipe.parallel import find_scheduler
 from imgpipe.records.info import RecordsInfo, Shard
 from imgpipe.settings.architectures import Pretrained
-from imgpipe.settings.backbones import BACKBONES
 from imgpipe.settings.params import Params
 from imgpipe.settings.train import Train
 
@@ -50,20 +50,21 @@ class TransferLearning:
         Raises:
             PipelineError: the weights are not installed, or differ from the declared hash.
         """
-        chosen: Pretrained = params.chosen_architecture
-        load_backbone_weights(model, chosen.backbone)
-        self._model, self._settings, self._chosen = model, params.train, chosen
-        self._extractor = FeatureExtractor(
-            keras.Model(model.input, model.get_layer(FEATURES_LAYER).output),
-            info,
-            batch_size=params.train.batch_size,
-            determined_by={"weights": BACKBONES[chosen.backbone].sha256, "threads": params.threads},
-            sources=sources,
-        )
+        self._chosen: Pretrained = params.chosen_architecture
+        self._model, self._settings = model, params.train
+        self._extractor = make_extractor(model, info, params, sources)
+        self._store_on_cluster = partial(store_on_cluster, self._extractor, info, params, sources)
 
     def read_features(self, shards: Sequence[tuple[Path, Shard]]) -> LabeledInputs:
-        """Return the features (N, F) float32 of shards; `open_training_set` takes this function."""
-        return self._extractor.read(shards)
+        """Return the features (N, F) float32 of shards; `open_training_set` takes this function.
+
+        If there is a Dask cluster, its workers compute the features that are not stored.
+
+        Raises:
+            PipelineError: a shard is damaged, or the cluster cannot be used.
+        """
+        computed = self._store_on_cluster(shards) if find_scheduler() else 0
+        return self._extractor.read(shards, computed_elsewhere=computed)
 
     def fit_output_layer(self, features: TrainingSet, metrics_folder: Path) -> Training:
         """Fit the output layer of the network; leave the network with its weights.
