@@ -72,7 +72,7 @@ test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs: 2 t
 test: test-fast ## run all tests but the slow ones: about half an hour on two cores
 	python -m pytest -m "(tf or e2e or dask) and not slow"
 
-test-slow: setup ## run the commands of the guides to experiments, lessons and reproducibility
+test-slow: setup ## run slow tests that rarely fail: guides, architectures, benchmarks' scripts
 	python -m pytest -m slow
 
 format: setup ## format the code

@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from cluster import compare_workers
 from image_speed import compare_photographs
 from imgpipe.core.files import replace_file
 from measuring import HERE, REPETITIONS, environment, table
@@ -32,6 +33,7 @@ def main() -> None:
         compare_training(mirror),
         compare_transfer(mirror),
         compare_photographs(mirror),
+        compare_workers(mirror),
         compare_sizes(),
         compare_overhead(),
     ]

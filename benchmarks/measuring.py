@@ -95,12 +95,23 @@ def write_params(
     (project / "params.yaml").write_text(yaml.safe_dump(values))
 
 
-def run_python(*arguments: str | Path, cwd: Path, workers: int = 2) -> str:
+def wait_for(what: Callable[[], object]) -> None:
+    """Wait until a function returns a true value."""
+    while not what():
+        time.sleep(0.05)
+
+
+def run_python(*arguments: str | Path, cwd: Path, workers: int = 2, **environment: str) -> str:
     """Run a Python script with this number of worker processes; return its output."""
     result = subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
-        env={**os.environ, "IMGPIPE_WORKERS": str(workers), "CUDA_VISIBLE_DEVICES": "-1"},
+        env={
+            **os.environ,
+            "IMGPIPE_WORKERS": str(workers),
+            "CUDA_VISIBLE_DEVICES": "-1",
+            **environment,
+        },
         check=False,
         capture_output=True,
         text=True,
@@ -116,15 +127,18 @@ def run_stages(project: Path, *stages: str) -> None:
         run_python(ROOT / "src" / f"{stage}.py", cwd=project)
 
 
-def work_of(*arguments: str | Path, cwd: Path, workers: int = 2) -> tuple[int, float]:
+def work_of(
+    *arguments: str | Path, cwd: Path, workers: int = 2, **environment: str
+) -> tuple[int, float]:
     """Return the images and seconds that a script prints in its last line."""
-    images, seconds = run_python(*arguments, cwd=cwd, workers=workers).splitlines()[-1].split()
+    output = run_python(*arguments, cwd=cwd, workers=workers, **environment)
+    images, seconds = output.splitlines()[-1].split()
     return int(images), float(seconds)
 
 
-def rate_of(*arguments: str | Path, cwd: Path, workers: int = 2) -> float:
+def rate_of(*arguments: str | Path, cwd: Path, workers: int = 2, **environment: str) -> float:
     """Return the images per second of a script that `work_of` can run."""
-    images, seconds = work_of(*arguments, cwd=cwd, workers=workers)
+    images, seconds = work_of(*arguments, cwd=cwd, workers=workers, **environment)
     return images / seconds
 
 

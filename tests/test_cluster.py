@@ -1,5 +1,6 @@
 """`preprocess` and `augment` on a Dask cluster: a real scheduler and three worker processes."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from support import SRC, attempt, hash_files, make_copy, make_leaves, run, set_leaf, wait_until
 
 from imgpipe import parallel
@@ -95,6 +97,29 @@ def test_processes_and_a_cluster_with_a_killed_worker_write_the_same_bytes(
         run(project, "augment", DASK_SCHEDULER_ADDRESS=cluster.address)
         found = hash_files(project / "data" / "records") | hash_files(project / "data/augmented")
         assert found == expected
+
+
+def test_a_cluster_reads_archives_at_an_address(project: Path, tmp_path: Path) -> None:
+    expected = hash_files(project / "data" / "records")
+    folder = shutil.copytree(project, tmp_path / "project", symlinks=True)
+    packed = folder / "data" / "raw" / "leaves.zip"
+    content = packed.read_bytes()
+    packed.rename(tmp_path / "leaves.zip")
+    file = {
+        "name": "leaves.zip", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(),
+    }  # fmt: skip
+    entry = {
+        "title": "Leaves", "licence": "", "citation": "", "urls": [f"file://{tmp_path}"],
+        "files": [file], "in_place": True, "format": {"kind": "image_folder"},
+    }  # fmt: skip
+    (folder / "data" / "catalog.yaml").write_text(yaml.safe_dump({"leaves": entry}))
+    run(folder, "fetch")
+    run(folder, "preprocess")
+    in_place = hash_files(folder / "data" / "records")
+    with start_cluster(tmp_path / "cluster", workers=2) as cluster:
+        run(folder, "preprocess", DASK_SCHEDULER_ADDRESS=cluster.address)
+    assert hash_files(folder / "data" / "records") == in_place
+    assert len(in_place) == len(expected)  # the identities differ, and so the bytes
 
 
 @pytest.mark.tf

@@ -55,6 +55,7 @@ def map_shards(
     label: str,
     count_images: Callable[[TaskT], int],
     name_shard: Callable[[TaskT], str] = str,
+    unit: str = "image",
     in_process_up_to: int = 1,
 ) -> list[ResultT]:
     """Return `[function(task) for task in tasks]`, computed by processes or on a Dask cluster.
@@ -73,6 +74,7 @@ def map_shards(
         label: the text before the progress bar.
         count_images: the number of images of a task, by which the bar advances.
         name_shard: the name of the shard of a task, for errors.
+        unit: what `count_images` counts, if it is not images.
         in_process_up_to: up to this number of tasks, no other process is started.
 
     Raises:
@@ -80,7 +82,7 @@ def map_shards(
             or the cluster cannot be used. The other tasks are canceled.
     """
     if address := find_scheduler():
-        with progress_bar(label, sum(map(count_images, tasks)), "image") as bar:
+        with progress_bar(label, sum(map(count_images, tasks)), unit) as bar:
             return _map_on_cluster(
                 function,
                 tasks,
@@ -89,7 +91,7 @@ def map_shards(
                 on_finished=lambda task: bar.update(count_images(task)),
             )
     others = 0 if len(tasks) <= in_process_up_to else min(count_workers(), len(tasks)) - 1
-    with progress_bar(label, sum(map(count_images, tasks)), "image") as bar:
+    with progress_bar(label, sum(map(count_images, tasks)), unit) as bar:
 
         def run_here(task: TaskT) -> ResultT:
             result = function(task)

@@ -214,6 +214,7 @@ def test_the_network_of_the_guide_has_the_features_of_the_recipe() -> None:
 
 
 @pytest.mark.tf
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fit", "features"])
 def test_the_script_of_the_guide_stops_at_an_accuracy(kind: str, tmp_path: Path) -> None:
     images = np.zeros((8, 32, 32, 3), np.uint8)

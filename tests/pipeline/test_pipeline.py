@@ -187,7 +187,14 @@ NEEDED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "cnn"])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param(name, marks=[] if name == "pretrained" else pytest.mark.slow)
+        for name in ARCHITECTURES
+        if name != "cnn"
+    ],
+)
 def test_other_architectures_run_through_all_stages(project: Path, architecture: str) -> None:
     output = dvc(
         project, "exp", "run", "--temp", "--name", f"try-{architecture}",
@@ -399,6 +406,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_the_flowers_recipe_runs_on_a_small_folder(tmp_path: Path) -> None:
     """An archive with the folders of the real one has a few small pictures of each class."""
     folder = make_copy(tmp_path / "project")

@@ -69,10 +69,11 @@ def _submit(stage: str, command: list[str], output: Path) -> None:
         ) from None
     with process, output.open(encoding="utf-8", errors="replace") as stream:
         assert process.stdout is not None
-        job = process.stdout.readline().strip().split(";")[0]  # then the name of the cluster
-        if job:
-            report(f"{stage}: SLURM job {job}")
+        job = ""
         try:
+            job = process.stdout.readline().strip().split(";")[0]  # then the name of the cluster
+            if job:
+                report(f"{stage}: SLURM job {job}")
             while process.poll() is None:
                 time.sleep(_PAUSE_S)
                 print(stream.read(), end="", flush=True)

@@ -9,8 +9,9 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
@@ -24,6 +25,7 @@ ATTEMPTS = 3
 FIRST_PAUSE_S = 1.0
 ARCHIVE_ENDINGS = (".zip", ".tar")
 _BLOCK_BYTES = 8 << 20
+_REQUESTS_AT_ONCE = 16
 
 ResultT = TypeVar("ResultT")
 
@@ -260,8 +262,9 @@ def find_remote_files(entry: DownloadEntry[Any]) -> list[RemoteFile]:
     Raises:
         PipelineError: no address has a file of this name and size.
     """
-    addresses = resolve_addresses(entry.urls)
-    return [_find_remote_file(file, addresses) for file in entry.files]
+    find = partial(_find_remote_file, addresses=resolve_addresses(entry.urls))
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:  # an answer may take a while
+        return list(pool.map(find, entry.files))
 
 
 def _find_remote_file(file: RawFile, addresses: Sequence[str]) -> RemoteFile:

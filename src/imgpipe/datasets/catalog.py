@@ -65,10 +65,6 @@ class DownloadEntry(Section, Generic[FormatT]):
         """For each archive: the part of an image's identity before the name of the member."""
         return [f"{name}#" for name in self.archive_names]
 
-    def show_archives(self, raw: Path) -> str:
-        """Return the paths of the archives for error messages; `raw` is their folder."""
-        return ", ".join((raw / name).as_posix() for name in self.archive_names)
-
 
 class LocalEntry(Section, Generic[FormatT]):
     """The entry of the user's own folder of images, `data/local/<name of the dataset>`."""
@@ -98,10 +94,6 @@ class LocalEntry(Section, Generic[FormatT]):
     def identity_prefixes(self) -> list[str]:
         """For each archive: the part of an image's identity before the name of the member."""
         return [f"{self.folder.as_posix()}/"]
-
-    def show_archives(self, raw: Path) -> str:
-        """Return the path of the folder, which the user knows, for error messages."""
-        return self.folder.as_posix()
 
 
 Entry = DownloadEntry[Any] | LocalEntry[Any]

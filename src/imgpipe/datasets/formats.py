@@ -4,6 +4,7 @@
 are here, so that `fetch` finds a wrong entry before it downloads anything.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
@@ -135,6 +136,6 @@ def check_distinct(key: str, names: Sequence[str]) -> None:
     Raises:
         ValueError: one does; the message begins with the key.
     """
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise ValueError(f"{key}: expected distinct names; found {twice[0]!r} twice")

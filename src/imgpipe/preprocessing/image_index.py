@@ -62,17 +62,13 @@ class ImageIndex:
 
     def find_member(self, index: int) -> tuple[int, Member]:
         """Return the number of an image's archive, and the member of this archive."""
-        place = self._places[index]
-        member = Member(
-            self._name_at(int(place["name_start"]), int(place["name_bytes"])),
-            int(place["start"]),
-            int(place["stored_bytes"]),
-            int(place["size_bytes"]),
-            int(place["crc32"]),
-            bool(place["is_compressed"]),
-            int(place["refusal"]),
+        # The order of the fields of _PLACE.
+        start, stored, size, crc32, name, name_bytes, archive, refusal, is_compressed = (
+            self._places[index].item()
         )
-        return int(place["archive"]), member
+        return archive, Member(
+            self._name_at(name, name_bytes), start, stored, size, crc32, is_compressed, refusal
+        )
 
     def find_names(self, indices: NDArray[np.int64]) -> list[tuple[int, str]]:
         """Return the numbers of the archives of some images, and the names of the members."""

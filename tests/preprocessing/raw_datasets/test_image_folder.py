@@ -1,4 +1,5 @@
 import hashlib
+import os
 import pickle
 import shutil
 import tarfile
@@ -17,7 +18,7 @@ from imgpipe.core.errors import PipelineError, UnreadableImageError
 from imgpipe.datasets.catalog import DownloadEntry, LocalEntry, load_entry
 from imgpipe.datasets.formats import ImageFolderFormat
 from imgpipe.datasets.packing import pack_folder
-from imgpipe.preprocessing.raw_datasets import RawDataset, open_dataset
+from imgpipe.preprocessing.raw_datasets import RawDataset, image_folder, open_dataset
 from imgpipe.preprocessing.splits import SPLITS, UNASSIGNED
 
 
@@ -259,6 +260,27 @@ def test_archives_in_place_give_the_same_images_as_fetched_ones(tmp_path: Path) 
         with closing(pickle.loads(pickle.dumps(dataset))) as elsewhere:
             assert describe(elsewhere) == expected
     assert not list(tmp_path.rglob("*.jpg"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system has no such folder")
+def test_few_of_many_archives_are_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    for number in range(10):
+        with zipfile.ZipFile(there / f"{number}.zip", "w") as archive:
+            archive.writestr(f"{'elm' if number % 2 else 'oak'}/{number}.jpg", jpeg("red"))
+    monkeypatch.setattr(image_folder, "_MOST_OPEN_FILES", 3)
+    with closing(open_dataset(entry_at(there), there, tmp_path)) as dataset:
+        for _ in range(2):
+            for index in range(10):
+                assert dataset.read(index).size == (8, 6)
+        found = [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
+        assert sum(str(there) in path for path in found) == 3
+    with pytest.raises(PipelineError, match=r"there/0\.zip, .*/9\.zip: there: no folder"):
+        open_dataset(entry_at(there, format=NO_FOLDER), there, tmp_path)
+
+
+NO_FOLDER = {"kind": "image_folder", "root": "there"}
 
 
 @pytest.mark.parametrize("name", ["a.zip", "b.tar"])

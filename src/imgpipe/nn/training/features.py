@@ -120,18 +120,19 @@ class FeatureExtractor:
         """
         self._computed = computed_elsewhere
         rows: list[NDArray[np.float32]] = []
-        indices: list[ShardIndex] = []
+        labels: list[NDArray[np.int64]] = []
         with progress_bar("features", sum(shard.examples for _, shard in shards), "image") as bar:
             for folder, shard in shards:
-                indices.append(index_shard(folder, shard, self._info))
-                rows.append(self._read_shard(indices[-1], shard, bar))
+                index = index_shard(folder, shard, self._info)
+                labels.append(index.labels)
+                rows.append(self._read_shard(index, shard, bar))
         delete_unused(_KIND)
         features = np.concatenate(rows)
         report(
             f"train: features of {format_count(len(features), 'image')}: {self._computed:,}"
             f" computed now, {len(features) - self._computed:,} from an earlier run"
         )
-        return LabeledInputs(features, np.concatenate([index.labels for index in indices]))
+        return LabeledInputs(features, np.concatenate(labels))
 
     def _read_shard(self, index: ShardIndex, shard: Shard, bar: Bar) -> NDArray[np.float32]:
         path = self._find_file(index.path.parent, shard)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -195,7 +196,8 @@ def _read(
     for folder, shard in shards:
         end = start + shard.examples
         target = None if images is None else images[start:end]
-        indices.append(index_shard(folder, shard, info, target))
+        # Of millions of images, identities would take gigabytes; training needs none.
+        indices.append(replace(index_shard(folder, shard, info, target), identities=[]))
         start = end
     labels = np.concatenate([index.labels for index in indices])
     return LabeledInputs(StoredImages(indices, info) if images is None else images, labels)

@@ -1,6 +1,8 @@
 """The reader of image files: a folder for each class, in folders for the official splits if any."""
 
+import pickle
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -8,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from imgpipe.core.dvc_tmp import replace_shared_file
 from imgpipe.core.errors import PipelineError
 from imgpipe.datasets.archive_files import ArchiveFile, LocalFile, Range, find_remote_files
 from imgpipe.datasets.catalog import DownloadEntry, LocalEntry
 from imgpipe.datasets.formats import ImageFolderFormat
 from imgpipe.datasets.packing import is_litter
-from imgpipe.preprocessing.archives import Member, open_archive
+from imgpipe.parallel import map_shards
+from imgpipe.preprocessing.archives import Archive, Member, open_archive
 from imgpipe.preprocessing.decoding import open_image
 from imgpipe.preprocessing.image_index import (
     ImageIndex,
@@ -33,6 +37,8 @@ SPLIT_OF_NAME = {
     "testing": "test",
 }
 
+_MOST_OPEN_FILES = 128
+
 
 class ImageFolder:
     """A `RawDataset`; an image is found by its number among the members of its archive."""
@@ -43,9 +49,14 @@ class ImageFolder:
         raw: Path,
         scratch: Path,
     ) -> None:
-        self._shown = entry.show_archives(raw)
+        files = _find_files(entry, raw)
+        is_own_folder = isinstance(entry, LocalEntry)
+        # For errors. The user does not know the archive into which `fetch` packs a folder.
+        self._shown = entry.files if is_own_folder else _list(file.shown for file in files)
         self._identity_prefixes = entry.identity_prefixes
-        self._archives = [open_archive(file, scratch) for file in _find_files(entry, raw)]
+        self._archives = [open_archive(file, scratch) for file in files]
+        self._is_remote = any(file.is_remote for file in files)
+        self._open: dict[int, None] = {}  # the archives whose files are open, the oldest use first
         self._root = _root_folder(entry.format)
         self._index = self._write_index(entry.format, scratch)
 
@@ -55,7 +66,7 @@ class ImageFolder:
         folders_of_split: dict[int, set[str]] = {split: set() for split in folders.values()}
         tops: set[str] = set()
         with IndexWriter(folder) as index:
-            for archive, member in self._list_members():
+            for archive, member in self._list_members(folder):
                 name = member.name
                 if is_litter(name):
                     continue
@@ -76,11 +87,24 @@ class ImageFolder:
         renumber_labels(folder, np.array([self.classes.index(name) for name in found]))
         return ImageIndex(folder)
 
-    def _list_members(self) -> Iterator[tuple[int, Member]]:
+    def _list_members(self, scratch: Path) -> Iterator[tuple[int, Member]]:
         """Yield the number of the archive, and the member."""
-        for number, archive in enumerate(self._archives):
-            for member in archive.list_members():
-                yield number, member
+        if not self._is_remote:
+            for number, archive in enumerate(self._archives):
+                yield from ((number, member) for member in archive.list_members())
+            return
+        # Each archive is read whole, to check it: in several processes, or on a cluster.
+        paths = map_shards(
+            partial(_store_members, scratch),
+            list(enumerate(self._archives)),
+            label="checking",
+            unit="archive",
+            count_images=lambda task: 1,
+            name_shard=lambda task: task[1].file.shown,
+        )
+        for number, path in enumerate(paths):
+            yield from ((number, member) for member in pickle.loads(path.read_bytes()))
+            path.unlink()
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -136,6 +160,8 @@ class ImageFolder:
         return [name.removeprefix(self._root) for _, name in self._index.find_names(indices)]
 
     def prefetch(self, indices: NDArray[np.int64]) -> None:
+        if not self._is_remote:
+            return
         parts: dict[int, list[Range]] = {}
         for archive, member in map(self._index.find_member, indices.tolist()):
             parts.setdefault(archive, []).append(self._archives[archive].locate(member))
@@ -144,8 +170,14 @@ class ImageFolder:
 
     def read(self, index: int) -> Image.Image:
         archive, member = self._index.find_member(index)
-        suffix = PurePosixPath(member.name).suffix.lower()
-        return open_image(self._archives[archive].read(member), suffix)
+        content = self._archives[archive].read(member)
+        self._open.pop(archive, None)
+        self._open[archive] = None
+        if len(self._open) > _MOST_OPEN_FILES:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            self._archives[oldest].file.close()
+        return open_image(content, PurePosixPath(member.name).suffix.lower())
 
     def close(self) -> None:
         self._index.close()
@@ -158,6 +190,16 @@ def _find_files(entry: DownloadEntry[Any] | LocalEntry[Any], raw: Path) -> Seque
         return find_remote_files(entry)
     paths = [raw / name for name in entry.archive_names]
     return [LocalFile(path, path.as_posix()) for path in paths]
+
+
+def _store_members(folder: Path, task: tuple[int, Archive]) -> Path:
+    """Write the list of the members of an archive; return its path."""
+    number, archive = task
+    path = folder / f"members-{number:05d}.pickle"
+    members = list(archive.list_members())
+    with replace_shared_file(path) as partial_path:
+        partial_path.write_bytes(pickle.dumps(members))
+    return path
 
 
 def _root_folder(reading: ImageFolderFormat) -> str:
