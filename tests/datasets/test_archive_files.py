@@ -26,6 +26,7 @@ class Server(ThreadingHTTPServer):
 
     content = CONTENT
     has_ranges = True
+    has_sizes = True
     failures = 0
 
     def __init__(self) -> None:
@@ -59,7 +60,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status: int, content: bytes, *, has_body: bool = True) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
+        if self.server.has_sizes:
+            self.send_header("Content-Length", str(len(content)))
         self.send_header("Accept-Ranges", "bytes" if self.server.has_ranges else "none")
         self.end_headers()
         if has_body:
@@ -162,6 +164,12 @@ def test_a_server_without_ranges_is_refused(server: Server) -> None:
     server.has_ranges = False
     with pytest.raises(PipelineError, match="its server cannot give parts of files"):
         remote(f"{server.address}/file").read(Range(10, 10))
+
+
+def test_a_server_that_reports_no_size_is_refused(server: Server) -> None:
+    server.has_sizes = False
+    with pytest.raises(PipelineError, match="/file: its server does not report the size"):
+        find_remote_files(entry_at(server.address))
 
 
 @pytest.mark.parametrize(

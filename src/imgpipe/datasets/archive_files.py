@@ -58,9 +58,6 @@ class ArchiveFile(Protocol):
     def read(self, part: Range) -> bytes:
         """Return a part of the file; less than that at the end of the file."""
 
-    def prefetch(self, parts: Sequence[Range]) -> None:
-        """Get parts that will be read next, if that saves time."""
-
     def close(self) -> None:
         """Close the file; the next access opens it again."""
 
@@ -91,9 +88,6 @@ class LocalFile:
         except (OSError, ValueError):  # a place that no file has, from a damaged list of members
             return b""
         return self._stream.read(part.size_bytes)
-
-    def prefetch(self, parts: Sequence[Range]) -> None:
-        """Do nothing: the system reads ahead."""
 
     def close(self) -> None:
         """Close the file; the next access opens it again."""
@@ -292,7 +286,10 @@ def _find_size(address: str) -> int:
         PipelineError: there is no such file, or the address cannot be used.
     """
     system, path = _find_system(address)
-    return int(_try(address, lambda: system.size(path)))
+    size_bytes: int | None = _try(address, lambda: system.size(path))
+    if size_bytes is None:
+        raise PipelineError(f"{address}: its server does not report the size of the file")
+    return size_bytes
 
 
 class _RemoteStream(io.RawIOBase):

@@ -12,7 +12,13 @@ from PIL import Image
 
 from imgpipe.core.dvc_tmp import replace_shared_file
 from imgpipe.core.errors import PipelineError
-from imgpipe.datasets.archive_files import ArchiveFile, LocalFile, Range, find_remote_files
+from imgpipe.datasets.archive_files import (
+    ArchiveFile,
+    LocalFile,
+    Range,
+    RemoteFile,
+    find_remote_files,
+)
 from imgpipe.datasets.catalog import DownloadEntry, LocalEntry
 from imgpipe.datasets.formats import ImageFolderFormat
 from imgpipe.datasets.packing import is_litter
@@ -161,12 +167,14 @@ class ImageFolder:
 
     def prefetch(self, indices: NDArray[np.int64]) -> None:
         if not self._is_remote:
-            return
+            return  # the system reads ahead
         parts: dict[int, list[Range]] = {}
         for archive, member in map(self._index.find_member, indices.tolist()):
             parts.setdefault(archive, []).append(self._archives[archive].locate(member))
         for archive, parts_of_archive in parts.items():
-            self._archives[archive].file.prefetch(parts_of_archive)
+            file = self._archives[archive].file
+            if isinstance(file, RemoteFile):
+                file.prefetch(parts_of_archive)
 
     def read(self, index: int) -> Image.Image:
         archive, member = self._index.find_member(index)
