@@ -150,9 +150,10 @@ def test_the_bar_advances_with_every_task(monkeypatch: pytest.MonkeyPatch, worke
 
 
 def test_a_worker_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMGPIPE_WORKERS", "2")
-    with pytest.raises(PipelineError, match="test: a worker process died"):
-        map_shards(die_elsewhere, range(4), label="test", count_images=one)
+    monkeypatch.setenv("IMGPIPE_WORKERS", "3")
+    for _ in range(20):  # it dies at different moments
+        with pytest.raises(PipelineError, match="test: a worker process died"):
+            map_shards(die_elsewhere, range(40), label="test", count_images=one)
 
 
 @pytest.mark.parametrize("setting", ["0", "-1", "two", "1.5", ""])

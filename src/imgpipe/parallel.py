@@ -13,14 +13,16 @@ import pickle
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import cache, partial
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from imgpipe.core.environment import read_whole_number
 from imgpipe.core.errors import PipelineError
@@ -32,6 +34,7 @@ TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
 
 _CONNECTION_TIMEOUT_S = 10
+_TASKS_OF_A_PROCESS = 2  # one that it works on, and the next one
 _LIBRARIES = ("numpy", "pillow", "pillow-heif", "google-crc32c")  # they decide bytes of records
 
 
@@ -101,31 +104,27 @@ def map_shards(
         if others == 0:
             return [run_here(task) for task in tasks]
 
-        def advance(images: int, future: Future[ResultT]) -> None:
-            if not future.cancelled() and future.exception() is None:
-                bar.update(images)
-
         with ProcessPoolExecutor(
             others,
             mp_context=get_context(_choose_start_method()),
             initializer=_store,
             initargs=(pickle.dumps(function),),
         ) as pool:
+            queue = _Queue(pool, tasks, lambda task: bar.update(count_images(task)))
             try:
-                futures: list[Future[ResultT]] = []
-                for task in tasks:
-                    futures.append(pool.submit(_call_stored, task))
-                    futures[-1].add_done_callback(partial(advance, count_images(task)))
+                for _ in range(_TASKS_OF_A_PROCESS * others):
+                    queue.submit_next()
                 computed_here: dict[int, ResultT] = {}
-                for number in reversed(range(len(tasks))):
-                    if futures[number].cancel():  # fails if the pool has taken the task
-                        computed_here[number] = run_here(tasks[number])
-                    _raise_first_error(futures)
-                for future in as_completed(set(futures) - {futures[n] for n in computed_here}):
+                while (number := queue.take_last()) is not None:
+                    computed_here[number] = run_here(tasks[number])
+                    queue.raise_first_error()
+                for future in as_completed(queue.futures.values()):
                     future.result()
                 return [
-                    computed_here[number] if number in computed_here else future.result()
-                    for number, future in enumerate(futures)
+                    computed_here[number]
+                    if number in computed_here
+                    else queue.futures[number].result()
+                    for number in range(len(tasks))
                 ]
             except BrokenProcessPool:
                 raise PipelineError(
@@ -133,7 +132,59 @@ def map_shards(
                     " set IMGPIPE_WORKERS=1 or lower shard_size_mib"
                 ) from None
             finally:
+                queue.close()
                 pool.shutdown(cancel_futures=True)
+
+
+class _Queue(Generic[TaskT]):
+    """Tasks that no process has taken yet: a pool takes the first one, this process the last one.
+
+    A pool gets few tasks at a time, and the next one if one is finished. It does not get all tasks,
+    because this process would have to cancel the tasks that it takes: in Python 3.11, a pool with a
+    canceled task waits forever if a process dies.
+    """
+
+    def __init__(
+        self,
+        pool: ProcessPoolExecutor,
+        tasks: Sequence[TaskT],
+        on_finished: Callable[[TaskT], object],
+    ) -> None:
+        self._pool, self._tasks, self._on_finished = pool, tasks, on_finished
+        self._waiting = deque(range(len(tasks)))
+        self._lock = threading.RLock()  # a callback may run inside of `submit_next`
+        self.futures: dict[int, Future[Any]] = {}
+
+    def submit_next(self) -> None:
+        """Give the first task to the pool, if there is one, and the pool works."""
+        with self._lock, suppress(BrokenProcessPool):
+            if self._waiting:
+                number = self._waiting[0]
+                future = self._pool.submit(_call_stored, self._tasks[number])
+                self._waiting.popleft()
+                self.futures[number] = future
+                future.add_done_callback(partial(self._finish, self._tasks[number]))
+
+    def _finish(self, task: TaskT, future: Future[Any]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            self._on_finished(task)
+            self.submit_next()
+
+    def take_last(self) -> int | None:
+        """Return the number of the last task, which the caller does; None if none is left."""
+        with self._lock:
+            return self._waiting.pop() if self._waiting else None
+
+    def raise_first_error(self) -> None:
+        """Raise the exception of the first task that failed in another process, if any."""
+        for _, future in sorted(self.futures.copy().items()):
+            if future.done() and not future.cancelled():
+                future.result()
+
+    def close(self) -> None:
+        """Give no more tasks to the pool."""
+        with self._lock:
+            self._waiting.clear()
 
 
 def _choose_start_method() -> Literal["fork", "spawn"]:
@@ -144,13 +195,6 @@ def _choose_start_method() -> Literal["fork", "spawn"]:
     """
     can_fork = sys.platform == "linux" and threading.active_count() == 1
     return "fork" if can_fork else "spawn"
-
-
-def _raise_first_error(futures: Sequence[Future[Any]]) -> None:
-    """Raise the exception of the first task that failed in another process, if any."""
-    for future in futures:
-        if future.done() and not future.cancelled():
-            future.result()
 
 
 _function: Callable[..., Any]
