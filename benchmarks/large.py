@@ -88,7 +88,7 @@ def run(folder: Path, images: int) -> tuple[int, float]:
     write_manifest(project / manifest, files)
     entry = {
         "title": "Noise", "licence": "", "citation": "", "urls": [archives.resolve().as_posix()],
-        "files": manifest, "in_place": True, "format": {"kind": "image_folder"},
+        "files": {"in_place": manifest}, "format": {"kind": "image_folder"},
     }  # fmt: skip
     (project / "data" / "catalog.yaml").write_text(yaml.safe_dump({"large": entry}))
     subprocess.run([sys.executable, ROOT / "src" / "fetch.py"], cwd=project, check=True)

@@ -110,7 +110,7 @@ def test_a_cluster_reads_archives_at_an_address(project: Path, tmp_path: Path) -
     }  # fmt: skip
     entry = {
         "title": "Leaves", "licence": "", "citation": "", "urls": [f"file://{tmp_path}"],
-        "files": [file], "in_place": True, "format": {"kind": "image_folder"},
+        "files": {"in_place": [file]}, "format": {"kind": "image_folder"},
     }  # fmt: skip
     (folder / "data" / "catalog.yaml").write_text(yaml.safe_dump({"leaves": entry}))
     run(folder, "fetch")

@@ -92,9 +92,10 @@ def project(tmp_path_factory: pytest.TempPathFactory, s3: Any) -> Path:
 
 
 def set_entry(project: Path, url: str, *, in_place: bool) -> None:
+    manifest = "data/local/leaves/manifest.csv"
     entry = {
         "title": "Leaves", "licence": "", "citation": "", "urls": [url],
-        "files": "data/local/leaves/manifest.csv", "in_place": in_place,
+        "files": {"in_place": manifest} if in_place else manifest,
         "format": {"kind": "image_folder"},
     }  # fmt: skip
     (project / "data/catalog.yaml").write_text(yaml.safe_dump({"leaves": entry}))

@@ -202,7 +202,7 @@ def remote_entry(**values: Any) -> dict[str, Any]:
     files = [{"name": "a.zip", "bytes": 10, "sha256": HASH}]
     return {
         "title": "Birds", "licence": "", "citation": "", "urls": ["s3://photographs/birds"],
-        "files": files, "in_place": True, "format": {"kind": "image_folder"}, **values,
+        "files": {"in_place": files}, "format": {"kind": "image_folder"}, **values,
     }  # fmt: skip
 
 
@@ -218,7 +218,8 @@ def test_a_table_may_list_the_files(
     monkeypatch.chdir(tmp_path)
     manifest = Path("data/local/birds/manifest.csv")
     write_lines(manifest, "name,bytes,sha256", f"a.zip,10,{HASH}", f"b.tar,2000,{HASH}")
-    catalog = {"birds": remote_entry(files=manifest.as_posix(), in_place=in_place)}
+    listed = manifest.as_posix()
+    catalog = {"birds": remote_entry(files={"in_place": listed} if in_place else listed)}
     path = tmp_path / "catalog.yaml"
     path.write_text(yaml.safe_dump(catalog))
     entry = load_entry("birds", path)
@@ -267,11 +268,20 @@ def test_an_error_in_the_table_is_named(
 
 def test_files_that_are_read_in_place_need_a_hash_and_a_format_that_can(tmp_path: Path) -> None:
     unpinned = [{"name": "a.zip", "bytes": 10, "sha256": "unpublished"}]
-    entry = remote_entry(files=unpinned)
+    entry = remote_entry(files={"in_place": unpinned})
     assert error_of(tmp_path, {"birds": entry}, "birds") == (
-        "catalog.yaml: birds.in_place: needs a sha256 of each file; a.zip has none"
+        "catalog.yaml: birds.files.in_place: needs a sha256 of each file; a.zip has none"
     )
-    entry = {**read_yaml(CATALOG)["mnist"], "in_place": True}
+    mnist = read_yaml(CATALOG)["mnist"]
+    entry = {**mnist, "files": {"in_place": mnist["files"]}}
     assert error_of(tmp_path, {"birds": entry}, "birds") == (
-        "catalog.yaml: birds.in_place: the format idx needs its files fetched"
+        "catalog.yaml: birds.files.in_place: the format idx needs its files fetched"
+    )
+    entry = {**remote_entry(), "in_place": True}
+    assert error_of(tmp_path, {"birds": entry}, "birds") == (
+        "catalog.yaml: birds.in_place: unknown key; write it into files: {in_place: ...}"
+    )
+    entry = remote_entry(files={"in_plaice": []})
+    assert error_of(tmp_path, {"birds": entry}, "birds") == (
+        "catalog.yaml: birds.files: expected a list; found {'in_plaice': []}"
     )

@@ -162,8 +162,7 @@ def add_archives(address: str, name: str = "") -> tuple[str, list[str]]:
         "licence": "",
         "citation": "",
         "urls": [address],
-        "files": manifest.as_posix(),
-        "in_place": True,
+        "files": {"in_place": manifest.as_posix()},
         "format": {"kind": "image_folder"},
     }
     write_manifest(manifest, files)

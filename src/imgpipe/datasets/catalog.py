@@ -40,7 +40,10 @@ class DownloadEntry(Section, Generic[FormatT]):
     urls: list[str]
     files: Annotated[list[RawFile], Field(min_length=1)]
     in_place: bool = False
-    """Whether the files stay where they are, and `preprocess` reads them there."""
+    """Whether the files stay where they are, and `preprocess` reads them there.
+
+    In the catalog it is a part of `files`, a value that DVC tracks: `files: {in_place: ...}`.
+    """
     format: FormatT
 
     @model_validator(mode="after")
@@ -49,10 +52,12 @@ class DownloadEntry(Section, Generic[FormatT]):
         check_distinct("files", names)
         self.format.check_files(names)
         if self.in_place and not self.format.reads_in_place:
-            raise ValueError(f"in_place: the format {self.format.kind} needs its files fetched")
+            raise ValueError(
+                f"files.in_place: the format {self.format.kind} needs its files fetched"
+            )
         unpinned = [file.name for file in self.files if file.sha256 == UNPUBLISHED]
         if self.in_place and unpinned:
-            raise ValueError(f"in_place: needs a sha256 of each file; {unpinned[0]} has none")
+            raise ValueError(f"files.in_place: needs a sha256 of each file; {unpinned[0]} has none")
         return self
 
     @property
@@ -175,7 +180,14 @@ def check_entry(dataset: str, entry: Any, where: str) -> Entry:
             f" found {kind!r}{nearest(kind, list(FORMATS))}"
         )
     schema: Any = FORMATS[kind]
-    if entry.get("files") == (manifest := LOCAL / dataset / MANIFEST_NAME).as_posix():
+    if "in_place" in entry:
+        raise PipelineError(
+            f"{where}: {dataset}.in_place: unknown key; write it into files: {{in_place: ...}}"
+        )
+    if isinstance(entry.get("files"), dict) and list(entry["files"]) == ["in_place"]:
+        entry = {**entry, "files": entry["files"]["in_place"], "in_place": True}
+    manifest = LOCAL / dataset / MANIFEST_NAME
+    if entry.get("files") == manifest.as_posix():
         entry = {**entry, "files": read_manifest(manifest)}
     if not isinstance(entry.get("files"), str):
         downloaded: Entry = check(DownloadEntry[schema], entry, where, prefix=f"{dataset}.")

@@ -116,7 +116,8 @@ def open_archive(file: ArchiveFile, scratch: Path) -> Archive:
             if not isinstance(file, LocalFile):
                 raise PipelineError(
                     f"{file.shown}: a compressed tar archive cannot be read in place; publish it"
-                    " as zip or as tar without compression, or delete `in_place` in the catalog"
+                    " as zip or as tar without compression, or delete `in_place` in the catalog,"
+                    " so that `fetch` copies it"
                 )
             unpacked = scratch / f"{file.path.name}.unpacked"
             _unpack(file.path, unpacker, unpacked)

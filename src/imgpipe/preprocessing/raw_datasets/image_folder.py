@@ -44,6 +44,7 @@ SPLIT_OF_NAME = {
 }
 
 _MOST_OPEN_FILES = 128
+_LARGEST_PREFETCH_BYTES = 1 << 20  # larger images would fill the memory, and save little time
 
 
 class ImageFolder:
@@ -170,7 +171,9 @@ class ImageFolder:
             return  # the system reads ahead
         parts: dict[int, list[Range]] = {}
         for archive, member in map(self._index.find_member, indices.tolist()):
-            parts.setdefault(archive, []).append(self._archives[archive].locate(member))
+            part = self._archives[archive].locate(member)
+            if part.size_bytes <= _LARGEST_PREFETCH_BYTES:
+                parts.setdefault(archive, []).append(part)
         for archive, parts_of_archive in parts.items():
             file = self._archives[archive].file
             if isinstance(file, RemoteFile):
