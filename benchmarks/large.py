@@ -46,6 +46,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="it must not exist yet")
     parser.add_argument("--images", type=int, default=10_000_000, metavar="N")
     options = parser.parse_args()
+    if options.folder.exists():
+        parser.error("expected the path of a folder that does not exist yet")
     base_images = max(options.images // 100, IMAGES_IN_ARCHIVE)
     if base_images >= options.images:
         parser.error(f"--images: expected more than {base_images}")
