@@ -8,6 +8,7 @@ PYTHONPATH, the same libraries, and the project's folder at the same path on a s
 import hashlib
 import io
 import json
+import logging
 import os
 import pickle
 import socket
@@ -251,6 +252,8 @@ def _map_on_cluster(
     """
     from distributed import Client, KilledWorker, as_completed
 
+    # It warns if a worker dies that holds a result; the task is then computed again.
+    logging.getLogger("distributed.client").setLevel(logging.ERROR)
     environment = describe_environment()
     try:
         client = Client(address, set_as_default=False, timeout=_CONNECTION_TIMEOUT_S)

@@ -137,8 +137,8 @@ def test_a_folder_without_the_name_of_its_dataset_is_refused_in_one_line(project
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert lines == [
         "error: data/catalog.yaml: leaves.files: expected data/local/leaves, because your own"
-        " folder has the name of its dataset; found 'data/local/photographs';"
-        " rename the folder, or the entry"
+        " folder has the name of its dataset, or data/local/leaves/manifest.csv; found"
+        " 'data/local/photographs'; rename the folder, or the entry"
     ]
     assert "Traceback" not in result.stderr
 

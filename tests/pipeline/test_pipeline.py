@@ -213,6 +213,7 @@ def test_other_architectures_run_through_all_stages(project: Path, architecture:
     assert {Path(line).stem for line in pictures.split()} == set(PICTURES) - without_maps
 
 
+@pytest.mark.slow  # `.ci/run` runs the pipeline on MNIST, too
 def test_one_parameter_selects_another_dataset(project: Path, mirror: Path) -> None:
     """In a temporary copy, a relative path of a mirror is relative to the project."""
     output = dvc(

@@ -83,14 +83,14 @@ def test_two_runs_of_one_training_write_two_temporary_files(
     def save_beside(stream: Any, **arrays: Any) -> None:
         names.append(Path(stream.name).name)
         if len(names) == 1:  # another process saves while this one does
-            monkeypatch.setattr(os, "getpid", lambda: 2)
             make_checkpoint().save(make_state(2))
         savez(stream, **arrays)
 
-    monkeypatch.setattr(os, "getpid", lambda: 1)
     monkeypatch.setattr(np, "savez", save_beside)
     make_checkpoint().save(make_state(1))
-    assert names == [f"1{PARTIAL_SUFFIX}", f"2{PARTIAL_SUFFIX}"]
+    first, second = names
+    assert first != second
+    assert all(name.endswith(PARTIAL_SUFFIX) for name in names)
     assert len(make_checkpoint().load().history) == 1  # the last complete state
 
 
