@@ -177,6 +177,7 @@ def test_the_first_step_is_reached_and_not_taken(project: Path) -> None:
 
 
 @pytest.mark.tf
+@pytest.mark.slow
 def test_the_arithmetic_of_a_step_is_counted(project: Path) -> None:
     operations, peak = run_benchmark(project, "arithmetic", "mixed_bfloat16")
     # The network of the tutorial, by hand: outputs x kernel x inputs of each layer.

@@ -89,7 +89,8 @@ def test_without_changes_no_stage_runs(project: Path) -> None:
     ("key", "other", "stages"),
     [
         ("train.learning_rate", 0.0005, ["train", "evaluate", "plot"]),
-        ("preprocess.seed", 2, STAGES[1:]),
+        # tests/pipeline/test_reruns.py checks all values.
+        pytest.param("preprocess.seed", 2, STAGES[1:], marks=pytest.mark.slow),
     ],
 )
 def test_a_changed_value_reruns_its_stages_and_the_old_value_runs_no_stage(
