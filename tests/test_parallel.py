@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -8,7 +9,9 @@ from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
 
+import psutil
 import pytest
+from support import SRC, wait_until
 
 from imgpipe import parallel
 from imgpipe.core.errors import PipelineError
@@ -154,6 +157,25 @@ def test_a_worker_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None
     for _ in range(20):  # it dies at different moments
         with pytest.raises(PipelineError, match="test: a worker process died"):
             map_shards(die_elsewhere, range(40), label="test", count_images=one)
+
+
+SLEEPER = """
+import time
+from imgpipe.parallel import map_shards
+map_shards(time.sleep, [600] * 4, label="test", count_images=lambda task: 1)
+"""
+
+
+def test_the_processes_of_a_killed_process_end() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SLEEPER],
+        env={**os.environ, "PYTHONPATH": str(SRC), "IMGPIPE_WORKERS": "3"},
+    ) as process:
+        find_children = psutil.Process(process.pid).children
+        children = wait_until(lambda: len(find_children()) == 2 and find_children(), pause_s=0.05)
+        time.sleep(0.5)  # they have taken tasks
+        process.kill()
+    wait_until(lambda: not any(child.is_running() for child in children), seconds=20)
 
 
 @pytest.mark.parametrize("setting", ["0", "-1", "two", "1.5", ""])

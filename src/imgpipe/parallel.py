@@ -21,7 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import cache, partial
 from importlib.util import find_spec
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -205,7 +205,16 @@ _function: Callable[..., Any]
 def _store(pickled: bytes) -> None:
     """Keep the function; a copy by pickle, so that each process opens its files itself."""
     global _function
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     _function = pickle.loads(pickled)
+
+
+def _exit_with_parent() -> None:
+    """End this process if its parent is killed; a forked process would wait for tasks forever."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _call_stored(task: Any) -> Any:
