@@ -1,4 +1,4 @@
-"""A stage as a job of SLURM; a script stands in for `sbatch`, which needs a cluster."""
+"""A stage as a job of SLURM. A script replaces `sbatch`, because `sbatch` needs a cluster."""
 
 import os
 import signal
@@ -98,7 +98,7 @@ def test_an_interrupted_stage_cancels_its_job(project: Path, slurm: None, tmp_pa
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "fetch: SLURM job 17\n"
-        process.send_signal(signal.SIGINT)  # to the stage alone
+        process.send_signal(signal.SIGINT)  # only to the stage, not to its job
         assert process.wait() == 1
         os.killpg(process.pid, signal.SIGKILL)  # the job, as the real `scancel` does
         _, errors = process.communicate()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.datasets import archive_files
+from imgpipe.datasets import archive_files, download
 from imgpipe.datasets.archive_files import Range, RemoteFile, find_remote_files, list_archives
 from imgpipe.datasets.catalog import DownloadEntry
 from imgpipe.datasets.formats import ImageFolderFormat
@@ -22,7 +22,7 @@ CONTENT = bytes(range(256)) * 300
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one content at /file; counts requests, and fails the first ones if it is told to."""
+    """Serves CONTENT at /file; lists the requested ranges. The first `failures` requests fail."""
 
     content = CONTENT
     has_ranges = True
@@ -83,7 +83,7 @@ def serve() -> Iterator[Server]:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(archive_files, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(download, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(archive_files, "_BLOCK_BYTES", 10_000)
     with serve() as server:
         yield server
@@ -182,7 +182,7 @@ def test_a_server_that_reports_no_size_is_refused(server: Server) -> None:
 def test_an_address_that_cannot_be_used_is_one_line(
     address: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive_files, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(download, "FIRST_PAUSE_S", 0.01)
     with pytest.raises(PipelineError, match=f"{re.escape(address)}: {reason}") as caught:
         remote(address).read(Range(0, 1))
     assert "\n" not in str(caught.value)

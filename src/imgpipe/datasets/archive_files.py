@@ -7,10 +7,9 @@ of a mounted disk: https://filesystem-spec.readthedocs.io
 import hashlib
 import io
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
@@ -19,10 +18,8 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.core.messages import format_count
 from imgpipe.core.progress import progress_bar
 from imgpipe.datasets.catalog import DownloadEntry, RawFile
-from imgpipe.datasets.download import resolve_addresses
+from imgpipe.datasets.download import resolve_addresses, try_again
 
-ATTEMPTS = 3
-FIRST_PAUSE_S = 1.0
 ARCHIVE_ENDINGS = (".zip", ".tar")
 _BLOCK_BYTES = 8 << 20
 _REQUESTS_AT_ONCE = 16
@@ -55,6 +52,9 @@ class ArchiveFile(Protocol):
             PipelineError: there is no such file.
         """
 
+    def open_checked(self) -> AbstractContextManager[BinaryIO]:
+        """Open the file; when the block ends without error, the file has been checked."""
+
     def read(self, part: Range) -> bytes:
         """Return a part of the file; less than that at the end of the file."""
 
@@ -76,6 +76,10 @@ class LocalFile:
             return self.path.open("rb")
         except FileNotFoundError:
             raise PipelineError(f"{self.shown}: not found; run `dvc repro fetch`") from None
+
+    def open_checked(self) -> BinaryIO:
+        """Open the file, which `fetch` has checked."""
+        return self.open()
 
     @cached_property
     def _stream(self) -> BinaryIO:
@@ -205,22 +209,18 @@ def _try(address: str, access: Callable[[], ResultT]) -> ResultT:
     Raises:
         PipelineError: the last attempt failed, too, or there is no such file.
     """
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
-        try:
-            return access()
-        except FileNotFoundError:
-            raise PipelineError(f"{address}: no such file") from None
-        except ImportError as error:
-            install = "install it: pip install --require-hashes -r requirements-s3.txt"
-            hint = f"; {install}" if address.startswith("s3:") else ""
-            raise PipelineError(f"{address}: {_in_one_line(error)}{hint}") from None
-        except ValueError as error:  # a wrong address
-            raise PipelineError(f"{address}: {_in_one_line(error)}") from None
-        except Exception as caught:  # each file system has errors of its own
-            problem = caught
-    raise PipelineError(f"{address}: {_in_one_line(problem)}")
+    # A missing file, a missing package or a wrong address stays so.
+    lasting = (FileNotFoundError, ImportError, ValueError)
+    try:
+        return try_again(access, may_pass=lambda error: not isinstance(error, lasting))
+    except FileNotFoundError:
+        raise PipelineError(f"{address}: no such file") from None
+    except ImportError as error:
+        install = "install it: pip install --require-hashes -r requirements-s3.txt"
+        hint = f"; {install}" if address.startswith("s3:") else ""
+        raise PipelineError(f"{address}: {_in_one_line(error)}{hint}") from None
+    except Exception as error:  # each file system has errors of its own
+        raise PipelineError(f"{address}: {_in_one_line(error)}") from None
 
 
 def list_archives(address: str) -> list[RawFile]:

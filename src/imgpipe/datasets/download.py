@@ -3,6 +3,7 @@
 Every file is checked by its size and SHA-256.
 """
 
+import functools
 import hashlib
 import http.client
 import importlib.util
@@ -11,9 +12,9 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import replace_directory, replace_file
@@ -24,6 +25,8 @@ ATTEMPTS = 3
 TIMEOUT_S = 30.0
 FIRST_PAUSE_S = 1.0
 CHUNK_BYTES = 1 << 20
+
+ResultT = TypeVar("ResultT")
 
 
 def download_dataset(
@@ -95,7 +98,10 @@ def fetch_file(
         url = f"{address.rstrip('/')}/{file.name}"
         try:
             with replace_file(folder / file.name) as partial:
-                sha256 = _copy_with_retries(url, file, partial)
+                sha256 = try_again(
+                    functools.partial(_copy_checked, url, file, partial),
+                    may_pass=functools.partial(_may_pass, url),
+                )
                 if file.sha256 == UNPUBLISHED and not allow_unpinned:
                     raise PipelineError(
                         f"{file.name}: the catalog does not know its SHA-256; the SHA-256 of {url}"
@@ -119,13 +125,19 @@ class _ShortContentError(OSError):
     """Fewer bytes than the catalog says: often a broken connection, so it is tried again."""
 
 
-def _copy_with_retries(url: str, file: RawFile, destination: Path) -> str:
+def try_again(access: Callable[[], ResultT], *, may_pass: Callable[[Exception], bool]) -> ResultT:
+    """Return the result of an access, after `ATTEMPTS` attempts at most, with growing pauses.
+
+    Args:
+        access: for example to a server.
+        may_pass: returns whether the next attempt may succeed after this error.
+    """
     attempt = 1
     while True:
         try:
-            return _copy_checked(url, file, destination)
-        except (OSError, http.client.HTTPException) as error:
-            if attempt == ATTEMPTS or not _may_pass(url, error):
+            return access()
+        except Exception as error:
+            if attempt == ATTEMPTS or not may_pass(error):
                 raise
             time.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
             attempt += 1
@@ -133,6 +145,8 @@ def _copy_with_retries(url: str, file: RawFile, destination: Path) -> str:
 
 def _may_pass(url: str, error: Exception) -> bool:
     """Return whether the next attempt may succeed."""
+    if not isinstance(error, (OSError, http.client.HTTPException)):
+        return False
     if not url.startswith(("http://", "https://")):
         return False
     if isinstance(error, urllib.error.HTTPError):

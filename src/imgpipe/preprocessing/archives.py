@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from imgpipe.core.errors import PipelineError, UnreadableImageError
-from imgpipe.datasets.archive_files import ArchiveFile, LocalFile, Range, RemoteFile
+from imgpipe.datasets.archive_files import ArchiveFile, LocalFile, Range
 from imgpipe.datasets.packing import is_litter
 
 MEMBER_LIMIT_BYTES = 256 << 20  # larger than any image file
@@ -166,9 +166,8 @@ class ZipArchive:
         self.file = file
 
     def list_members(self) -> Iterator[Member]:
-        if isinstance(self.file, RemoteFile):
-            with self.file.open_checked():
-                pass  # the list is at the end of the file, so the whole file is checked before
+        with self.file.open_checked():
+            pass  # the list is at the end of the file, so the whole file is checked before
         try:
             with self.file.open() as stream, zipfile.ZipFile(stream) as archive:
                 infos = archive.filelist
@@ -239,13 +238,12 @@ class TarArchive:
         self.file = file
 
     def list_members(self) -> Iterator[Member]:
-        remote = self.file if isinstance(self.file, RemoteFile) else None
-        with remote.open_checked() if remote else self.file.open() as stream:
+        with self.file.open_checked() as stream:
             position = 0
             while (found := self._find_member(position, stream)) is not None:
                 info, position = found
                 refusal, crc32 = _refuse_tar(info), NO_CRC32
-                if remote and not refusal and info.size <= MEMBER_LIMIT_BYTES:
+                if self.file.is_remote and not refusal and info.size <= MEMBER_LIMIT_BYTES:
                     # Tar has no checksum of a content, and the file may change before it is read.
                     stream.seek(info.offset_data)
                     crc32 = zlib.crc32(stream.read(info.size))

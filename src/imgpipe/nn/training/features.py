@@ -94,7 +94,7 @@ class FeatureExtractor:
         return [
             (folder, shard, path)
             for folder, shard, path in placed
-            if path is not None and self._load(path, shard) is None
+            if path is not None and not path.exists()
         ]
 
     def store(self, folder: Path, shard: Shard, path: Path) -> None:

@@ -81,7 +81,7 @@ class ImageFolder:
                     tops.add(name.split("/")[0])
                 for split_folder, split in folders.items():
                     class_name, slash, rest = name.removeprefix(split_folder).partition("/")
-                    # A file beside the folders of the classes, such as a license, is no image.
+                    # A file beside the folders of the classes, such as a license, is not an image.
                     if not (name.startswith(split_folder) and slash):
                         continue
                     folders_of_split[split].add(class_name)
