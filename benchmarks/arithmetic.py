@@ -53,7 +53,7 @@ def main() -> None:
     (precision,) = sys.argv[1:]
     params = load_params()
     configure_runtime(threads=params.threads, seed=1, precision="float32")
-    from imgpipe.nn.training.architectures import build_model
+    from imgpipe.nn.networks import build_model
 
     channels = params.preprocess.channels
     model = build_model(

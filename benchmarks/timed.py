@@ -13,6 +13,7 @@ import numpy as np
 
 from imgpipe.records.info import read_augmented_info, read_info
 from imgpipe.records.shards import read_split
+from imgpipe.running.stage import prepare_run
 from imgpipe.settings.params import load_params
 
 RECORDS, AUGMENTED = Path("data/records"), Path("data/augmented")
@@ -21,9 +22,8 @@ RECORDS, AUGMENTED = Path("data/records"), Path("data/augmented")
 def preprocess() -> tuple[int, float]:
     import preprocess as stage
 
-    params = load_params()
     start = time.perf_counter()
-    stage.main(params)
+    stage.main(prepare_run(stage.__name__))
     seconds = time.perf_counter() - start
     return sum(split.examples for split in read_info(RECORDS).splits.values()), seconds
 
@@ -33,7 +33,7 @@ def augment() -> tuple[int, float]:
 
     params = load_params()
     start = time.perf_counter()
-    stage.main(params)
+    stage.main(prepare_run(stage.__name__))
     seconds = time.perf_counter() - start
     return params.augment.copies * read_info(RECORDS).splits["train"].examples, seconds
 
@@ -67,8 +67,8 @@ def _take_batches() -> tuple[int, float, float]:
     configure_runtime(threads=params.threads, seed=settings.seed, precision="float32")
     import tensorflow as tf
 
-    from imgpipe.nn.training.batches import TrainingBatches
-    from imgpipe.nn.training.training_set import open_training_set
+    from imgpipe.nn.fitting.training_set import open_training_set
+    from imgpipe.nn.training.shuffled_batches import TrainingBatches
 
     start = time.perf_counter()
     training_set = open_training_set(
@@ -107,7 +107,7 @@ def train() -> tuple[int, float]:
         return training
 
     loop.train_model = timed  # the stage imports it when it runs
-    stage.main(load_params())
+    stage.main(prepare_run("train"))
     return measured[0]
 
 

@@ -10,8 +10,9 @@ import argparse
 from pathlib import Path
 
 from imgpipe.core.errors import PipelineError, run_script
+from imgpipe.core.paths import MODEL
 from imgpipe.parallel import count_workers
-from imgpipe.reporting.web_app import make_app, serve_app
+from imgpipe.serving.web_app import make_app, serve_app
 
 
 def main() -> None:
@@ -22,7 +23,7 @@ def main() -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on"
     )
-    parser.add_argument("--model", type=Path, default=Path("models/model.keras"), metavar="FILE")
+    parser.add_argument("--model", type=Path, default=MODEL, metavar="FILE")
     options = parser.parse_args()
     if not options.model.exists():  # before TensorFlow's seconds
         raise PipelineError(f"{options.model}: not found; `dvc repro train` writes it")

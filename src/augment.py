@@ -5,25 +5,19 @@ Writes  data/augmented: for each copy a folder of shards, and info.json
 Costs   one pass over the training images for each copy, in parallel; constant memory
 """
 
-from pathlib import Path
-from typing import Any
-
 from imgpipe.augmentation.copies import write_copies
+from imgpipe.console.messages import format_count, report
 from imgpipe.core.files import replace_directory
-from imgpipe.core.messages import format_count, report
-from imgpipe.core.stage import run_stage
+from imgpipe.core.paths import AUGMENTED, RECORDS
 from imgpipe.records.info import read_info
-from imgpipe.settings.params import Params, load_params
-
-RECORDS = Path("data/records")
-AUGMENTED = Path("data/augmented")
+from imgpipe.running.stage import StageRun, run_stage
 
 
-def main(params: Params) -> None:
+def main(run: StageRun) -> None:
     info = read_info(RECORDS)
     with replace_directory(AUGMENTED) as folder:
-        write_copies(RECORDS, info, params.augment, folder)
-    images, copies = info.splits["train"].examples, params.augment.copies
+        write_copies(RECORDS, info, run.params.augment, folder)
+    images, copies = info.splits["train"].examples, run.params.augment.copies
     if not copies:
         report("augment: no copies, because augment.copies is 0 in params.yaml")
         return
@@ -33,15 +27,5 @@ def main(params: Params) -> None:
     )
 
 
-def uses(params: Params) -> dict[str, Any]:
-    return {"augment": params.augment}
-
-
 if __name__ == "__main__":
-    run_stage(
-        main,
-        load_params=load_params,
-        uses=uses,
-        libraries=("config", "arrays"),
-        description=__doc__,
-    )
+    run_stage(main, __doc__)

@@ -14,8 +14,8 @@ Costs   a few seconds; no TensorFlow
 import argparse
 from pathlib import Path
 
+from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
-from imgpipe.core.messages import report
 from imgpipe.experiments.comparison import compare_runs
 from imgpipe.experiments.comparison_report import render_json, render_text, write_html
 from imgpipe.experiments.run import load_run

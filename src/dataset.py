@@ -16,10 +16,10 @@ Costs   reading the beginning of each file; copying the files if they are on ano
 
 import argparse
 
+from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
-from imgpipe.core.messages import report
-from imgpipe.datasets.adding import add_archives, add_dataset, plan_dataset
-from imgpipe.preprocessing.survey import survey_folder
+from imgpipe.intake.adding import add_archives, add_dataset, plan_dataset
+from imgpipe.intake.survey import survey_folder
 
 _NEXT = "to use the dataset: set `dataset: {}` in params.yaml, then `make run`"
 

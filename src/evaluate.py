@@ -8,15 +8,12 @@ Writes  metrics/test.json, the metrics; metrics/per_class.csv and metrics/reliab
 Costs   the start of TensorFlow, and two passes over the test images; memory for 512 images at once
 """
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 
+from imgpipe.console.messages import format_count, report
+from imgpipe.console.progress import progress_bar
+from imgpipe.core import paths
 from imgpipe.core.files import write_json
-from imgpipe.core.messages import format_count, report
-from imgpipe.core.progress import progress_bar
-from imgpipe.core.stage import run_stage
 from imgpipe.evaluation import tables
 from imgpipe.evaluation.metrics import score_predictions
 from imgpipe.evaluation.predictions import Predictions, write_predictions
@@ -24,30 +21,25 @@ from imgpipe.evaluation.views import Views, choose_images, write_views
 from imgpipe.records.info import read_info
 from imgpipe.records.shards import index_shard
 from imgpipe.records.stored_images import StoredImages
-from imgpipe.settings.params import Params, load_params
-
-RECORDS = Path("data/records")
-MODEL = Path("models/model.keras")
-METRICS = Path("metrics")
-EVALUATION = Path("data/evaluation")
+from imgpipe.running.stage import StageRun, run_stage
 
 
-def main(params: Params) -> None:
-    top_k, bins = params.evaluate.top_k, params.evaluate.calibration_bins
-    info = read_info(RECORDS)
-    shards = [index_shard(RECORDS, shard, info) for shard in info.splits["test"].shards]
+def main(run: StageRun) -> None:
+    top_k, bins = run.params.evaluate.top_k, run.params.evaluate.calibration_bins
+    info = read_info(paths.RECORDS)
+    shards = [index_shard(paths.RECORDS, shard, info) for shard in info.splits["test"].shards]
     labels = np.concatenate([shard.labels for shard in shards])
     identities = [identity for shard in shards for identity in shard.identities]
     images = StoredImages(shards, info)
 
     from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
 
-    configure_runtime(threads=params.threads, seed=0, precision="float32")
+    configure_runtime(threads=run.params.threads, seed=0, precision="float32")
     from imgpipe.nn.inference.explanation import activation_maps, feature_maps, first_kernels
     from imgpipe.nn.inference.loading import load_model
     from imgpipe.nn.inference.prediction import predict_probabilities
 
-    model = load_model(MODEL)
+    model = load_model(paths.MODEL)
     with progress_bar("evaluate", len(labels), "image") as bar:
         probabilities = predict_probabilities(model, images, bar.update)
     numbers = choose_images(labels, probabilities)
@@ -57,22 +49,17 @@ def main(params: Params) -> None:
 
     predictions = Predictions(info.classes, identities, labels, probabilities)
     scores = score_predictions(labels, probabilities, top_k=top_k, bins=bins)
-    write_json(METRICS / "test.json", scores)
-    tables.write_class_scores(METRICS / "per_class.csv", predictions)
-    tables.write_reliability(METRICS / "reliability.csv", predictions, bins)
-    tables.write_roc(EVALUATION / "roc.csv", predictions)
-    write_predictions(EVALUATION / "predictions.csv", predictions)
-    write_views(EVALUATION / "views.npz", views)
+    write_json(paths.TEST_METRICS, scores)
+    tables.write_class_scores(paths.CLASS_SCORES, predictions)
+    tables.write_reliability(paths.RELIABILITY, predictions, bins)
+    tables.write_roc(paths.ROC, predictions)
+    write_predictions(paths.PREDICTIONS, predictions)
+    write_views(paths.VIEWS, views)
     report(
         f"evaluate: {format_count(len(labels), 'test image')}, accuracy {scores['accuracy']:.4f}"
         f" (95 % interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f})"
     )
 
 
-def uses(params: Params) -> dict[str, Any]:
-    return {"evaluate": params.evaluate, "threads": params.threads}
-
-
 if __name__ == "__main__":
-    libraries = ("config", "arrays", "nn")
-    run_stage(main, load_params=load_params, uses=uses, libraries=libraries, description=__doc__)
+    run_stage(main, __doc__)

@@ -11,22 +11,18 @@ Costs   a download; for your own folder, at most twice the time to read it from 
 Set DATASET_MIRROR to a folder or URL laid out as <dataset>/<file>: it is tried first.
 """
 
-from pathlib import Path
-from typing import Any
-
+from imgpipe.archives.addresses import find_remote_files
+from imgpipe.archives.folders import pack_local_dataset
+from imgpipe.console.messages import format_bytes, format_count, report
 from imgpipe.core.files import replace_directory
-from imgpipe.core.messages import format_bytes, format_count, report
-from imgpipe.core.stage import run_stage
-from imgpipe.datasets.archive_files import find_remote_files
+from imgpipe.core.paths import RAW
 from imgpipe.datasets.catalog import MANIFEST_NAME, LocalEntry, load_entry, write_manifest
 from imgpipe.datasets.download import download_dataset
-from imgpipe.datasets.packing import pack_local_dataset
-from imgpipe.settings.params import Params, load_params
-
-RAW = Path("data/raw")
+from imgpipe.running.stage import StageRun, run_stage
 
 
-def main(params: Params) -> None:
+def main(run: StageRun) -> None:
+    params = run.params
     entry = load_entry(params.dataset)
     if isinstance(entry, LocalEntry):
         count = format_count(pack_local_dataset(entry, RAW), "file")
@@ -47,20 +43,5 @@ def main(params: Params) -> None:
         report(f"  {name} is not pinned in the catalog; its SHA-256 is {sha256}")
 
 
-def uses(params: Params) -> dict[str, Any]:
-    entry = load_entry(params.dataset)
-    return {
-        "dataset": params.dataset,
-        "allow_unpinned": params.allow_unpinned,
-        f"{params.dataset}.files": entry.files,
-    }
-
-
 if __name__ == "__main__":
-    run_stage(
-        main,
-        load_params=load_params,
-        uses=uses,
-        libraries=("config", "remote"),
-        description=__doc__,
-    )
+    run_stage(main, __doc__)

@@ -13,8 +13,8 @@ Costs   a fraction of a second for each experiment; no TensorFlow
 
 import argparse
 
+from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
-from imgpipe.core.messages import report
 from imgpipe.experiments.leaderboard import load_runs, rank_runs, render_json, render_text
 
 

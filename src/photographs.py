@@ -13,9 +13,8 @@ Costs   the estimated time and disk are printed before the run
 
 import argparse
 
+from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
-from imgpipe.core.messages import report
-from imgpipe.datasets.adding import add_dataset, plan_dataset
 from imgpipe.experiments.pipeline import (
     describe_cost,
     describe_result,
@@ -23,7 +22,8 @@ from imgpipe.experiments.pipeline import (
     share_outputs,
 )
 from imgpipe.experiments.recipes import apply_change, describe_change, plan_change
-from imgpipe.preprocessing.survey import survey_folder
+from imgpipe.intake.adding import add_dataset, plan_dataset
+from imgpipe.intake.survey import survey_folder
 from imgpipe.settings.params import load_params
 
 RECIPE = "photographs"

@@ -8,50 +8,31 @@ Writes  metrics/plots/*.png; metrics/report.html, one page that needs no other f
 Costs   a few seconds; one pass over the test records for the gallery of mistakes
 """
 
-from pathlib import Path
-from typing import Any
-
+from imgpipe.console.messages import format_count, report
 from imgpipe.core.files import replace_directory
-from imgpipe.core.messages import format_count, report
-from imgpipe.core.stage import run_stage
-from imgpipe.datasets.catalog import load_entry
-from imgpipe.settings.params import Params, load_params
-
-PLOTS = Path("metrics/plots")
-REPORT = Path("metrics/report.html")
+from imgpipe.core.paths import PLOTS, REPORT
+from imgpipe.running.stage import StageRun, run_stage
 
 
-def main(params: Params) -> None:
+def main(run: StageRun) -> None:
     # Imported here: pandas and matplotlib take two seconds, and params.yaml is checked first.
     from imgpipe.reporting.charts.style import save_figure
     from imgpipe.reporting.model_card import write_model_card
     from imgpipe.reporting.pictures import PICTURES
     from imgpipe.reporting.stage_outputs import StageOutputs
 
-    outputs = StageOutputs(params)
+    outputs = StageOutputs(run.params)
     drawn = {}
     with replace_directory(PLOTS) as folder:
         for name, picture in PICTURES.items():
             if figure := picture.draw(outputs):
                 path = folder / f"{name}.png"
-                save_figure(figure, path, params.plot.dpi)
+                save_figure(figure, path, run.params.plot.dpi)
                 drawn[name] = path.read_bytes()
     write_model_card(REPORT, outputs, drawn)
     pictures = format_count(len(drawn), "picture")
     report(f"plot: {pictures} in {PLOTS.as_posix()}; model card: {REPORT.as_posix()}")
 
 
-def uses(params: Params) -> dict[str, Any]:
-    sections = {name: getattr(params, name) for name in Params.model_fields}
-    sections.pop("architectures")
-    return {
-        **sections,
-        f"architectures.{params.train.architecture}": params.chosen_architecture,
-        params.dataset: load_entry(params.dataset),
-    }
-
-
 if __name__ == "__main__":
-    # The card lists all of them.
-    libraries = ("config", "arrays", "images", "remote", "charts", "nn", "transfer")
-    run_stage(main, load_params=load_params, uses=uses, libraries=libraries, description=__doc__)
+    run_stage(main, __doc__)

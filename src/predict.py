@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.core.errors import PipelineError, run_script
+from imgpipe.core.paths import MODEL
 from imgpipe.parallel import count_workers
 from imgpipe.preprocessing.decoding import ENDINGS, decode_and_resize, has_image_name, open_image
-from imgpipe.reporting.prediction_list import FORMATTERS
+from imgpipe.serving.prediction_list import FORMATTERS
 from imgpipe.settings.image_spec import ImageSpec
 
 
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("places", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes to show: 3")
     parser.add_argument("--format", choices=FORMATTERS, default="table")
-    parser.add_argument("--model", type=Path, default=Path("models/model.keras"), metavar="FILE")
+    parser.add_argument("--model", type=Path, default=MODEL, metavar="FILE")
     options = parser.parse_args()
     if options.top < 1:
         raise PipelineError(f"--top: expected at least 1; found {options.top}")

@@ -10,11 +10,10 @@ Costs   one pass over the images, in parallel; memory does not grow with their s
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
+from imgpipe.console.messages import format_count, report
 from imgpipe.core.files import replace_directory, scratch_directory, write_json
-from imgpipe.core.messages import format_count, report
-from imgpipe.core.stage import run_stage
+from imgpipe.core.paths import DATA_METRICS, RAW, RECORDS
 from imgpipe.datasets.catalog import load_entry
 from imgpipe.preprocessing.conversion import (
     convert_splits,
@@ -25,18 +24,15 @@ from imgpipe.preprocessing.description import check_bad_files, describe_records,
 from imgpipe.preprocessing.raw_datasets import open_dataset
 from imgpipe.preprocessing.splits import choose_splits
 from imgpipe.records.info import write_info
-from imgpipe.settings.params import Params, load_params
+from imgpipe.running.stage import StageRun, run_stage
 
-RAW = Path("data/raw")
-RECORDS = Path("data/records")
 SCRATCH = Path("data/scratch.partial")
-DATA_METRICS = Path("metrics/data.json")
 
 
-def main(params: Params) -> None:
-    settings = params.preprocess
+def main(run: StageRun) -> None:
+    params, settings = run.params, run.params.preprocess
     entry = load_entry(params.dataset)
-    finished = find_finished_shards(RAW, entry.format, settings)
+    finished = find_finished_shards(RAW, entry.format, settings, run.sources)
     with (
         replace_directory(RECORDS) as folder,
         scratch_directory(SCRATCH) as scratch,
@@ -60,19 +56,5 @@ def main(params: Params) -> None:
     )
 
 
-def uses(params: Params) -> dict[str, Any]:
-    return {
-        "dataset": params.dataset,
-        "preprocess": params.preprocess,
-        f"{params.dataset}.format": load_entry(params.dataset).format,
-    }
-
-
 if __name__ == "__main__":
-    run_stage(
-        main,
-        load_params=load_params,
-        uses=uses,
-        libraries=("config", "arrays", "images", "heic", "remote"),
-        description=__doc__,
-    )
+    run_stage(main, __doc__)

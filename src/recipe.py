@@ -13,8 +13,8 @@ Costs   half a second; no stage runs
 
 import argparse
 
+from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
-from imgpipe.core.messages import report
 from imgpipe.experiments.recipes import (
     apply_change,
     describe_change,

@@ -13,8 +13,8 @@ You may interrupt the study: finished runs are not run again.
 
 import argparse
 
+from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
-from imgpipe.core.messages import report
 from imgpipe.experiments.studies import run_study
 
 

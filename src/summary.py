@@ -6,8 +6,8 @@ cache, so that they share the disk.
 Reads   data/records/info.json, metrics/test.json, metrics/per_class.csv
 """
 
+from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
-from imgpipe.core.messages import report
 from imgpipe.experiments.pipeline import describe_result, share_outputs
 
 

@@ -35,10 +35,10 @@ To add one, edit four files:
 
 1. `src/imgpipe/settings/architectures.py`: a class with its settings, and a line in
    `ARCHITECTURES`.
-2. `src/imgpipe/nn/training/architectures/NAME.py`: `build_NAME(x, settings)`, from normalized
+2. `src/imgpipe/nn/networks/NAME.py`: `build_NAME(x, settings)`, from normalized
    images to features. Every layer needs a name. After a convolution, write the activation as a
    `ReLU` layer of its own: `feature_maps.png` and `activation_maps.png` need such layers.
-3. `src/imgpipe/nn/training/architectures/__init__.py`: a line in `BUILDERS`.
+3. `src/imgpipe/nn/networks/__init__.py`: a line in `BUILDERS`.
 4. `recipes/defaults.yaml`: its settings, with a comment for each, and its name in the comment of
    `train.architecture`.
 

@@ -429,7 +429,7 @@ def build_network(
     normalization: Normalization = RESCALE,
 ) -> Any:
     """Return an untrained network with its settings in `params`."""
-    from imgpipe.nn.training.architectures import build_model
+    from imgpipe.nn.networks import build_model
 
     settings = getattr(params.architectures, name)
     return build_model(
@@ -440,7 +440,7 @@ def build_network(
 def save_network(model: Any, path: Path) -> None:
     """Save a network with some signature."""
     from imgpipe.nn.common.model_signature import ModelSignature
-    from imgpipe.nn.training.saved_model import save_model
+    from imgpipe.nn.fitting.saved_model import save_model
 
     signature = ModelSignature(
         format_version=1, dataset="easy", classes=["a", "b"], image_spec=SMALL_SPEC
@@ -459,17 +459,19 @@ def train_network(
 
     As `train_model` does, but without files and a checkpoint.
     """
+    from imgpipe.console.training_table import TrainingProgress
+    from imgpipe.nn.fitting.training_set import LabeledInputs, TrainingSet
     from imgpipe.nn.training.augmentation_layers import add_random_layers
     from imgpipe.nn.training.loop import Trainer
-    from imgpipe.nn.training.progress import TrainingProgress
     from imgpipe.nn.training.replicas import Replicas
-    from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
 
     validation = LabeledInputs(images, labels if validation_labels is None else validation_labels)
     training_set = TrainingSet(images, labels, validation)
     trained = add_random_layers(model, params.train)
     trainer = Trainer(trained, training_set, params.train, Replicas(1))
-    with TrainingProgress(params.train, len(labels), finished_epochs=0) as progress:
+    with TrainingProgress(
+        epochs=params.train.epochs, examples=len(labels), finished_epochs=0, may_stop_early=False
+    ) as progress:
         while not trainer.is_finished:
             trainer.run_epoch(progress)
     trainer.restore_best_weights()

@@ -90,6 +90,9 @@ RECORD = """
 import importlib, json, sys
 from pathlib import Path
 from imgpipe.core.schema import Section
+from imgpipe.core.sources import hash_sources
+from imgpipe.running.entry import read_entry
+from imgpipe.running.stage import StageRun
 from imgpipe.settings.params import load_params
 
 reads, recording = set(), False
@@ -101,23 +104,13 @@ def record(section, name):
     return get(section, name)
 
 Section.__getattribute__ = record
-found, all_uses = [], {}
+found = []
 for stage, file in json.loads(sys.argv[1]):
     params = load_params(Path(file))
     script = importlib.import_module(stage)
-    uses = all_uses.setdefault(stage, script.uses)
-
-    def track(params, uses=uses):  # naming the values that a stage depends on is no use of them
-        global recording
-        recording = False
-        try:
-            return uses(params)
-        finally:
-            recording = True
-
-    script.uses = track
+    run = StageRun(params, read_entry(stage), hash_sources())
     recording = True
-    script.main(params)
+    script.main(run)
     recording = False
     found.append([stage, sorted(reads)])
     reads.clear()
@@ -177,7 +170,8 @@ def project(tmp_path: Path) -> Path:
     """A folder with what the stages read besides params.yaml."""
     (tmp_path / "data").mkdir()
     shutil.copy(ROOT / "data" / "catalog.yaml", tmp_path / "data")
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for name in ("pyproject.toml", "params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
 

@@ -28,8 +28,8 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from keras import layers  # noqa: E402
 
-from imgpipe.nn.training.architectures.pretrained import find_weight_file  # noqa: E402
-from imgpipe.nn.training.torch_file import read_weights  # noqa: E402
+from imgpipe.nn.networks.efficientnet_lite import find_weight_file  # noqa: E402
+from imgpipe.nn.transfer.torch_file import read_weights  # noqa: E402
 from imgpipe.settings.backbones import BACKBONES  # noqa: E402
 
 BACKBONE = BACKBONES["efficientnet_lite0"]

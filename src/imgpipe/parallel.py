@@ -25,18 +25,19 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from imgpipe.console.progress import progress_bar
 from imgpipe.core.environment import read_whole_number
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.libraries import find_installed
-from imgpipe.core.progress import progress_bar
-from imgpipe.core.stage import hash_sources
+from imgpipe.core.sources import hash_sources
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
 
 _CONNECTION_TIMEOUT_S = 10
 _TASKS_OF_A_PROCESS = 2  # one that it works on, and the next one
-_LIBRARIES = ("numpy", "pillow", "pillow-heif", "google-crc32c")  # they decide bytes of records
+RECORD_LIBRARIES = ("numpy", "pillow", "pillow-heif", "google-crc32c")
+"""The libraries that decide the bytes of records."""
 
 
 def count_workers() -> int:
@@ -318,7 +319,7 @@ def describe_environment() -> dict[str, str]:
     A worker computes it once, because its modules stay as they are if the files change later.
     """
     sources = json.dumps(hash_sources(), sort_keys=True).encode()
-    installed = find_installed(_LIBRARIES)
+    installed = find_installed(RECORD_LIBRARIES)
     return {
         "the code in src": hashlib.sha256(sources).hexdigest()[:12],
         "Python": f"{sys.version_info[0]}.{sys.version_info[1]}",

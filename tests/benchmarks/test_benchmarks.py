@@ -190,8 +190,8 @@ def test_the_arithmetic_of_a_step_is_counted(project: Path) -> None:
 @pytest.mark.tf
 def test_the_network_of_the_guide_has_the_features_of_the_recipe() -> None:
     from imgpipe.nn.common import runtime  # first: it silences TensorFlow's start
-    from imgpipe.nn.training.architectures import build_model
-    from imgpipe.nn.training.architectures.pretrained import FEATURES_LAYER, load_backbone_weights
+    from imgpipe.nn.networks import build_model
+    from imgpipe.nn.networks.efficientnet_lite import FEATURES_LAYER, load_backbone_weights
     from imgpipe.records.normalization import Normalization
     from opponents.transfer_learning import build_backbone
     from transfer import RECIPE

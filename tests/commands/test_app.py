@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgpipe.preprocessing.decoding import FORMAT_OF_SUFFIX
-from imgpipe.reporting.web_app import make_app, overlay_evidence
+from imgpipe.serving.web_app import make_app, overlay_evidence
 from imgpipe.settings.image_spec import ImageSpec
 
 GRAY = ImageSpec(height_px=28, width_px=28, channels=1, fit="stretch", interpolation="bilinear")

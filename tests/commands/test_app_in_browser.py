@@ -64,7 +64,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a network that is not trained, for 12 x 12 gray pixels."""
     from imgpipe.nn.common.model_signature import ModelSignature
-    from imgpipe.nn.training.saved_model import save_model
+    from imgpipe.nn.fitting.saved_model import save_model
 
     path = tmp_path_factory.mktemp("model") / "model.keras"
     network = build_network("mlp", shape=(12, 12, 1), classes=len(CLASSES))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support import ROOT, attempt, hash_files, run, set_leaf, write_photographs
 
-from imgpipe.core.messages import wrap_line
+from imgpipe.console.messages import wrap_line
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.datasets.catalog import load_entry
 from imgpipe.preprocessing.decoding import ENDINGS

@@ -291,7 +291,7 @@ def test_the_network_of_a_recipe_has_the_number_of_parameters_in_its_header(
     name: str, tmp_path: Path
 ) -> None:
     from imgpipe.nn.common import runtime  # noqa: F401, the first silences TensorFlow's start
-    from imgpipe.nn.training.architectures import build_model
+    from imgpipe.nn.networks import build_model
     from imgpipe.records.normalization import Normalization
 
     (tmp_path / "params.yaml").write_text(render_recipe(name, FOLDER))

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 from jinja2 import UndefinedError
-from support import Page
+from support import SRC, Page
 
-from imgpipe.reporting.html_pages import render_page, write_page
+from imgpipe.reporting.html_pages import TEMPLATES, render_page, write_page
 
 PNG = b"\x89PNG content"
+COMPARISON = SRC / "imgpipe/experiments/templates/comparison.html"
 
 
 def comparison(**changes: Any) -> str:
@@ -24,7 +25,7 @@ def comparison(**changes: Any) -> str:
         "data_and_code": ["Data that differ: data/raw."],
         "galleries": [{"png": PNG, "description": "Three <images>."}, "No image that only B."],
     }
-    return render_page("comparison.html", **{**values, **changes})
+    return render_page(COMPARISON, **{**values, **changes})
 
 
 def test_a_page_is_one_file_with_closed_tags() -> None:
@@ -75,12 +76,12 @@ def test_a_column_of_numbers_is_aligned_to_the_right() -> None:
 
 def test_a_missing_value_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="'verdict' is undefined"):
-        render_page("comparison.html", title="A")
+        render_page(COMPARISON, title="A")
 
 
 def test_equal_values_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("1.html", "2.html"):
-        write_page(tmp_path / name, "base.html", title="ä")
+        write_page(tmp_path / name, TEMPLATES / "base.html", title="ä")
     content = (tmp_path / "1.html").read_bytes()
     assert content == (tmp_path / "2.html").read_bytes()
     assert "<h1>ä</h1>".encode() in content

@@ -12,7 +12,7 @@ from support import ROOT, SRC, STAGES, change_params, leaves, set_leaf, set_para
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import check
-from imgpipe.settings.params import Params, load_params
+from imgpipe.settings.params import Params, format_value, load_params
 
 
 def test_the_committed_params_are_valid() -> None:
@@ -111,3 +111,11 @@ def test_a_mistake_in_another_section_stops_a_stage_before_it_starts(
         "heavy": [],
     }
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("same", "same"), (True, "true"), (0.002, "0.002"), ([32, 64], "[32, 64]"), (3, "3")],
+)
+def test_values_are_shown_as_params_yaml_writes_them(value: object, text: str) -> None:
+    assert format_value(value) == text

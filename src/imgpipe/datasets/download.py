@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from imgpipe.console.progress import progress_bar
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import replace_directory, replace_file
-from imgpipe.core.progress import progress_bar
 from imgpipe.datasets.catalog import CATALOG_FILE, UNPUBLISHED, DownloadEntry, RawFile
 
 ATTEMPTS = 3

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.paths import AUGMENTED, RAW, RECORDS
 from imgpipe.evaluation.predictions import Predictions
 from imgpipe.evaluation.significance import Comparison, align, compare_predictions
 from imgpipe.experiments.provenance import Provenance, find_parameter_edits
 from imgpipe.experiments.run import Run
 from imgpipe.settings.image_spec import ImageSpec
 
-_DATA = ("data/raw", "data/records", "data/augmented")
+_RAW = RAW.as_posix()
+_DATA = (_RAW, RECORDS.as_posix(), AUGMENTED.as_posix())
 _FOLDER_SUFFIX = ".dir"  # ends DVC's hash of a folder
 _SHOWN_EDITS = 5
 
@@ -55,7 +57,7 @@ def compare_runs(first: Run, second: Run) -> RunComparison:
     shared = predictions[0].identities
     notes = [note for run in (first, second) for note in find_edits(run)]
     notes += describe_shared_images(first, second, len(shared))
-    if first.provenance.outputs["data/raw"] != second.provenance.outputs["data/raw"]:
+    if first.provenance.outputs[_RAW] != second.provenance.outputs[_RAW]:
         notes += check_test_images(first, second, shared)
     parameters = second.provenance.parameters
     comparison = compare_predictions(
@@ -113,7 +115,7 @@ def check_test_images(first: Run, second: Run, shared: Collection[str]) -> list[
     ]
     if image_specs[0] != image_specs[1]:
         return [
-            "data/raw and the image settings of preprocess differ: the test images are assumed to"
+            f"{_RAW} and the image settings of preprocess differ: the test images are assumed to"
             " be the same because their names are the same"
         ]
     names = set(shared)

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.console.tables import format_columns
 from imgpipe.core.errors import PipelineError
 from imgpipe.evaluation.significance import Difference
 from imgpipe.experiments.comparison import RunComparison
-from imgpipe.reporting.text_table import format_columns, format_value
+from imgpipe.settings.params import format_value
 
 _SHOWN_IMAGES = 24
 _SHOWN_NAMES = 5
 _DPI = 100
+_TEMPLATE = Path(__file__).parent / "templates" / "comparison.html"
 
 
 def render_text(compared: RunComparison) -> str:
@@ -96,7 +98,7 @@ def write_html(compared: RunComparison, path: Path) -> None:
     """Write the comparison as a page, with pictures of the images that one run gets right."""
     from imgpipe.reporting.html_pages import write_page  # Jinja2, which text does not need
 
-    write_page(path, "comparison.html", **vars(collect_page(compared)))
+    write_page(path, _TEMPLATE, **vars(collect_page(compared)))
 
 
 def collect_page(compared: RunComparison) -> ComparisonPage:

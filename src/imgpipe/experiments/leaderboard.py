@@ -6,10 +6,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from imgpipe.console.tables import format_columns
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.paths import RAW
 from imgpipe.experiments.provenance import find_revision, list_experiments, read_provenance
 from imgpipe.experiments.run import Run
-from imgpipe.reporting.text_table import format_columns, format_value
+from imgpipe.settings.params import format_value
 
 _SHOWN_NAMES = 3
 _SEEDS = ("train.seed", "augment.seed")
@@ -110,7 +112,7 @@ def _values(run: Run, keys: Sequence[str]) -> tuple[str, ...]:
 
 def _validation_images(run: Run) -> tuple[str, ...]:
     """Return the values that decide the validation images of a run."""
-    return (*_values(run, _VALIDATION_KEYS), run.provenance.outputs["data/raw"])
+    return (*_values(run, _VALIDATION_KEYS), run.provenance.outputs[RAW.as_posix()])
 
 
 def _code(run: Run) -> str:

@@ -8,9 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from imgpipe.console.messages import format_bytes, format_count, report
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import read_json
-from imgpipe.core.messages import format_bytes, format_count, report
+from imgpipe.core.paths import (
+    AUGMENTED,
+    CLASS_SCORES,
+    PLOTS,
+    RAW,
+    RECORDS,
+    REPORT,
+    TEST_METRICS,
+)
 from imgpipe.records.info import read_info
 from imgpipe.settings.params import Params
 
@@ -20,13 +29,6 @@ IMAGE_S = 0.015
 """Time for each image of 224 x 224 pixels, all stages together, on two cores without GPU."""
 CACHE_FACTOR = 2
 """Copies of an output on the disk until the outputs share the disk with DVC's cache."""
-
-RECORDS = Path("data/records")
-OUTPUT_FOLDERS = (Path("data/raw"), RECORDS, Path("data/augmented"))
-TEST_METRICS = Path("metrics/test.json")
-CLASS_METRICS = Path("metrics/per_class.csv")
-REPORT = Path("metrics/report.html")
-PICTURES = Path("metrics/plots")
 
 
 def run_pipeline() -> None:
@@ -77,7 +79,7 @@ def share_outputs() -> None:
     The linked files are read-only. Stages never write into existing files: they write new files and
     rename them. If the process is killed here, files may be missing; `dvc repro` restores them.
     """
-    folders = [folder.as_posix() for folder in OUTPUT_FOLDERS if _has_copies(folder)]
+    folders = [folder.as_posix() for folder in (RAW, RECORDS, AUGMENTED) if _has_copies(folder)]
     if folders and run_dvc("checkout", "--quiet", "--relink", *folders):
         report(
             "warning: `dvc checkout --relink` failed: outputs may take twice their disk, or may be"
@@ -119,7 +121,7 @@ def describe_result() -> Iterator[str]:
         f" {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f},"
         f" {format_count(images, 'image')})"
     )
-    with CLASS_METRICS.open(encoding="utf-8", newline="") as stream:
+    with CLASS_SCORES.open(encoding="utf-8", newline="") as stream:
         worst = min(csv.DictReader(stream), key=lambda row: float(row["recall"]))
     yield (
         f"worst class: {worst['class']}, recall {float(worst['recall']):.4f},"
@@ -127,7 +129,7 @@ def describe_result() -> Iterator[str]:
     )
     mistakes = images - round(images * scores["accuracy"])
     yield f"mistakes: {mistakes:,} of {format_count(images, 'image')}"
-    yield f"model card: {REPORT.as_posix()}; pictures: {PICTURES.as_posix()}"
+    yield f"model card: {REPORT.as_posix()}; pictures: {PLOTS.as_posix()}"
 
 
 def _has_copies(folder: Path) -> bool:

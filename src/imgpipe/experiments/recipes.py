@@ -13,14 +13,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from imgpipe.console.messages import format_count
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import write_json, write_text
-from imgpipe.core.messages import format_count
 from imgpipe.core.schema import check, nearest
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.experiments.provenance import flatten
-from imgpipe.reporting.text_table import format_value
-from imgpipe.settings.params import PARAMS_FILE, Params
+from imgpipe.settings.params import PARAMS_FILE, Params, format_value
 
 DEFAULTS = "defaults"
 RECIPES = Path("recipes")

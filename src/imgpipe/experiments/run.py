@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.paths import PREDICTIONS, RECORDS, TRAINING_METRICS
 from imgpipe.evaluation.predictions import Predictions, parse_predictions
 from imgpipe.experiments.provenance import (
     Provenance,
@@ -25,9 +26,9 @@ from imgpipe.experiments.provenance import (
 from imgpipe.records.info import read_info
 from imgpipe.records.shards import read_split
 
-_PREDICTIONS = "data/evaluation/predictions.csv"
-_RECORDS = "data/records"
-_TRAIN_METRICS = "metrics/train.json"
+_PREDICTIONS, _RECORDS, _TRAIN_METRICS = (
+    path.as_posix() for path in (PREDICTIONS, RECORDS, TRAINING_METRICS)
+)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.paths import RAW
 from imgpipe.core.yaml_file import parse_yaml, read_yaml
 from imgpipe.experiments.provenance import (
     STAGES_TO_EVALUATE,
@@ -29,7 +30,6 @@ from imgpipe.settings.params import PARAMS_FILE
 
 _LOCK = "dvc.lock"
 _PARAMS = PARAMS_FILE.as_posix()
-_RAW_DATA = "data/raw"
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def read_candidate(revision: Revision) -> Candidate | None:
     except PipelineError:
         return None
     inputs, outputs = parse_lock(lock)
-    if _RAW_DATA not in outputs:
+    if RAW.as_posix() not in outputs:
         return None
-    return Candidate(revision, inputs, outputs[_RAW_DATA])
+    return Candidate(revision, inputs, outputs[RAW.as_posix()])
 
 
 def parse_lock(lock: Mapping[str, Any]) -> tuple[dict[str, StageInputs], dict[str, str]]:

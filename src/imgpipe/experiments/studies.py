@@ -23,8 +23,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from imgpipe.console.messages import format_duration
+from imgpipe.core import paths
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.messages import format_duration
 from imgpipe.core.schema import Section, check, nearest
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.evaluation.predictions import parse_predictions
@@ -52,9 +53,9 @@ STUDIES = Path("studies")
 _CHANGED = "parameters, data or code changed while the study was running; run the study again"
 _PIPELINE = Path("dvc.yaml")
 _LOGS = Path(".dvc/tmp/studies")
-_SCORES = "metrics/test.json"
-_PREDICTIONS = "data/evaluation/predictions.csv"
-_HISTORY = "metrics/history.csv"
+_SCORES, _PREDICTIONS, _HISTORY = (
+    path.as_posix() for path in (paths.TEST_METRICS, paths.PREDICTIONS, paths.HISTORY)
+)
 _FOLD_KEY, _SEED_KEY = "preprocess.test_fold", "train.seed"
 
 Overrides: TypeAlias = dict[str, Any]

@@ -13,7 +13,7 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import write_csv, write_json
 from imgpipe.evaluation.metrics import score_predictions
 from imgpipe.evaluation.predictions import Predictions
-from imgpipe.reporting.charts.studies import draw_errors, draw_folds, draw_members
+from imgpipe.experiments.study_charts import draw_errors, draw_folds, draw_members
 from imgpipe.reporting.charts.style import save_figure
 
 Scores = Mapping[str, float]

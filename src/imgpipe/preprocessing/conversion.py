@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from imgpipe.console.messages import report
 from imgpipe.core.dvc_tmp import delete_unused, find_entry
 from imgpipe.core.errors import PipelineError, UnreadableImageError
 from imgpipe.core.files import replace_file
-from imgpipe.core.messages import report
-from imgpipe.parallel import describe_environment, map_shards
+from imgpipe.core.libraries import find_installed
+from imgpipe.parallel import RECORD_LIBRARIES, map_shards
 from imgpipe.preprocessing.decoding import decode_and_resize
 from imgpipe.preprocessing.raw_datasets import RawDataset
 from imgpipe.records.info import Shard
@@ -45,7 +46,9 @@ class ConvertedShard:
     """For the identity of each image that could not be read, the reason."""
 
 
-def find_finished_shards(raw: Path, raw_format: BaseModel, settings: Preprocess) -> Path | None:
+def find_finished_shards(
+    raw: Path, raw_format: BaseModel, settings: Preprocess, sources: Mapping[str, str]
+) -> Path | None:
     """Return the folder for finished shards of this conversion; None outside a DVC repository.
 
     DVC deletes outputs before it runs a stage, so finished shards are kept elsewhere.
@@ -54,13 +57,15 @@ def find_finished_shards(raw: Path, raw_format: BaseModel, settings: Preprocess)
         raw: the folder of the raw files; their sizes and times of change show whether they changed.
         raw_format: the section `format` of the dataset.
         settings: the section `preprocess` of params.yaml.
+        sources: the SHA-256 of each source file that the stage depends on, by its name.
     """
     files = {path.name: path.stat() for path in sorted(raw.glob("*"))}
     determined_by = {
         "raw": {name: [found.st_size, found.st_mtime_ns] for name, found in files.items()},
         "format": raw_format.model_dump(),
         "preprocess": settings.model_dump(),
-        "environment": describe_environment(),
+        "sources": dict(sources),
+        "libraries": find_installed(RECORD_LIBRARIES),
     }
     return find_entry(_KIND, determined_by)
 

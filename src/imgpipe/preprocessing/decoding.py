@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, _imaging
 
+from imgpipe.archives.folders import is_litter
 from imgpipe.core.errors import UnreadableImageError
-from imgpipe.datasets.packing import is_litter
 from imgpipe.settings.image_spec import ImageSpec
 
 # The format of a file, by the ending of its name.

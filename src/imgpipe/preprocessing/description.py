@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from imgpipe.console.messages import format_count
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.messages import format_count
 from imgpipe.preprocessing.conversion import ConvertedShard
 from imgpipe.preprocessing.splits import check_splits
 from imgpipe.records.info import FIELDS, FORMAT_VERSION, RecordsInfo, SplitInfo

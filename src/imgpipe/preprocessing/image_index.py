@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipe.preprocessing.archives import Member
+from imgpipe.archives.members import Member
 
 _PLACE = np.dtype(
     [

@@ -1,6 +1,6 @@
 """HTML pages that are one file each: text, tables and pictures, no scripts, no other files.
 
-The templates are Jinja2's, in the folder `templates`. Equal values give equal bytes.
+The templates are Jinja2's. Equal values give equal bytes.
 """
 
 import base64
@@ -11,24 +11,26 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from imgpipe.core.files import write_text
 
+TEMPLATES = Path(__file__).parent / "templates"
 
-def write_page(path: Path, template: str, **values: Any) -> None:
+
+def write_page(path: Path, template: Path, **values: Any) -> None:
     """Render a template and write the page to a file."""
     write_text(path, render_page(template, **values))
 
 
-def render_page(template: str, **values: Any) -> str:
+def render_page(template: Path, **values: Any) -> str:
     """Return a page.
 
     Text is escaped. A name that the template uses and `values` lack is an error.
 
     Args:
-        template: name of a file in `templates`, such as "model_card.html".
+        template: its file; it may extend and import the templates of this package.
         values: what the template calls by these names.
     """
     # A loader of packages would need the project to be installed.
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates", encoding="utf-8"),
+        loader=FileSystemLoader([template.parent, TEMPLATES], encoding="utf-8"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -37,7 +39,7 @@ def render_page(template: str, **values: Any) -> str:
     )
     environment.tests["number"] = _is_number
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
-    return environment.get_template(template).render(values)
+    return environment.get_template(template.name).render(values)
 
 
 def _is_number(cell: object) -> bool:

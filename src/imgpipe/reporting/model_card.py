@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from imgpipe.core.libraries import find_installed, read_pins
+from imgpipe.core.paths import RECORDS
 from imgpipe.evaluation.metrics import metrics_among
 from imgpipe.evaluation.significance import score_intervals
-from imgpipe.reporting.html_pages import write_page
+from imgpipe.reporting.html_pages import TEMPLATES, write_page
 from imgpipe.reporting.pictures import PICTURES
-from imgpipe.reporting.stage_outputs import RECORDS, StageOutputs
-from imgpipe.reporting.text_table import format_value
+from imgpipe.reporting.stage_outputs import StageOutputs
 from imgpipe.settings.architectures import Pretrained
 from imgpipe.settings.backbones import BACKBONES
-from imgpipe.settings.params import Params
+from imgpipe.settings.params import Params, format_value
 
 GROUPS = ("config", "arrays", "images", "remote", "charts", "nn", "transfer")
 """The groups of pyproject.toml with the libraries that the stages import."""
@@ -44,7 +44,7 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
     )
     write_page(
         path,
-        "model_card.html",
+        TEMPLATES / "model_card.html",
         title=f"Model card: {info.dataset}, {outputs.params.train.architecture}",
         scores=scores,
         summary_rows=list(_summary_rows(outputs)),

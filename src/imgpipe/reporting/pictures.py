@@ -12,12 +12,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from imgpipe.core.paths import AUGMENTED, RECORDS
 from imgpipe.evaluation.predictions import Predictions
 from imgpipe.records.info import copy_folder
 from imgpipe.records.shards import read_shard, read_split
 from imgpipe.reporting.charts import data, results, views
 from imgpipe.reporting.charts.style import MOST_ROWS, shorten
-from imgpipe.reporting.stage_outputs import AUGMENTED, RECORDS, StageOutputs
+from imgpipe.reporting.stage_outputs import StageOutputs
 
 _SHOWN_ORIGINALS = 6
 

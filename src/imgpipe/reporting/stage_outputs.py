@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from imgpipe.core import paths
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import read_json
 from imgpipe.datasets.catalog import Entry, load_entry
@@ -15,13 +16,6 @@ from imgpipe.evaluation.views import Views, read_views
 from imgpipe.records.info import AugmentedInfo, RecordsInfo, read_augmented_info, read_info
 from imgpipe.records.training_examples import TrainingExamples, read_training_examples
 from imgpipe.settings.params import Params
-
-RECORDS = Path("data/records")
-AUGMENTED = Path("data/augmented")
-TRAINING_EXAMPLES = Path("data/training/examples.npz")
-EVALUATION = Path("data/evaluation")
-METRICS = Path("metrics")
-LAYERS = Path("models/layers.txt")
 
 
 class StageOutputs:
@@ -38,70 +32,70 @@ class StageOutputs:
     @cached_property
     def info(self) -> RecordsInfo:
         """The description of the records."""
-        return read_info(RECORDS)
+        return read_info(paths.RECORDS)
 
     @cached_property
     def augmented(self) -> AugmentedInfo:
         """The description of the augmented records."""
-        return read_augmented_info(AUGMENTED)
+        return read_augmented_info(paths.AUGMENTED)
 
     @cached_property
     def data(self) -> Mapping[str, Any]:
         """metrics/data.json: counts of images, duplicates and unreadable files."""
-        return _read_mapping(METRICS / "data.json")
+        return _read_mapping(paths.DATA_METRICS)
 
     @cached_property
     def layers(self) -> str:
         """The table of layers."""
         try:
-            return LAYERS.read_text(encoding="utf-8")
+            return paths.LAYERS.read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise _missing(LAYERS) from None
+            raise _missing(paths.LAYERS) from None
 
     @cached_property
     def history(self) -> pd.DataFrame:
         """metrics/history.csv: a row for each epoch."""
-        return _read_table(METRICS / "history.csv")
+        return _read_table(paths.HISTORY)
 
     @cached_property
     def trained(self) -> Mapping[str, Any]:
         """metrics/train.json: epochs, parameters, validation metrics of the chosen epoch."""
-        return _read_mapping(METRICS / "train.json")
+        return _read_mapping(paths.TRAINING_METRICS)
 
     @cached_property
     def training_examples(self) -> TrainingExamples:
         """Some training images, and random transformations of them."""
-        return read_training_examples(TRAINING_EXAMPLES)
+        return read_training_examples(paths.TRAINING_EXAMPLES)
 
     @cached_property
     def scores(self) -> Mapping[str, float]:
         """metrics/test.json: the metrics of the test split."""
-        return _read_mapping(METRICS / "test.json")
+        return _read_mapping(paths.TEST_METRICS)
 
     @cached_property
     def per_class(self) -> pd.DataFrame:
         """metrics/per_class.csv: a row for each class."""
-        return _read_table(METRICS / "per_class.csv", names="class")
+        return _read_table(paths.CLASS_SCORES, names="class")
 
     @cached_property
     def reliability(self) -> pd.DataFrame:
         """metrics/reliability.csv: a row for each bin of confidence."""
-        return _read_table(METRICS / "reliability.csv")
+        return _read_table(paths.RELIABILITY)
 
     @cached_property
     def roc(self) -> pd.DataFrame:
         """The corners of the receiver operating characteristic of each class."""
-        return _read_table(EVALUATION / "roc.csv", names="class")
+        return _read_table(paths.ROC, names="class")
 
     @cached_property
     def predictions(self) -> Predictions:
         """The class and the probabilities of each test image."""
-        return read_predictions(EVALUATION / "predictions.csv")
+        return read_predictions(paths.PREDICTIONS)
 
     @cached_property
     def views(self) -> Views:
         """What the network sees in some test images."""
-        return read_views(EVALUATION / "views.npz")
+        return read_views(paths.VIEWS)
 
 
 def _missing(path: Path) -> PipelineError:

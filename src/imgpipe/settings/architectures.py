@@ -1,7 +1,7 @@
 """The section `architectures` of params.yaml: the settings of each network.
 
 To add a network: write its settings here and in recipes/defaults.yaml, and its builder, under the
-same name, in `imgpipe/nn/training/architectures`; docs/choices.md has all steps.
+same name, in `imgpipe/nn/networks`; docs/choices.md has all steps.
 """
 
 from collections.abc import Mapping

@@ -5,6 +5,7 @@ In dvc.yaml, a stage depends on the schemas of its own sections only: the schema
 can stop the stage, it cannot change an output.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,8 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
             name: one line with file, dotted key, what was expected and what was found.
     """
     return check(Params, read_yaml(path), path.as_posix())
+
+
+def format_value(value: object) -> str:
+    """Return a parameter's value as params.yaml writes it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

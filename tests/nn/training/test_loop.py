@@ -17,8 +17,8 @@ from support import (
 )
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.nn.training.history import best_epoch
-from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
+from imgpipe.nn.fitting.history import best_epoch
+from imgpipe.nn.fitting.training_set import LabeledInputs, TrainingSet
 from imgpipe.settings.params import Params
 
 pytestmark = pytest.mark.tf
@@ -88,9 +88,7 @@ def test_a_trained_model_has_the_weights_of_the_best_epoch(repository: Path) -> 
     keras.utils.set_random_seed(1)
     model = build_network("cnn", params, shape=(12, 12, 1))
     checkpoint = Checkpoint(sources={}, parameters={}, data="")
-    history = train_model(
-        model, training_set, params.train, checkpoint, Path("metrics"), Replicas(1)
-    ).history
+    history = train_model(model, training_set, params.train, checkpoint, Replicas(1)).history
     images, labels = training_set.validation
     probabilities = np.asarray(model(images[np.arange(200)]))
     loss = -np.log(np.maximum(probabilities[range(200), labels], 1e-7)).mean()
@@ -137,10 +135,10 @@ def test_a_resumed_training_equals_an_uninterrupted_training(
 ) -> None:
     """History and weights are equal to the last bit, for each epoch after which a run stops."""
     from imgpipe.nn.common.runtime import keras
-    from imgpipe.nn.training.batches import TrainingBatches
     from imgpipe.nn.training.checkpoint import Checkpoint, TrainingState
     from imgpipe.nn.training.loop import train_model
     from imgpipe.nn.training.replicas import Replicas
+    from imgpipe.nn.training.shuffled_batches import TrainingBatches
 
     params = change_params(EASY_PARAMS, **changes)
     set_precision(params.train.precision)
@@ -167,9 +165,7 @@ def test_a_resumed_training_equals_an_uninterrupted_training(
         model = build_network("cnn", params, shape=(12, 12, 1))
         checkpoint = Checkpoint(sources={}, parameters={}, data="")
         training_set = make_training_set(params)
-        training = train_model(
-            model, training_set, params.train, checkpoint, Path("metrics"), Replicas(1)
-        )
+        training = train_model(model, training_set, params.train, checkpoint, Replicas(1))
         return list(training.history), model.get_weights()
 
     history, weights = run()
@@ -196,25 +192,25 @@ def test_a_resumed_training_equals_an_uninterrupted_training(
 def test_metrics_are_written_and_printed_after_each_epoch(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from imgpipe.console.training_table import TrainingProgress
     from imgpipe.nn.training.checkpoint import Checkpoint
     from imgpipe.nn.training.loop import train_model
-    from imgpipe.nn.training.progress import TrainingProgress
     from imgpipe.nn.training.replicas import Replicas
 
     params = change_params(EASY_PARAMS, train__epochs=3)
     written: list[tuple[int, int]] = []
     print_epoch = TrainingProgress.print_epoch
 
-    def count_written(progress: TrainingProgress, epoch: Any) -> None:
+    def count_written(progress: TrainingProgress, *arguments: Any) -> None:
         rows = len(pd.read_csv("metrics/history.csv"))
         written.append((rows, json.loads(Path("metrics/train.json").read_text())["epochs"]))
-        print_epoch(progress, epoch)
+        print_epoch(progress, *arguments)
 
     monkeypatch.setattr(TrainingProgress, "print_epoch", count_written)
     model = build_network("cnn", params, shape=(12, 12, 1))
     checkpoint = Checkpoint(sources={}, parameters={}, data="")
     training_set = make_training_set(params)
-    train_model(model, training_set, params.train, checkpoint, Path("metrics"), Replicas(1))
+    train_model(model, training_set, params.train, checkpoint, Replicas(1))
     assert written == [(1, 1), (2, 2), (3, 3)]
     _, *lines = capsys.readouterr().out.splitlines()  # after the names of the columns
     assert [line[:11] for line in lines] == ["epoch   1/3", "epoch   2/3", "epoch   3/3"]

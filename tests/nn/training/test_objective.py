@@ -142,7 +142,7 @@ def test_penalties_shrink_the_kernels_but_are_not_in_the_metrics(penalty: str) -
 
 
 def test_balanced_classes_have_the_same_total_weight() -> None:
-    from imgpipe.nn.training.objective import balance_classes
+    from imgpipe.nn.fitting.training_set import balance_classes
 
     labels = np.array([0] * 90 + [2] * 10)
     weights = balance_classes(labels)

@@ -35,7 +35,7 @@ from support import EASY_PARAMS, build_network, change_params, make_easy_images
 from imgpipe.nn.training.checkpoint import Checkpoint
 from imgpipe.nn.training.loop import train_model
 from imgpipe.nn.training.replicas import Replicas
-from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
+from imgpipe.nn.fitting.training_set import LabeledInputs, TrainingSet
 params = change_params(
     EASY_PARAMS, train__epochs=3, train__l2_penalty=0.01, train__class_weights="balanced",
     architectures__cnn__batch_norm=True, train__learning_rate_schedule="constant",
@@ -243,9 +243,9 @@ def test_a_last_batch_that_is_too_small_is_reported() -> None:
     from support import EASY_PARAMS, build_network, make_easy_images
 
     from imgpipe.core.errors import PipelineError
+    from imgpipe.nn.fitting.training_set import LabeledInputs, TrainingSet
     from imgpipe.nn.training.loop import Trainer
     from imgpipe.nn.training.replicas import Replicas
-    from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
 
     images, labels = make_easy_images(33)
     training_set = TrainingSet(images, labels, LabeledInputs(images, labels))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support import EASY_PARAMS, build_network, change_params, make_easy_images
 
-from imgpipe.nn.training.training_set import LabeledInputs, TrainingSet
+from imgpipe.nn.fitting.training_set import LabeledInputs, TrainingSet
 
 pytestmark = pytest.mark.tf
 
@@ -32,13 +32,14 @@ def test_the_weights_are_equal_to_the_weights_from_fit(
     case: str, set_precision: Callable[[str], None]
 ) -> None:
     """To the last bit, after two epochs whose last batch is smaller than the others."""
+    from imgpipe.console.training_table import TrainingProgress
     from imgpipe.nn.common.runtime import keras
+    from imgpipe.nn.fitting.training_set import balance_classes
     from imgpipe.nn.training.augmentation_layers import add_random_layers
-    from imgpipe.nn.training.batches import TrainingBatches
     from imgpipe.nn.training.loop import Trainer
-    from imgpipe.nn.training.objective import balance_classes, make_optimizer, set_penalties
-    from imgpipe.nn.training.progress import TrainingProgress
+    from imgpipe.nn.training.objective import make_optimizer, set_penalties
     from imgpipe.nn.training.replicas import Replicas
+    from imgpipe.nn.training.shuffled_batches import TrainingBatches
 
     classes, changes = CASES[case]
     params = change_params(EASY_PARAMS, train__epochs=2, **changes)
@@ -54,7 +55,9 @@ def test_the_weights_are_equal_to_the_weights_from_fit(
 
     trained = build()
     trainer = Trainer(trained, training_set, settings, Replicas(1))
-    with TrainingProgress(settings, 90, finished_epochs=0) as progress:
+    with TrainingProgress(
+        epochs=settings.epochs, examples=90, finished_epochs=0, may_stop_early=False
+    ) as progress:
         epochs = [trainer.run_epoch(progress) for _ in range(2)]
 
     fitted = build()

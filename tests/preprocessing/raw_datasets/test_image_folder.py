@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from support import CATALOG, identity
 
+from imgpipe.archives.folders import pack_folder
 from imgpipe.core.errors import PipelineError, UnreadableImageError
 from imgpipe.datasets.catalog import DownloadEntry, LocalEntry, load_entry
 from imgpipe.datasets.formats import ImageFolderFormat
-from imgpipe.datasets.packing import pack_folder
 from imgpipe.preprocessing.raw_datasets import RawDataset, image_folder, open_dataset
 from imgpipe.preprocessing.splits import SPLITS, UNASSIGNED
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.console.progress import progress_bar
 from imgpipe.core.errors import UnreadableImageError
-from imgpipe.core.progress import progress_bar
 from imgpipe.nn.inference.explanation import activation_maps
 from imgpipe.nn.inference.loading import load_model, read_signature
 from imgpipe.nn.inference.prediction import predict_probabilities

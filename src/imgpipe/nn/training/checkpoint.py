@@ -46,18 +46,18 @@ class Checkpoint:
     """
 
     def __init__(
-        self, *, sources: Mapping[str, str | None], parameters: Mapping[str, Any], data: str
+        self, *, sources: Mapping[str, str], parameters: Mapping[str, Any], data: str
     ) -> None:
         """Name the file.
 
         Args:
             sources: hashes of the source files that the training uses, by name.
-            parameters: the parameters that the training uses, by dotted key.
+            parameters: the values that the training uses.
             data: a hash of the training set.
         """
         description = [
             dict(sources),
-            {key: repr(value) for key, value in parameters.items()},
+            parameters,
             data,
             [keras.__version__, tf.__version__, np.__version__],
         ]

@@ -6,30 +6,29 @@ and the history.
 """
 
 from dataclasses import astuple
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.console.training_table import TrainingProgress
 from imgpipe.core.errors import PipelineError
 from imgpipe.nn.common.batches import evaluation_batch_size, ordered_batches
-from imgpipe.nn.training.augmentation_layers import add_random_layers
-from imgpipe.nn.training.batches import TrainingBatches
-from imgpipe.nn.training.checkpoint import Checkpoint, TrainingState
-from imgpipe.nn.training.history import (
+from imgpipe.nn.fitting.history import (
     Epoch,
     Training,
     best_epoch,
     is_patience_spent,
     write_metrics,
 )
+from imgpipe.nn.fitting.training_set import TrainingSet
+from imgpipe.nn.training.augmentation_layers import add_random_layers
+from imgpipe.nn.training.checkpoint import Checkpoint, TrainingState
 from imgpipe.nn.training.objective import Objective, make_optimizer, set_penalties
-from imgpipe.nn.training.progress import TrainingProgress
 from imgpipe.nn.training.replicas import Replicas
+from imgpipe.nn.training.shuffled_batches import TrainingBatches
 from imgpipe.nn.training.steps import Steps
-from imgpipe.nn.training.training_set import TrainingSet
 from imgpipe.settings.params import PARAMS_FILE
 from imgpipe.settings.train import Train
 
@@ -39,7 +38,6 @@ def train_model(
     training_set: TrainingSet,
     settings: Train,
     checkpoint: Checkpoint,
-    metrics_folder: Path,
     replicas: Replicas,
 ) -> Training:
     """Train a model; leave it with the weights of the epoch of lowest validation loss.
@@ -52,7 +50,6 @@ def train_model(
         training_set: the examples to train and to validate on.
         settings: the section `train` of params.yaml.
         checkpoint: the checkpoint of this training.
-        metrics_folder: where `write_metrics` writes.
         replicas: where the training runs.
 
     Returns:
@@ -68,19 +65,27 @@ def train_model(
 
         def write() -> None:
             if replicas.is_chief:
-                write_metrics(metrics_folder, trainer.training, model.count_params())
+                write_metrics(trainer.training, model.count_params())
 
         if trainer.history:
             print(f"train: resuming after {len(trainer.history)} of {settings.epochs} epochs")
             write()
-        with TrainingProgress(settings, training_set.examples, len(trainer.history)) as progress:
+        with TrainingProgress(
+            epochs=settings.epochs,
+            examples=training_set.examples,
+            finished_epochs=len(trainer.history),
+            may_stop_early=settings.early_stopping_patience_epochs > 0,
+        ) as progress:
             while not trainer.is_finished:
                 epoch = trainer.run_epoch(progress)
                 state = trainer.state  # in all workers, because reading it may need all of them
                 if replicas.is_chief:
                     checkpoint.save(state)
                 write()
-                progress.print_epoch(epoch)
+                progress.print_epoch(
+                    epoch.epoch,
+                    (epoch.loss, epoch.accuracy, epoch.validation_loss, epoch.validation_accuracy),
+                )
         trainer.restore_best_weights()
     return trainer.training
 

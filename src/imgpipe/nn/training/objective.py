@@ -6,6 +6,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from imgpipe.nn.common.batches import count_steps
+from imgpipe.nn.fitting.training_set import balance_classes
 from imgpipe.settings.train import Train
 
 
@@ -112,13 +113,6 @@ def make_optimizer(settings: Train, *, examples: int) -> keras.optimizers.Optimi
         # Without a factor, many gradients would be too small for half precision.
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
-
-
-def balance_classes(labels: NDArray[np.int64]) -> dict[int, float]:
-    """Return weights that give each class in `labels` the same total, with mean 1 over examples."""
-    present, examples = np.unique(labels, return_counts=True)
-    weights = len(labels) / (len(present) * examples)
-    return dict(zip(present.tolist(), weights.tolist(), strict=True))
 
 
 def _make_learning_rate(

@@ -17,8 +17,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from imgpipe.console.messages import format_count
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.messages import format_count
 from imgpipe.nn.common.batches import Slice
 from imgpipe.settings.params import PARAMS_FILE
 

@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgpipe.core.dvc_tmp import replace_shared_file
-from imgpipe.core.errors import PipelineError
-from imgpipe.datasets.archive_files import (
+from imgpipe.archives.addresses import (
     ArchiveFile,
     LocalFile,
     Range,
     RemoteFile,
     find_remote_files,
 )
+from imgpipe.archives.folders import is_litter
+from imgpipe.archives.members import Archive, Member, open_archive
+from imgpipe.core.dvc_tmp import replace_shared_file
+from imgpipe.core.errors import PipelineError
 from imgpipe.datasets.catalog import DownloadEntry, LocalEntry
 from imgpipe.datasets.formats import ImageFolderFormat
-from imgpipe.datasets.packing import is_litter
 from imgpipe.parallel import map_shards
-from imgpipe.preprocessing.archives import Archive, Member, open_archive
 from imgpipe.preprocessing.decoding import open_image
 from imgpipe.preprocessing.image_index import (
     ImageIndex,

@@ -1,0 +1,1 @@
+"""Zip and tar archives, folders and addresses: list and read what they hold."""

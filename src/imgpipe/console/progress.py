@@ -1,0 +1,77 @@
+"""The progress of a long step: a bar on a terminal, and now and then a line elsewhere."""
+
+import sys
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from imgpipe.console.messages import format_bytes, format_duration, report
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    _Tqdm = tqdm[NoReturn]  # tqdm has type parameters in its stubs only
+else:
+    _Tqdm = tqdm
+
+LOG_PAUSE_S = 30.0
+"""Time between two lines if standard error is not a terminal."""
+
+
+class Bar(_Tqdm):
+    """A progress bar; without a terminal, a line on standard error every LOG_PAUSE_S seconds."""
+
+    monitor_interval = 0  # no thread: a process with threads should not fork
+
+    def __init__(self, label: str, total: int, unit: str, done: int) -> None:
+        """Show the bar if standard error is a terminal; the arguments are as for `progress_bar`.
+
+        If there is no terminal, the attribute `disable` is true.
+        """
+        super().__init__(
+            desc=label,
+            total=total,
+            initial=done,
+            unit=unit if unit == "B" else f" {unit}s",
+            unit_scale=unit == "B",
+            dynamic_ncols=True,
+            leave=False,
+            miniters=1,
+            disable=None,
+        )
+        if self.disable:
+            self._label, self._unit, self._start, self._whole = label, unit, done, total
+            self._start_s = self._last_s = monotonic()
+
+    def update(self, n: float | None = 1) -> Any:
+        """Advance by `n` units."""
+        if not self.disable:
+            return super().update(n)
+        self.n += n or 0
+        now_s = monotonic()
+        if now_s - self._last_s >= LOG_PAUSE_S and self.n > self._start:
+            self._last_s = now_s
+            pace_s = (now_s - self._start_s) / (self.n - self._start)
+            left = format_duration(max(0, self._whole - self.n) * pace_s)
+            done, total = (
+                format_bytes(count) if self._unit == "B" else f"{count:,}"
+                for count in (self.n, self._whole)
+            )
+            noun = "" if self._unit == "B" else f" {self._unit}s"
+            report(f"{self._label}: {done} of {total}{noun}, {left} left", stream=sys.stderr)
+        return None
+
+
+def progress_bar(label: str, total: int, unit: str, *, done: int = 0) -> Bar:
+    """Return a bar with rate and remaining time, on standard error; use it as a context manager.
+
+    Print a line while the bar is shown with its method `write`.
+
+    Args:
+        label: text before the bar.
+        total: number of units of the whole step.
+        unit: name of one unit, such as "image"; "B" for bytes, which are shown in kB, MB, ...
+        done: number of units that an earlier run completed.
+    """
+    return Bar(label, total, unit, done)

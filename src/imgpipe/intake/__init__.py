@@ -1,0 +1,1 @@
+"""A person's folder or archives become a dataset."""

@@ -1,0 +1,245 @@
+"""Make a dataset of a person's folder of images, or of archives: an entry in the catalog.
+
+The person's folder is only read. The files of the dataset are hard links to the person's files if
+both are on one disk, because photographs are large; otherwise they are copies. No stage writes into
+data/local.
+"""
+
+import io
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from imgpipe.archives.addresses import list_archives
+from imgpipe.console.messages import format_bytes, format_count
+from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import replace_directory, replace_file
+from imgpipe.core.yaml_file import parse_yaml, read_yaml
+from imgpipe.datasets.catalog import (
+    CATALOG_FILE,
+    LOCAL,
+    MANIFEST_NAME,
+    check_entry,
+    is_valid_name,
+    write_manifest,
+)
+
+_SHOWN_CLASSES = 5
+
+
+@dataclass(frozen=True)
+class NewDataset:
+    """A dataset that is not in the catalog yet."""
+
+    name: str
+    source: Path
+    """The person's folder."""
+    is_in_place: bool
+    """Whether the person's folder is data/local/<name>, the folder of the dataset."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the dataset."""
+        return LOCAL / self.name
+
+
+def plan_dataset(source: str, name: str = "") -> NewDataset:
+    """Check the folder and the name of a new dataset.
+
+    Args:
+        source: the person's folder; "~" is the home folder.
+        name: name of the dataset; by default the name of the folder, made valid.
+
+    Raises:
+        PipelineError: no such folder, a folder that holds or is in the project's folder of data, or
+            a name that is not valid or already exists.
+    """
+    if not source:
+        raise PipelineError("expected a folder: make photographs FOLDER=path/to/folder")
+    given = Path(source).expanduser()
+    shown = ascii(source)[1:-1] if _is_not_utf8(source) else given.as_posix()
+    if not given.exists():
+        raise PipelineError(f"{shown}: no such folder")
+    if not given.is_dir():
+        raise PipelineError(f"{shown}: expected a folder; found a file; unpack an archive first")
+    folder, local = given.resolve(), LOCAL.resolve()
+    if not name:
+        name = folder.name if folder.parent == local else _name_after(folder)
+    name = unicodedata.normalize("NFC", name)
+    is_in_place, data = folder == local / name, local.parent
+    if not is_in_place and (folder.is_relative_to(data) or data.is_relative_to(folder)):
+        raise PipelineError(
+            f"{shown}: expected a folder outside of {LOCAL.parent.as_posix()}, which the pipeline"
+            f" writes; or {LOCAL.as_posix()}/NAME, without another NAME"
+        )
+    new = NewDataset(name, given, is_in_place)
+    more = f"put more photographs into {new.folder.as_posix()}"
+    _check_name(name, f"{more}; `make run` runs it again, with `dataset: {name}` in params.yaml")
+    if os.path.lexists(new.folder) and not is_in_place:
+        raise PipelineError(
+            f"NAME: {new.folder.as_posix()} already exists, without an entry in"
+            f" {CATALOG_FILE.as_posix()}; FOLDER={new.folder.as_posix()} makes a dataset of it; or"
+            " delete it, or choose another NAME"
+        )
+    return new
+
+
+def add_dataset(
+    new: NewDataset,
+    top: Path,
+    files: Collection[str],
+    classes: Collection[str],
+    splits: Mapping[str, str] | None,
+) -> str:
+    """Bring the files of a new dataset to its folder, then append its entry to the catalog.
+
+    The folder gets its name when it is complete, and then the entry is written. So a killed
+    process leaves no partial folder, and no entry without its folder.
+
+    Args:
+        new: the dataset.
+        top: the folder, in the person's folder, that holds the folders of the splits or classes.
+        files: names of the image files, below `top`.
+        classes: names of the classes.
+        splits: the folder of each official split, if there are such folders.
+
+    Returns:
+        a line that reports where the files are.
+
+    Raises:
+        PipelineError: an entry cannot be appended to the catalog.
+    """
+    reading: dict[str, Any] = {"kind": "image_folder"}
+    if new.is_in_place and top != new.source:
+        reading["root"] = top.relative_to(new.source).as_posix()
+    if splits:
+        reading["splits"] = dict(splits)
+    entry = {"title": _title(classes), "files": new.folder.as_posix(), "format": reading}
+    _append_entry(new.name, entry)  # an error is found before the files are copied
+    how = "in place"
+    if not new.is_in_place:
+        with replace_directory(new.folder) as folder:
+            linked = sum(_link_or_copy(top / name, folder / name) for name in files)
+        how = "hard links to your files" if linked == len(files) else "copies of your files"
+        if 0 < linked < len(files):
+            how = f"{linked} hard links to your files, {len(files) - linked} copies"
+    with replace_file(CATALOG_FILE) as partial:
+        partial.write_bytes(_append_entry(new.name, entry))
+    return f"{new.folder.as_posix()}: {how}; {CATALOG_FILE.as_posix()}: the entry {new.name}"
+
+
+def add_archives(address: str, name: str = "") -> tuple[str, list[str]]:
+    """Append the entry of a dataset whose archives stay at an address; write the list of them.
+
+    Args:
+        address: a folder with zip and tar files, as fsspec writes it: s3://bucket/folder.
+        name: name of the dataset; by default the last part of the address.
+
+    Returns:
+        the name, and lines that report what was written.
+
+    Raises:
+        PipelineError: the address cannot be used, has no such files, or the name is not valid or
+            is already in the catalog.
+    """
+    name = name or PurePosixPath(address).name
+    _check_name(name, "to list its files again, delete the entry")
+    manifest = LOCAL / name / MANIFEST_NAME
+    if os.path.lexists(manifest.parent):
+        raise PipelineError(
+            f"NAME: {manifest.parent.as_posix()} already exists; delete it, or choose another NAME"
+        )
+    files = list_archives(address)
+    entry = {
+        "title": f"Archives at {address}",
+        "licence": "",
+        "citation": "",
+        "urls": [address],
+        "files": {"in_place": manifest.as_posix()},
+        "format": {"kind": "image_folder"},
+    }
+    write_manifest(manifest, files)
+    with replace_file(CATALOG_FILE) as partial:
+        partial.write_bytes(_append_entry(name, entry))
+    size = format_bytes(sum(file.bytes for file in files))
+    return name, [
+        f"{manifest.as_posix()}: {format_count(len(files), 'archive')}, {size};"
+        f" {CATALOG_FILE.as_posix()}: the entry {name}",
+        f"for other people: `git add --force {manifest.as_posix()}`",
+    ]
+
+
+def _check_name(name: str, instead: str) -> None:
+    """Check the name of a new dataset; `instead` is what to do if there is one of this name."""
+    if not is_valid_name(name):
+        raise PipelineError(f"NAME: expected letters, digits, _ and -; found {name!r}")
+    if name in _read_catalog():
+        raise PipelineError(
+            f"NAME: the dataset {name} already exists in {CATALOG_FILE.as_posix()}; {instead};"
+            " or choose another NAME"
+        )
+
+
+def _name_after(folder: Path) -> str:
+    name = re.sub(r"[^\w-]+", "_", unicodedata.normalize("NFC", folder.name)).strip("_-")
+    if not name:
+        raise PipelineError(f"NAME: choose a name; {folder.name!r} has no letters or digits")
+    return name
+
+
+def _title(classes: Collection[str]) -> str:
+    shown = ", ".join(sorted(classes)[:_SHOWN_CLASSES])
+    more = len(classes) - _SHOWN_CLASSES
+    return f"Photographs: {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+def _read_catalog() -> dict[str, Any]:
+    catalog = read_yaml(CATALOG_FILE) or {}
+    if not isinstance(catalog, dict):
+        raise PipelineError(f"{CATALOG_FILE.as_posix()}: expected a mapping of names to datasets")
+    return catalog
+
+
+def _append_entry(name: str, entry: Mapping[str, Any]) -> bytes:
+    """Return the catalog with one more entry at its end; its present bytes do not change."""
+    before = _read_catalog()
+    yaml = YAML()
+    yaml.width = 1000  # so that no line is wrapped
+    stream = io.StringIO()
+    yaml.dump({name: dict(entry)}, stream)
+    content = CATALOG_FILE.read_bytes()
+    content += b"\n" * (not content.endswith(b"\n")) + b"\n" + stream.getvalue().encode()
+    where = CATALOG_FILE.as_posix()
+    try:
+        is_right = parse_yaml(content.decode(), where) == {**before, name: entry}
+    except PipelineError:
+        is_right = False
+    if not is_right:
+        raise PipelineError(
+            f"{where}: an entry cannot be appended after its last line; expected names of datasets"
+            " at the beginning of lines, and nothing that ends the document"
+        )
+    check_entry(name, entry, where)
+    return content
+
+
+def _link_or_copy(source: Path, target: Path) -> bool:
+    """Link or copy a file; return whether it is a hard link."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)  # not to the link, if the source is one
+    except OSError:  # another disk, or a file system without hard links
+        shutil.copyfile(source, target)
+        return False
+    return True
+
+
+def _is_not_utf8(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

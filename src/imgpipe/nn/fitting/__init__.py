@@ -1,0 +1,1 @@
+"""What both methods of `train` share: examples, history, the files that are written."""

@@ -1,0 +1,226 @@
+"""The examples of one training: original images, augmented copies and validation images.
+
+The inputs of a network are images, (H, W, C) uint8. The inputs of the output layer of a pretrained
+network are features, (F,) float32.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imgpipe.console.messages import format_bytes, report
+from imgpipe.core.errors import PipelineError
+from imgpipe.nn.fitting.memory import fits_in_memory
+from imgpipe.records.info import AugmentedInfo, RecordsInfo, Shard, copy_folder
+from imgpipe.records.shards import index_shard
+from imgpipe.records.stored_images import Inputs, StoredImages
+
+# Larger images are read from their files when they are needed: an array would be one more copy, and
+# the first use of new memory is slow. For smaller images, finding an image in a file costs as much
+# as copying the image, so an array is faster.
+_SMALL_IMAGE_BYTES = 1 << 14
+_BOOTSTRAP_STREAM = 4  # makes these random numbers differ from the numbers of other stages
+
+
+class LabeledInputs(NamedTuple):
+    """Inputs of a network, (N, H, W, C) uint8 or (N, F) float32, and their labels (N,) int64."""
+
+    inputs: Inputs
+    labels: NDArray[np.int64]
+
+
+class TrainingSet:
+    """Training examples, each in V variants, and validation examples.
+
+    Variant 0 of an example is its original image, the others are its augmented copies. In epoch e
+    (counted from 0), example i is shown in variant (e + i) mod V. So V epochs show each example in
+    each variant, and an epoch costs the same for every V.
+
+    Attributes:
+        labels: (N,) int64, of the training examples.
+        variants: V.
+        sample: (N,) int64, the index of the image of each training example; in a bootstrap sample,
+            an image may occur several times.
+        validation: the validation examples.
+        digest: a SHA-256 of everything that a training depends on here.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        labels: NDArray[np.int64],
+        validation: LabeledInputs,
+        *,
+        bootstrap_seed: int | None = None,
+        digest: str = "",
+    ) -> None:
+        """Combine inputs in memory, or in files, to a training set.
+
+        Args:
+            inputs: (V * N, ...), all inputs of variant 0, then all of variant 1, ...
+            labels: (N,) int64.
+            validation: the validation examples.
+            bootstrap_seed: if given, train on a bootstrap sample of the examples (same size, with
+                replacement), drawn with this seed.
+            digest: see the attribute.
+        """
+        self._inputs = inputs
+        self._originals = len(labels)
+        self.variants = inputs.shape[0] // len(labels)
+        self.sample = (
+            np.arange(len(labels))
+            if bootstrap_seed is None
+            else draw_bootstrap(len(labels), bootstrap_seed)
+        )
+        self.labels = labels[self.sample]
+        self.validation = validation
+        self.digest = digest
+
+    @property
+    def examples(self) -> int:
+        """Number of training examples, N: an epoch shows each once."""
+        return len(self.labels)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of every input: (H, W, C) or (F,)."""
+        return self._inputs.shape[1:]
+
+    @property
+    def input_dtype(self) -> np.dtype[Any]:
+        """Type of every input: uint8 or float32."""
+        return self._inputs.dtype
+
+    def take(self, examples: NDArray[np.int64], epoch: int) -> NDArray[Any]:
+        """Return the inputs (B, ...) of some training examples in the variant of an epoch."""
+        variant = (examples + epoch) % self.variants
+        return self._inputs[variant * self._originals + self.sample[examples]]
+
+
+ReadShards = Callable[[Sequence[tuple[Path, Shard]]], LabeledInputs]
+"""Reads shards, each with the folder that holds it, as one sequence of examples."""
+
+
+def open_training_set(
+    records: Path,
+    info: RecordsInfo,
+    augmented: Path,
+    augmented_info: AugmentedInfo,
+    bootstrap_seed: int | None,
+    read: ReadShards | None = None,
+) -> TrainingSet:
+    """Read the training split, its augmented copies and the validation split.
+
+    Small images are decoded into arrays if all of them fit in memory. Other images stay in their
+    files. These files are mapped into memory, so that the system caches them if it has room. The
+    result of the training is the same.
+
+    Args:
+        records: the folder of records.
+        info: its description.
+        augmented: the folder of augmented records.
+        augmented_info: its description.
+        bootstrap_seed: if given, train on a bootstrap sample, drawn with this seed.
+        read: reads other inputs than images from the shards, such as features.
+
+    Raises:
+        PipelineError: a shard is damaged, or differs from its description in `info.json`; or the
+            copies are not copies of the training split.
+    """
+    originals = [(records, shard) for shard in info.splits["train"].shards]
+    copies = [
+        (augmented / copy_folder(copy), shard)
+        for copy, shards in enumerate(augmented_info.shards_of_copies, start=1)
+        for shard in shards
+    ]
+    validation = [(records, shard) for shard in info.splits["validation"].shards]
+    read = read or _image_reader([*originals, *copies, *validation], info)
+    inputs, labels = read([*originals, *copies])
+    examples = sum(shard.examples for _, shard in originals)
+    expected = np.tile(labels[:examples], 1 + augmented_info.copies)
+    if not np.array_equal(labels, expected):
+        raise PipelineError(
+            f"{augmented.as_posix()}: expected {augmented_info.copies} copies of the {examples}"
+            f" training examples in {records.as_posix()}; found others; run `dvc repro augment`"
+        )
+    return TrainingSet(
+        inputs,
+        labels[:examples],
+        read(validation),
+        bootstrap_seed=bootstrap_seed,
+        digest=_digest(info, [originals, copies, validation]),
+    )
+
+
+def is_faster_in_memory(info: RecordsInfo) -> bool:
+    """Return whether taking images from an array is much faster than from their files."""
+    return math.prod(info.image_shape) < _SMALL_IMAGE_BYTES
+
+
+def draw_bootstrap(examples: int, seed: int) -> NDArray[np.int64]:
+    """Draw a bootstrap sample, (N,): the indices of N examples, drawn with replacement.
+
+    Source: Breiman (1996), Bagging predictors, doi:10.1007/BF00058655.
+    """
+    return np.random.default_rng([seed, _BOOTSTRAP_STREAM]).integers(examples, size=examples)
+
+
+def balance_classes(labels: NDArray[np.int64]) -> dict[int, float]:
+    """Return weights that give each class in `labels` the same total, with mean 1 over examples."""
+    present, examples = np.unique(labels, return_counts=True)
+    weights = len(labels) / (len(present) * examples)
+    return dict(zip(present.tolist(), weights.tolist(), strict=True))
+
+
+def _image_reader(shards: Sequence[tuple[Path, Shard]], info: RecordsInfo) -> ReadShards:
+    """Return a reader of images: into arrays if that is faster and all shards fit in memory."""
+    size_bytes = sum(shard.examples for _, shard in shards) * math.prod(info.image_shape)
+    in_memory = is_faster_in_memory(info)
+    if in_memory and not fits_in_memory(size_bytes):
+        report(
+            f"train: the images stay in their files: {format_bytes(size_bytes)} would take too much"
+            " memory"
+        )
+        in_memory = False
+    return partial(_read, info=info, in_memory=in_memory)
+
+
+def _read(
+    shards: Sequence[tuple[Path, Shard]], info: RecordsInfo, *, in_memory: bool
+) -> LabeledInputs:
+    """Read shards of several folders as one sequence of examples."""
+    count = sum(shard.examples for _, shard in shards)
+    images = np.empty((count, *info.image_shape), dtype=np.uint8) if in_memory else None
+    indices, start = [], 0
+    for folder, shard in shards:
+        end = start + shard.examples
+        target = None if images is None else images[start:end]
+        # Of millions of images, identities would take gigabytes; training needs none.
+        indices.append(replace(index_shard(folder, shard, info, target), identities=[]))
+        start = end
+    labels = np.concatenate([index.labels for index in indices])
+    return LabeledInputs(StoredImages(indices, info) if images is None else images, labels)
+
+
+def _digest(info: RecordsInfo, parts: Sequence[Sequence[tuple[Path, Shard]]]) -> str:
+    content = [
+        info.classes,
+        info.image_shape,
+        info.normalization.model_dump(),
+        # Descriptions of format version 0 contain no hashes.
+        [[shard.sha256 or _hash_file(folder / shard.file) for folder, shard in p] for p in parts],
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

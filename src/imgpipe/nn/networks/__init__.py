@@ -1,0 +1,85 @@
+"""Networks by name, built from their settings in params.yaml.
+
+To add a network, write its settings in `imgpipe/settings/architectures.py`, its builder in a module
+of this package, and register the builder in `BUILDERS` under the same name.
+
+A builder takes the normalized images, (N, H, W, C) float, and returns features, (N, F): everything
+between the normalization layer and the output layer, which all networks share. It gives every layer
+a name: Keras's default names contain a counter of the whole process, which would change the bytes
+of the model file.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.nn.networks.cnn import build_cnn
+from imgpipe.nn.networks.efficientnet_lite import build_pretrained
+from imgpipe.nn.networks.mlp import build_mlp
+from imgpipe.nn.networks.resnet import build_resnet
+from imgpipe.records.normalization import Normalization
+from imgpipe.settings.params import PARAMS_FILE
+
+BUILDERS: Mapping[str, Callable[[keras.KerasTensor, Any], keras.KerasTensor]] = {
+    "mlp": build_mlp,
+    "cnn": build_cnn,
+    "resnet": build_resnet,
+    "pretrained": build_pretrained,
+}
+
+
+def build_model(
+    name: str,
+    settings: Any,
+    *,
+    image_shape: Sequence[int],
+    classes: int,
+    normalization: Normalization,
+) -> keras.Model:
+    """Build a network.
+
+    The input is images as in the records, (N, H, W, C) uint8 in [0, 255]. The first layer applies
+    the normalization that `preprocess` fitted, so a program that loads the model needs no other.
+    The output is probabilities, float32: (N, K) from a softmax; or, for two classes, only the
+    probabilities of the second class, (N, 1) from a sigmoid.
+
+    Args:
+        name: a key of `BUILDERS`.
+        settings: the section `architectures.<name>` of params.yaml.
+        image_shape: (H, W, C).
+        classes: the number of classes, K.
+        normalization: scale and offset, which the first layer applies.
+
+    Raises:
+        PipelineError: the settings do not fit the size of the images.
+    """
+    images = keras.Input(tuple(image_shape), dtype="uint8", name="images")
+    x = layers.Rescaling(
+        scale=_per_channel(normalization.scale),
+        offset=_per_channel(normalization.offset),
+        name="normalization",
+    )(images)
+    try:
+        x = BUILDERS[name](x, settings)
+    except ValueError as error:  # Keras: a size would become negative
+        height_px, width_px, _ = image_shape
+        raise PipelineError(
+            f"{PARAMS_FILE}: architectures.{name}: does not fit images of"
+            f" {height_px} x {width_px}: {str(error).splitlines()[0]}"
+        ) from None
+    return keras.Model(images, add_output(x, 1 if classes == 2 else classes), name=name)
+
+
+def add_output(features: keras.KerasTensor, outputs: int) -> keras.KerasTensor:
+    """Add a linear layer, then a softmax; with one output, for two classes, a sigmoid."""
+    x = layers.Dense(outputs, name="logits")(features)
+    # Probabilities are float32, also if the layers before this one have half precision.
+    activation = "sigmoid" if outputs == 1 else "softmax"
+    return layers.Activation(activation, dtype="float32", name="probabilities")(x)
+
+
+def _per_channel(values: list[float]) -> float | list[float]:
+    return values[0] if len(set(values)) == 1 else values

@@ -1,0 +1,1 @@
+"""A classifier on a pretrained network: features, and a regression on the features."""

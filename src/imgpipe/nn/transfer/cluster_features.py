@@ -1,0 +1,125 @@
+"""Features that the workers of a Dask cluster compute and store, one task for each shard."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from socket import gethostname
+from typing import Any
+
+from imgpipe.nn.common.runtime import configure_runtime  # first: a worker has no Keras yet
+
+# isort: split
+import keras
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.nn.networks import build_model
+from imgpipe.nn.networks.efficientnet_lite import FEATURES_LAYER, load_backbone_weights
+from imgpipe.nn.transfer.features import FeatureExtractor
+from imgpipe.parallel import map_shards
+from imgpipe.records.info import RecordsInfo, Shard
+from imgpipe.settings.architectures import Pretrained
+from imgpipe.settings.backbones import BACKBONES
+from imgpipe.settings.params import Params
+
+
+def make_extractor(
+    model: keras.Model, info: RecordsInfo, params: Params, sources: Mapping[str, str]
+) -> FeatureExtractor:
+    """Return the extractor of a network that `build_pretrained` built.
+
+    Args:
+        model: from `build_model`; it gets its weights from ImageNet.
+        info: describes the records.
+        params: the whole of params.yaml.
+        sources: the SHA-256 of the project's source files, by their names under `src`.
+
+    Raises:
+        PipelineError: the weights are not installed, or differ from the declared hash.
+    """
+    chosen: Pretrained = params.chosen_architecture
+    load_backbone_weights(model, chosen.backbone)
+    return FeatureExtractor(
+        keras.Model(model.input, model.get_layer(FEATURES_LAYER).output),
+        info,
+        batch_size=params.train.batch_size,
+        determined_by={"weights": BACKBONES[chosen.backbone].sha256, "threads": params.threads},
+        sources=sources,
+    )
+
+
+def store_on_cluster(
+    extractor: FeatureExtractor,
+    info: RecordsInfo,
+    params: Params,
+    sources: Mapping[str, str],
+    shards: Sequence[tuple[Path, Shard]],
+) -> int:
+    """Let the workers store the features of shards that are not stored yet.
+
+    Returns:
+        the number of images whose features were computed.
+
+    Raises:
+        PipelineError: a shard is damaged, the cluster cannot be used, or a worker would compute
+            other features: it has another processor, or other libraries.
+    """
+    missing = extractor.find_missing(shards)
+    map_shards(
+        _Worker(info, params, dict(sources), extractor.determined_by),
+        missing,
+        label="features",
+        count_images=lambda task: task[1].examples,
+        name_shard=lambda task: task[1].file,
+    )
+    return sum(shard.examples for _, shard, _ in missing)
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """What a worker needs to compute the features of any shard."""
+
+    info: RecordsInfo
+    params: Params
+    sources: dict[str, str]
+    determined_by: dict[str, Any]
+
+    def __call__(self, task: tuple[Path, Shard, Path]) -> None:
+        """Store the features of a shard: its folder, its description, and the path of the file."""
+        folder, shard, path = task
+        self._find_extractor().store(folder, shard, path)
+
+    def _find_extractor(self) -> FeatureExtractor:
+        if not _extractors or _extractors[0][0] != self:
+            _extractors[:] = [(self, self._make_extractor())]
+        return _extractors[0][1]
+
+    def _make_extractor(self) -> FeatureExtractor:
+        here, train = f"Dask worker on {gethostname()}", self.params.train
+        try:
+            configure_runtime(
+                threads=self.params.threads, seed=train.seed, precision=train.precision
+            )
+        except RuntimeError:  # TensorFlow has started
+            raise PipelineError(
+                f"{here}: it has computed features with another number of threads; start the"
+                " workers again"
+            ) from None
+        model = build_model(
+            train.architecture,
+            self.params.chosen_architecture,
+            image_shape=self.info.image_shape,
+            classes=len(self.info.classes),
+            normalization=self.info.normalization,
+        )
+        extractor = make_extractor(model, self.info, self.params, self.sources)
+        for name, expected in self.determined_by.items():
+            if (found := extractor.determined_by[name]) != expected:
+                raise PipelineError(
+                    f"{here}: expected {name} {expected}; found {found}; the last digits of"
+                    " features would differ; start workers on machines like this one"
+                )
+        return extractor
+
+
+_extractors: list[tuple[_Worker, FeatureExtractor]] = []
+"""In a worker: the extractor that it used last, with its description."""

@@ -1,0 +1,203 @@
+"""Features of images from a pretrained network, computed once and stored under `.dvc/tmp`.
+
+The features of a shard are one file, named by a hash of everything that determines its bytes. So a
+second training with another head, seed or learning rate reads the stored features, and a stopped
+run resumes with the next shard.
+"""
+
+import hashlib
+import math
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from imgpipe.console.messages import format_count, report
+from imgpipe.console.progress import Bar, progress_bar
+from imgpipe.core.dvc_tmp import delete_unused, find_entry, replace_shared_file
+from imgpipe.nn.common.batches import count_steps
+from imgpipe.nn.fitting.training_set import LabeledInputs
+from imgpipe.records.info import RecordsInfo, Shard
+from imgpipe.records.shards import ShardIndex, index_shard
+from imgpipe.records.stored_images import StoredImages
+
+_KIND = "features"
+_DIGEST_BYTES = hashlib.sha256().digest_size
+_CODE = (
+    "imgpipe/nn/common/batches.py",
+    "imgpipe/nn/common/runtime.py",
+    "imgpipe/nn/networks/__init__.py",
+    "imgpipe/nn/networks/efficientnet_lite.py",
+    "imgpipe/nn/transfer/features.py",
+    "imgpipe/nn/transfer/torch_file.py",
+    "imgpipe/records/shards.py",
+    "imgpipe/records/stored_images.py",
+    "imgpipe/records/tfrecord.py",
+    "imgpipe/settings/backbones.py",
+)
+"""The modules that determine the features, under `src`."""
+
+
+class FeatureExtractor:
+    """Computes the features of shards, or reads the stored ones."""
+
+    def __init__(
+        self,
+        network: keras.Model,
+        info: RecordsInfo,
+        *,
+        batch_size: int,
+        determined_by: Mapping[str, Any],
+        sources: Mapping[str, str],
+    ) -> None:
+        """Prepare the extraction.
+
+        Args:
+            network: from images (N, H, W, C) uint8 to features (N, F) float32.
+            info: describes the records.
+            batch_size: images in a batch. The feature maps of a large batch do not fit in a
+                processor's cache: for 224 x 224 pixels and one core, 8 is faster than 32.
+            determined_by: other values that determine the features: the hash of the weights, the
+                number of threads.
+            sources: the SHA-256 of the project's source files, by their names under `src`.
+        """
+        self._batch_size = batch_size
+        self._features = int(network.output_shape[-1])
+        self._info = info
+        self._extract = tf.function(
+            lambda images: network(images, training=False),
+            input_signature=[tf.TensorSpec((batch_size, *info.image_shape), tf.uint8)],
+        )
+        self.determined_by: dict[str, Any] = {
+            **determined_by,
+            "batch_size": batch_size,
+            "image_shape": info.image_shape,
+            "normalization": info.normalization.model_dump(),
+            "code": {name: sources[name] for name in _CODE},
+            "libraries": [tf.__version__, keras.__version__, np.__version__],
+            "processor": _describe_processor(),
+        }
+
+    def find_missing(self, shards: Sequence[tuple[Path, Shard]]) -> list[tuple[Path, Shard, Path]]:
+        """Return the shards without stored features, and the paths of their features.
+
+        Outside a repository of DVC nothing is stored, so the list is empty.
+        """
+        placed = [(folder, shard, self._find_file(folder, shard)) for folder, shard in shards]
+        return [
+            (folder, shard, path)
+            for folder, shard, path in placed
+            if path is not None and not path.exists()
+        ]
+
+    def store(self, folder: Path, shard: Shard, path: Path) -> None:
+        """Compute the features of a shard, and store them.
+
+        Raises:
+            PipelineError: the shard is damaged, or differs from its description in `info.json`.
+        """
+        images = StoredImages([index_shard(folder, shard, self._info)], self._info)
+        _save(path, self._collect(images, on_computed=int))
+
+    def read(
+        self, shards: Sequence[tuple[Path, Shard]], *, computed_elsewhere: int = 0
+    ) -> LabeledInputs:
+        """Return the features (N, F) float32 and labels of shards, in the order of the shards.
+
+        Args:
+            shards: shards with the folders that hold them.
+            computed_elsewhere: the number of images whose features were stored now, for the report.
+
+        Raises:
+            PipelineError: a shard is damaged, or differs from its description in `info.json`.
+        """
+        self._computed = computed_elsewhere
+        rows: list[NDArray[np.float32]] = []
+        labels: list[NDArray[np.int64]] = []
+        with progress_bar("features", sum(shard.examples for _, shard in shards), "image") as bar:
+            for folder, shard in shards:
+                index = index_shard(folder, shard, self._info)
+                labels.append(index.labels)
+                rows.append(self._read_shard(index, shard, bar))
+        delete_unused(_KIND)
+        features = np.concatenate(rows)
+        report(
+            f"train: features of {format_count(len(features), 'image')}: {self._computed:,}"
+            f" computed now, {len(features) - self._computed:,} from an earlier run"
+        )
+        return LabeledInputs(features, np.concatenate(labels))
+
+    def _read_shard(self, index: ShardIndex, shard: Shard, bar: Bar) -> NDArray[np.float32]:
+        path = self._find_file(index.path.parent, shard)
+        features = None if path is None else self._load(path, shard)
+        if features is not None:
+            bar.update(shard.examples)
+            return features
+        features = self._collect(StoredImages([index], self._info), on_computed=bar.update)
+        self._computed += shard.examples
+        if path is not None:
+            _save(path, features)
+        return features
+
+    def _find_file(self, folder: Path, shard: Shard) -> Path | None:
+        """Return the path of the features of a shard; None outside a repository of DVC."""
+        sha256 = shard.sha256 or hashlib.sha256((folder / shard.file).read_bytes()).hexdigest()
+        return find_entry(_KIND, [sha256, self.determined_by])
+
+    def _load(self, path: Path, shard: Shard) -> NDArray[np.float32] | None:
+        return _load(path, (shard.examples, self._features))
+
+    def _collect(
+        self, images: StoredImages, on_computed: Callable[[int], object]
+    ) -> NDArray[np.float32]:
+        batches = list(self._compute(images, on_computed))
+        return np.concatenate(batches) if batches else np.empty((0, self._features), np.float32)
+
+    def _compute(
+        self, images: StoredImages, on_computed: Callable[[int], object]
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield the features of each batch; batches have one size, so TensorFlow compiles once."""
+        count, batch_size = images.shape[0], self._batch_size
+        for step in range(count_steps(count, batch_size)):
+            numbers = np.arange(step * batch_size, (step + 1) * batch_size)
+            batch = self._extract(images[np.minimum(numbers, count - 1)]).numpy()
+            present = int((numbers < count).sum())
+            on_computed(present)
+            yield batch[:present]
+
+
+def _load(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    """Return stored features, and mark them as used; None if the file is missing or damaged."""
+    with suppress(OSError):
+        content = path.read_bytes()
+        digest, values = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        size_bytes = math.prod(shape) * np.dtype(np.float32).itemsize
+        if len(values) == size_bytes and hashlib.sha256(values).digest() == digest:
+            os.utime(path)
+            return np.frombuffer(values, dtype=np.float32).reshape(shape)
+    return None
+
+
+def _save(path: Path, features: NDArray[np.float32]) -> None:
+    """Write the SHA-256 of the values, then the values: NumPy's format has no checksum."""
+    values = features.tobytes()
+    with replace_shared_file(path) as partial:
+        partial.write_bytes(hashlib.sha256(values).digest() + values)
+
+
+def _describe_processor() -> list[str]:
+    """Return the properties of a machine that decide how, and in which order, it adds numbers."""
+    found = np.show_config(mode="dicts")["SIMD Extensions"]
+    model = platform.processor()
+    with suppress(OSError, StopIteration):  # only Linux has this file
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line for line in lines if line.startswith("model name"))
+    one_dnn = f"TF_ENABLE_ONEDNN_OPTS={os.environ.get('TF_ENABLE_ONEDNN_OPTS', '')}"
+    return [platform.machine(), model, *found.get("found", []), one_dnn]

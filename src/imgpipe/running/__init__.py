@@ -1,0 +1,1 @@
+"""How a stage runs: its entry in dvc.yaml, checks before and after, jobs of SLURM."""

@@ -1,0 +1,94 @@
+"""Run a stage's script; check that its code and values did not change while it ran."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imgpipe.core.errors import PipelineError, run_script
+from imgpipe.core.libraries import check_pins
+from imgpipe.core.sources import hash_sources
+from imgpipe.running.entry import StageEntry, read_entry
+from imgpipe.running.slurm import read_job_options, run_as_job
+from imgpipe.settings.params import Params, load_params
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One run of a stage."""
+
+    params: Params
+    entry: StageEntry
+    """The entry in dvc.yaml, with the values that DVC records for the stage."""
+    sources: Mapping[str, str]
+    """The SHA-256 of each source file that the stage depends on, by its name under `src`."""
+
+
+def run_stage(
+    main: Callable[[StageRun], Callable[[], None] | None], description: str | None
+) -> None:
+    """Run the stage of the script: check all values and the installed libraries, then do the work.
+
+    DVC records the hashes of code and values when a command ends (DVC issue 11058). If a source
+    file or a value of the stage changed while the stage ran, DVC would record that the new code
+    made the outputs. So the stage fails.
+
+    If an environment variable has options of `sbatch` for the stage, the work is a job of SLURM.
+
+    A `PipelineError` is printed as one line, and the process exits with status 1.
+
+    Args:
+        main: the work of the stage; may return a function to call after the last check.
+        description: for `--help`.
+    """
+    argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    stage = Path(sys.argv[0]).stem
+
+    def work() -> None:
+        run = prepare_run(stage)
+        check_pins(run.entry.groups)
+        finish = None
+        if options := read_job_options(stage):
+            run_as_job(stage, options)
+        else:
+            finish = main(run)
+        now = prepare_run(stage)
+        changed = [name for name in run.sources if now.sources.get(name) != run.sources[name]]
+        for file, values in run.entry.values.items():
+            changed += _find_changes(values, now.entry.values.get(file, {}))
+        if changed:
+            raise PipelineError(
+                f"{', '.join(changed)} changed while the stage was running: the outputs are stale;"
+                " run the stage again"
+            )
+        if finish:
+            finish()
+
+    run_script(work)
+
+
+def prepare_run(stage: str) -> StageRun:
+    """Return what a stage uses at this moment.
+
+    Raises:
+        PipelineError: params.yaml is not valid, or dvc.yaml has no such stage.
+    """
+    params = load_params()
+    entry = read_entry(stage)
+    return StageRun(params, entry, hash_sources(*entry.sources))
+
+
+def _find_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return the dotted keys of the values that differ."""
+    changed = []
+    for key in dict.fromkeys([*before, *after]):
+        first, second = before.get(key), after.get(key)
+        if isinstance(first, dict) and isinstance(second, dict):
+            changed += [f"{key}.{name}" for name in _find_changes(first, second)]
+        elif first != second:
+            changed.append(key)
+    return changed

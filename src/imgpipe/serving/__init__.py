@@ -1,0 +1,1 @@
+"""Predictions for people: lists and a page."""

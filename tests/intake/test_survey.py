@@ -1,0 +1,287 @@
+"""A person's folder: classes, splits, files that are no images, and folders that are refused."""
+
+import os
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support import hash_files, write_photographs
+
+from imgpipe.archives.members import MEMBER_LIMIT_BYTES
+from imgpipe.core.errors import PipelineError
+from imgpipe.intake import survey
+from imgpipe.intake.survey import Survey, survey_folder
+from imgpipe.preprocessing.decoding import ENDINGS, open_image
+
+PETS = {"cats": 6, "dogs": 5}
+
+
+def error_of(folder: Path) -> str:
+    with pytest.raises(PipelineError) as caught:
+        survey_folder(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(folder.as_posix())
+    return message.removeprefix(folder.as_posix())
+
+
+def add(path: Path, content: bytes = b"text") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def test_a_folder_for_each_class_is_read(tmp_path: Path) -> None:
+    folder = write_photographs(tmp_path / "my pets", PETS)
+    Image.new("RGB", (30, 20)).save(folder / "dogs" / "large.PNG")
+    add(folder / "README.txt")
+    add(folder / "dogs" / ".hidden.jpg")
+    add(folder / "__MACOSX" / "cats" / "a.jpg")
+    add(folder / "dogs" / "clip.mov")
+    add(folder / "dogs" / "below" / "text.jpg")
+    before = hash_files(folder)
+    found = survey_folder(folder)
+    assert (found.top, found.splits) == (folder, None)
+    assert found.counts == {"cats": {"images": 6}, "dogs": {"images": 6}}
+    size_bytes = sum(path.stat().st_size for path in folder.glob("[cd]*s/*.[jp]*g")) - 4
+    size_bytes += (folder / "dogs" / "large.PNG").stat().st_size
+    assert found.size_bytes == size_bytes
+    assert list(found.describe()) == [
+        f"{folder.as_posix()}: 12 images in 2 classes",
+        "  cats: 6 images",
+        "  dogs: 6 images",
+        f"  {size_bytes / 1000:.1f} kB, from 16 x 16 to 30 x 20 pixels (width x height)",
+        "  not used: 1 file outside the class folders",
+        "  not used: 2 unreadable files",
+        "    dogs/below/text.jpg: not an image, or its beginning is damaged",
+        f"    dogs/clip.mov: .mov: expected {ENDINGS}",
+    ]
+    assert hash_files(folder) == before
+
+
+def test_no_more_than_some_unreadable_files_are_listed() -> None:
+    found = Survey(
+        Path("pets"), None, {"a/1.jpg": (2, 1)}, {f"a/{n}.mov": "no" for n in range(13)}, 0, 9, {}
+    )
+    assert list(found.describe())[-2:] == ["    a/9.mov: no", "    and 3 more"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "splits"),
+    [
+        (("train", "validation", "test"), {"train": "train", "validation": "validation",
+                                           "test": "test"}),
+        (("Training", "VAL"), {"train": "Training", "validation": "VAL"}),
+        (("training", "testing"), {"train": "training", "test": "testing"}),
+        (("train", "valid"), {"train": "train", "validation": "valid"}),
+    ],
+)  # fmt: skip
+def test_folders_named_like_splits_are_splits(
+    tmp_path: Path, folders: tuple[str, ...], splits: dict[str, str]
+) -> None:
+    pets = {f"{folder}/{name}": 5 for folder in folders for name in PETS}
+    found = survey_folder(write_photographs(tmp_path, pets, side_px=36))
+    assert found.splits == splits
+    assert found.counts == {name: dict.fromkeys(splits, 5) for name in PETS}
+    assert len(found.images) == len(pets) * 5
+    assert list(found.describe())[1] == f"  cats: {', '.join(f'5 {split}' for split in splits)}"
+
+
+def test_official_test_and_validation_splits_may_be_small(tmp_path: Path) -> None:
+    counts = {"train/cats": 5, "train/dogs": 5, "test/cats": 1, "test/dogs": 1}
+    assert survey_folder(write_photographs(tmp_path, counts)).counts["cats"]["test"] == 1
+    (tmp_path / "test" / "dogs" / "000.jpg").unlink()
+    assert error_of(tmp_path) == (
+        ": class 'dogs' has 0 images in test/dogs/; expected at least 1: add images, or remove"
+        " the folder"
+    )
+
+
+@pytest.mark.parametrize("wrap", ["pets", "a/b", "train", "photos of 2024"])
+def test_one_folder_around_the_folders_is_skipped(tmp_path: Path, wrap: str) -> None:
+    write_photographs(tmp_path / wrap, PETS)
+    add(tmp_path / "README.txt")
+    add(tmp_path / wrap / "cover.txt")
+    found = survey_folder(tmp_path)
+    assert found.top == tmp_path / wrap
+    assert sorted(found.counts) == ["cats", "dogs"]
+    assert "cats/000.jpg" in found.images
+    assert found.unused == 2
+
+
+def test_one_folder_around_splits_is_skipped(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "pets", {"train/a": 5, "train/b": 5, "val/a": 1, "val/b": 1})
+    found = survey_folder(tmp_path)
+    assert found.top == tmp_path / "pets"
+    assert found.splits == {"train": "train", "validation": "val"}
+
+
+def test_a_class_may_have_folders(tmp_path: Path) -> None:
+    found = survey_folder(write_photographs(tmp_path, {"cats/2023": 3, "cats/2024": 3, "dogs": 5}))
+    assert found.counts == {"cats": {"images": 6}, "dogs": {"images": 5}}
+
+
+def test_names_may_have_spaces_and_letters_of_every_language(tmp_path: Path) -> None:
+    names = {"Größe 1": 5, "猫": 5, "it's a $HOME; {x}": 5}
+    assert set(survey_folder(write_photographs(tmp_path / "a b", names)).counts) == set(names)
+
+
+def test_a_link_to_a_file_is_followed_and_a_broken_link_is_no_image(tmp_path: Path) -> None:
+    folder = write_photographs(tmp_path / "pets", PETS)
+    (folder / "cats" / "link.jpg").symlink_to(folder / "dogs" / "000.jpg")
+    (folder / "cats" / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    found = survey_folder(folder)
+    assert found.counts["cats"]["images"] == 7
+    assert found.unreadable == {"cats/broken.jpg": "cannot be read: No such file or directory"}
+
+
+def test_the_header_is_read_and_not_the_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a header that is longer than the part that is read first; and no other file is read."""
+    folder = write_photographs(tmp_path, PETS)
+    stream = BytesIO()
+    Image.new("RGB", (40, 30)).save(stream, "JPEG", comment=b"x" * 5000)
+    (folder / "cats" / "long.jpg").write_bytes(stream.getvalue())
+    (folder / "cats" / "cut.jpg").write_bytes((folder / "cats" / "000.jpg").read_bytes()[:-50])
+    add(folder / "cats" / "clip.mov", b"x" * 9000)
+    monkeypatch.setattr(survey, "_HEADER_BYTES", 1000)
+    sizes = []
+
+    def open_watched(content: bytes, suffix: str) -> Image.Image:
+        sizes.append(len(content))
+        picture = open_image(content, suffix)
+        monkeypatch.setattr(picture, "load", lambda: pytest.fail("decoded"))
+        return picture
+
+    monkeypatch.setattr(survey, "open_image", open_watched)
+    found = survey_folder(folder)
+    assert found.images["cats/long.jpg"] == (40, 30)
+    assert found.images["cats/cut.jpg"] == (16, 16)
+    assert [size for size in sizes if size > 1000] == [len(stream.getvalue())]
+
+
+def test_a_file_that_is_too_large_is_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_photographs(tmp_path, PETS)
+    with (folder / "dogs" / "huge.jpg").open("wb") as stream:
+        stream.truncate(MEMBER_LIMIT_BYTES + 1)
+    found = survey_folder(folder)
+    assert found.unreadable == {"dogs/huge.jpg": "more than the limit of 268435456 bytes"}
+
+
+# Refused folders.
+
+LAYOUT = "expected a folder for each class, such as cats/1.jpg, cats/2.jpg and dogs/1.jpg"
+
+
+def test_images_without_folders_are_refused(tmp_path: Path) -> None:
+    write_photographs(tmp_path, {".": 3})
+    assert error_of(tmp_path) == f": found 3 files and no folder; {LAYOUT}"
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    assert error_of(tmp_path) == f": found 0 files and no folder; {LAYOUT}"
+
+
+@pytest.mark.parametrize("below", ["cats", "cats/2024", "cats/2024/may"])
+def test_a_single_class_is_refused(tmp_path: Path, below: str) -> None:
+    write_photographs(tmp_path, {below: 9})
+    message = error_of(tmp_path)
+    assert f": only one class, '{below.split('/')[-1]}'; {LAYOUT}" in message
+
+
+def test_a_single_class_with_a_folder_in_it_is_refused(tmp_path: Path) -> None:
+    write_photographs(tmp_path, {"cats": 9, "cats/more": 9})
+    assert error_of(tmp_path) == f": only one class, 'cats'; {LAYOUT}"
+
+
+def test_too_few_images_of_a_class_are_refused(tmp_path: Path) -> None:
+    write_photographs(tmp_path, {"cats": 9, "dogs": 4})
+    start = ": class 'dogs' has 4 images in dogs/"
+    end = "; expected at least 5: add images, or remove the folder"
+    assert error_of(tmp_path) == start + end
+    add(tmp_path / "dogs" / "1.mov")
+    add(tmp_path / "dogs" / "2.mov")
+    assert error_of(tmp_path).startswith(
+        f"{start}, and 2 files that cannot be read as images (dogs/1.mov: .mov: expected .avif,"
+    )
+
+
+def test_an_empty_folder_of_a_class_is_refused(tmp_path: Path) -> None:
+    write_photographs(tmp_path, {**PETS, "birds": 0})
+    assert error_of(tmp_path).startswith(
+        ": class 'birds' has 0 images in birds/; expected at least 5"
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        (
+            {"train/a": 5, "train/b": 5, "test": 5},
+            f"/test: found 5 files and no folder; {LAYOUT}",
+        ),
+        (
+            {"train/a": 5, "train/b": 5, "test/a": 5},
+            "/test: no folder for the class 'b'; every split must have the same classes:"
+            " rename or delete folders",
+        ),
+        (
+            {"test/a": 5, "test/b": 5, "val/a": 5, "val/b": 5},
+            ": the folders test, val look like splits; expected a folder named train; rename one",
+        ),
+        (
+            {"train/a": 5, "Training/a": 5, "test/a": 5},
+            ": the folders Training, test, train look like splits; two of these folders mean"
+            " train; merge the two",
+        ),
+        (
+            {"train/a": 5, "test/a": 5, "extra/a": 5},
+            ": the folders test, train look like splits; the folder 'extra' does not; move"
+            " that folder, or rename the others",
+        ),
+        ({"train/a": 5, "test/a": 5}, f": only one class, 'a'; {LAYOUT}"),
+    ],
+)
+def test_splits_that_cannot_be_used_are_refused(
+    tmp_path: Path, counts: dict[str, int], expected: str
+) -> None:
+    assert error_of(write_photographs(tmp_path, counts)) == expected
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    found = survey_folder(write_photographs(tmp_path, {"bus": 5, "train": 5}))
+    assert found.splits is None
+    assert list(found.counts) == ["bus", "train"]
+
+
+def test_links_to_folders_are_refused(tmp_path: Path) -> None:
+    folder = write_photographs(tmp_path / "pets", PETS)
+    (folder / "birds").symlink_to(folder / "cats")
+    assert error_of(folder).startswith("/birds: a link to a folder; DVC does not see changes")
+    (tmp_path / "link").symlink_to(tmp_path / "pets")
+    assert error_of(tmp_path / "link").startswith(": a link to a folder; DVC does not see changes")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("new\nline.jpg", "refused: control characters in the name 'cats/new\\nline.jpg'"),
+        ("back\\slash.jpg", "'cats/back\\\\slash.jpg': the name has a backslash; rename the file"),
+    ],
+)
+def test_names_that_the_stages_refuse_are_reported(
+    tmp_path: Path, name: str, expected: str
+) -> None:
+    folder = write_photographs(tmp_path, PETS)
+    add(folder / "cats" / name)
+    assert error_of(folder) == f": {expected}"
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    folder = write_photographs(tmp_path, PETS)
+    add(folder / "cats" / os.fsdecode(b"\xe4.jpg"))
+    with pytest.raises(PipelineError, match="the name is not UTF-8; rename the file"):
+        survey_folder(folder)

@@ -1,0 +1,195 @@
+"""Features of images, computed once."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import write_random_records
+
+pytestmark = pytest.mark.tf
+
+SOURCES = {"imgpipe/nn/transfer/features.py": "a"}
+
+
+@pytest.fixture
+def extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Return a function that makes an extractor with a small network and a count of batches."""
+    import keras
+
+    from imgpipe.nn.transfer import features
+
+    monkeypatch.setattr(features, "_CODE", tuple(SOURCES))
+    keras.utils.set_random_seed(1)
+    images = keras.Input((12, 17, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(images)
+    network = keras.Model(images, keras.layers.GlobalAveragePooling2D()(
+        keras.layers.Conv2D(5, 3)(x)
+    ))  # fmt: skip
+    records = tmp_path / "records"
+    info = write_random_records(records, {"train": [11, 7]})
+
+    def make(**changes: Any) -> Any:
+        options = {
+            "batch_size": 4,
+            "determined_by": {"weights": "w", "threads": 2},
+            "sources": SOURCES,
+        }
+        made = features.FeatureExtractor(network, info, **{**options, **changes})
+        compute, made.batches = made._extract, 0
+
+        def counted(batch: Any) -> Any:
+            made.batches += 1
+            return compute(batch)
+
+        made._extract = counted
+        made.network = network
+        made.shards = [(records, shard) for shard in info.splits["train"].shards]
+        return made
+
+    return make
+
+
+def list_files(repository: Path) -> list[Path]:
+    return sorted((repository / ".dvc/tmp/imgpipe/features").glob("*"))
+
+
+def test_each_image_has_its_features(extractor: Callable[..., Any], repository: Path) -> None:
+    from imgpipe.records.shards import index_shard
+    from imgpipe.records.stored_images import StoredImages
+
+    made = extractor()
+    features, labels = made.read(made.shards)
+    indices = [index_shard(folder, shard, made._info) for folder, shard in made.shards]
+    images = StoredImages(indices, made._info)[np.arange(18)]
+    assert features.shape == (18, 5)
+    assert features.dtype == np.float32
+    assert features == pytest.approx(np.asarray(made.network(images)), abs=1e-6)
+    assert (labels == np.concatenate([index.labels for index in indices])).all()
+
+
+def test_stored_features_are_not_computed_again(
+    extractor: Callable[..., Any], repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = extractor(), extractor()
+    expected = first.read(first.shards).inputs
+    assert "features of 18 images: 18 computed now" in capsys.readouterr().out
+    assert first.batches == 5  # 3 for the shard of 11 images, 2 for the shard of 7
+    assert len(list_files(repository)) == 2
+    found = second.read(second.shards).inputs
+    assert "features of 18 images: 0 computed now" in capsys.readouterr().out
+    assert second.batches == 0
+    assert found.tobytes() == expected.tobytes()
+    assert list(Path.cwd().iterdir()) == []  # the temporary copy of the repository
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch_size": 8},
+        {"determined_by": {"weights": "w", "threads": 1}},
+        {"determined_by": {"weights": "other", "threads": 2}},
+        {"sources": {"imgpipe/nn/transfer/features.py": "b"}},
+    ],
+)
+def test_file_names_depend_on_everything_that_determines_the_features(
+    extractor: Callable[..., Any], repository: Path, change: dict[str, Any]
+) -> None:
+    first, second = extractor(), extractor(**change)
+    first.read(first.shards)
+    second.read(second.shards)
+    assert second.batches > 0
+    assert len(list_files(repository)) == 4
+
+
+def test_file_names_depend_on_the_processor(
+    extractor: Callable[..., Any], repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imgpipe.nn.transfer import features
+
+    extractor().read(extractor().shards)
+    monkeypatch.setattr(features, "_describe_processor", lambda: ["another"])
+    extractor().read(extractor().shards)
+    assert len(list_files(repository)) == 4
+
+
+def test_a_stopped_run_resumes_with_the_next_shard(
+    extractor: Callable[..., Any], repository: Path
+) -> None:
+    made, compute = extractor(), None
+    compute = made._extract
+
+    def stop_in_the_second_shard(batch: Any) -> Any:
+        if made.batches == 4:
+            raise KeyboardInterrupt
+        return compute(batch)
+
+    made._extract = stop_in_the_second_shard
+    with pytest.raises(KeyboardInterrupt):
+        made.read(made.shards)
+    assert len(list_files(repository)) == 1
+    resumed = extractor()
+    resumed.read(resumed.shards)
+    assert resumed.batches == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:40],
+        lambda content: content[:-1],
+        lambda content: content + b"\0",
+        lambda content: content[:-1] + bytes([content[-1] ^ 1]),  # of a value
+        lambda content: bytes([content[0] ^ 1]) + content[1:],
+        lambda content: bytes(len(content)),
+    ],
+)
+def test_a_damaged_file_is_computed_again(
+    extractor: Callable[..., Any], repository: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    first, second = extractor(), extractor()
+    expected = first.read(first.shards).inputs
+    damaged = list_files(repository)[0]
+    content = damaged.read_bytes()
+    damaged.write_bytes(damage(content))
+    assert second.read(second.shards).inputs.tobytes() == expected.tobytes()
+    assert second.batches > 0
+    assert damaged.read_bytes() == content
+
+
+def test_features_are_deleted_30_days_after_their_last_use(
+    extractor: Callable[..., Any], repository: Path
+) -> None:
+    made = extractor()
+    made.read(made.shards)
+    old_s = time.time() - 31 * 24 * 3600
+    for path in list_files(repository):
+        os.utime(path, (old_s, old_s))
+    unused = list_files(repository)[0].with_name("unused.bin")
+    unused.touch()
+    os.utime(unused, (old_s, old_s))
+    made.read(made.shards)  # uses them
+    assert len(list_files(repository)) == 2
+    assert not unused.exists()
+
+
+def test_nothing_is_stored_outside_a_repository(
+    extractor: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    made = extractor()
+    assert made.read(made.shards).inputs.shape == (18, 5)
+    assert [path.name for path in tmp_path.iterdir()] == ["records"]
+
+
+def test_the_modules_that_determine_features_exist() -> None:
+    from support import SRC
+
+    from imgpipe.nn.transfer import features
+
+    assert all((SRC / name).is_file() for name in features._CODE)

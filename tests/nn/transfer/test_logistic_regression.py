@@ -1,0 +1,186 @@
+"""Logistic regression on features; the expected values come from scikit-learn."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from imgpipe.nn.transfer.logistic_regression import (
+    Examples,
+    Layer,
+    choose_penalty,
+    cross_entropy,
+    fit_layer,
+    fit_standardization,
+    one_thread,
+)
+
+PENALTIES = [0.0001, 0.001, 0.01, 0.1, 1.0]
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Use one thread, as the stage does: these fits are slower with more threads."""
+    with one_thread():
+        yield
+
+
+def make_examples(
+    per_class: int, *, classes: int = 2, noise: float = 1.0, width: int = 12, variants: int = 1
+) -> tuple[Examples, NDArray[np.int64]]:
+    """Return examples of classes around random centers, and the labels of the examples."""
+    generator = np.random.default_rng([per_class, classes])
+    labels = np.repeat(np.arange(classes), per_class)
+    centers = generator.normal(size=(classes, width))
+    rows = [
+        centers[labels] + noise * generator.normal(size=(len(labels), width))
+        for _ in range(variants)
+    ]
+    every = np.tile(labels, variants)
+    examples = Examples(
+        features=np.concatenate(rows).astype(np.float32),
+        targets=np.eye(classes)[every],
+        weights=np.ones(len(every)),
+        groups=np.tile(np.arange(len(labels)), variants),
+    )
+    return examples, every
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("penalty", [0.001, 0.1])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_layer_equals_the_layer_of_scikit_learn(
+    classes: int, penalty: float, weighted: bool
+) -> None:
+    examples, labels = make_examples(50, classes=classes)
+    if weighted:
+        weights = np.where(labels == 0, 3.0, 0.5)
+        examples = Examples(examples.features, examples.targets, weights, examples.groups)
+    layer = fit_layer(examples, penalty, most_iterations=1000)
+    expected = LogisticRegression(C=1 / (2 * penalty * examples.weights.sum()), tol=1e-8).fit(
+        examples.features.astype(np.float64), labels, examples.weights
+    )
+    found = layer.predict(examples.features)
+    assert found == pytest.approx(expected.predict_proba(examples.features), abs=1e-3)
+    assert found.sum(axis=1) == pytest.approx(np.ones(len(labels)))
+
+
+def test_the_order_of_the_columns_does_not_matter() -> None:
+    """The problem is convex: it has one solution."""
+    examples, _ = make_examples(50, classes=4)
+    order = np.random.default_rng(3).permutation(examples.features.shape[1])
+    permuted = Examples(
+        examples.features[:, order], examples.targets, examples.weights, examples.groups
+    )
+    first = fit_layer(examples, 0.01, most_iterations=1000)
+    second = fit_layer(permuted, 0.01, most_iterations=1000)
+    assert second.kernel == pytest.approx(first.kernel[order], abs=2e-3)
+    assert second.bias == pytest.approx(first.bias, abs=2e-3)
+
+
+def test_a_wrong_label_does_not_stop_the_fit() -> None:
+    """Large features and a weak penalty give the wrong label a probability of 0."""
+    examples, labels = make_examples(50, noise=0.1)
+    wrong = examples.targets.copy()
+    wrong[0] = wrong[0, ::-1]
+    scaled = Examples(examples.features * 1000, wrong, examples.weights, examples.groups)
+    layer = fit_layer(scaled, 1e-9, most_iterations=1000)
+    assert np.isfinite(layer.kernel).all()
+    assert (layer.predict(scaled.features).argmax(axis=1) == labels).mean() >= 0.98
+
+
+def test_more_noise_chooses_a_stronger_penalty() -> None:
+    chosen = [
+        choose_penalty(
+            make_examples(30, noise=noise, width=200)[0],
+            PENALTIES,
+            folds=5,
+            seed=1,
+            most_iterations=100,
+        )[0]
+        for noise in (0.1, 8.0)
+    ]
+    assert chosen[0] < chosen[1]
+
+
+def test_the_log_loss_is_computed_on_images_outside_the_fit() -> None:
+    """The features are noise: with a weak penalty, the layer fits only the training images."""
+    examples, labels = make_examples(20, noise=100.0, width=200)
+    penalty, log_loss = choose_penalty(examples, [1e-6, 1e-5], folds=5, seed=1, most_iterations=100)
+    assert log_loss is not None
+    assert log_loss > np.log(2)
+    fitted = fit_layer(examples, penalty, most_iterations=100).predict(examples.features)
+    assert cross_entropy(fitted, labels).mean() < 0.1
+
+
+def test_all_variants_of_an_image_are_in_one_fold() -> None:
+    """If equal variants were in several folds, the loss on noise would be low."""
+    examples, _ = make_examples(20, noise=100.0, width=200)
+    repeated = Examples(
+        *(
+            np.concatenate([values] * 3)
+            for values in (examples.features, examples.targets, examples.weights, examples.groups)
+        )
+    )
+    once, three_times = (
+        choose_penalty(given, [1e-3], folds=5, seed=1, most_iterations=200)[1]
+        for given in (examples, repeated)
+    )
+    assert three_times == pytest.approx(once, rel=0.1)
+
+
+@pytest.mark.parametrize(("per_class", "folds"), [(5, 5), (3, 5), (2, 5)])
+def test_a_class_with_few_images_limits_the_number_of_folds(per_class: int, folds: int) -> None:
+    examples, _ = make_examples(per_class, noise=0.1)
+    penalty, log_loss = choose_penalty(
+        examples, PENALTIES, folds=folds, seed=1, most_iterations=100
+    )
+    assert penalty in PENALTIES
+    assert log_loss is not None
+    assert log_loss < 0.5
+
+
+def test_a_class_with_one_image_gets_the_strongest_penalty() -> None:
+    examples, _ = make_examples(1)
+    chosen = choose_penalty(examples, PENALTIES, folds=5, seed=1, most_iterations=100)
+    assert chosen == (1.0, None)
+
+
+def test_a_fit_to_5000_images_per_class_succeeds() -> None:
+    examples, labels = make_examples(5000, classes=3, noise=0.3, width=64)
+    penalty, log_loss = choose_penalty(examples, PENALTIES, folds=3, seed=1, most_iterations=100)
+    layer = fit_layer(examples, penalty, most_iterations=100)
+    assert log_loss is not None
+    assert log_loss < 0.05
+    assert (layer.predict(examples.features).argmax(axis=1) == labels).mean() > 0.99
+
+
+def test_equal_examples_give_equal_bytes_and_each_iteration_is_reported() -> None:
+    examples, _ = make_examples(50, classes=3)
+    layers: list[Layer] = []
+    first = fit_layer(examples, 0.01, most_iterations=7, on_iteration=layers.append)
+    second = fit_layer(examples, 0.01, most_iterations=7)
+    assert len(layers) == 7
+    for found in (second, layers[-1]):
+        assert found.kernel.tobytes() == first.kernel.tobytes()
+        assert found.bias.tobytes() == first.bias.tobytes()
+
+
+def test_the_folds_depend_on_the_seed() -> None:
+    examples, _ = make_examples(30, noise=3.0)
+    losses = {
+        choose_penalty(examples, [0.01], folds=5, seed=seed, most_iterations=50)[1]
+        for seed in (1, 1, 2)
+    }
+    assert len(losses) == 2
+
+
+def test_standardized_features_have_mean_0_and_mean_square_1() -> None:
+    features = make_examples(40)[0].features * 5 + 3
+    mean, scale = fit_standardization(features)
+    standardized = (features - mean) / scale
+    assert standardized.mean(axis=0) == pytest.approx(np.zeros(12), abs=1e-5)
+    assert np.square(standardized).mean() == pytest.approx(1, rel=1e-5)
+    assert fit_standardization(np.ones((3, 2), dtype=np.float32))[1] == 1
