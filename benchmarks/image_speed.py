@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from imgpipe.records.folders import Records
 from imgpipe.records.info import read_info
-from imgpipe.records.shards import read_split
 from measuring import (
     HERE,
     ROOT,
@@ -132,7 +132,7 @@ def _compare_transforms(photographs: Path, digits: Path) -> Section:
     tables, targets = [], []
     for name, project in (("photographs", photographs), ("digits", digits)):
         info = read_info(project / "data" / "records")
-        batches = read_split(project / "data" / "records", info, "train")
+        batches = Records.open(project / "data" / "records").read("train")
         some: list[np.ndarray] = []
         while sum(map(len, some)) < TRANSFORMED[name]:
             some.append(next(batches).images)

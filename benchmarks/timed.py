@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from imgpipe.records.info import read_augmented_info, read_info
-from imgpipe.records.shards import read_split
+from imgpipe.records.folders import AugmentedRecords, Records
+from imgpipe.records.info import read_info
 from imgpipe.running.stage import prepare_run
 from imgpipe.settings.params import load_params
 
@@ -42,7 +42,7 @@ def read() -> tuple[int, float]:
     start = time.perf_counter()
     info = read_info(RECORDS)
     for split in info.splits:
-        for _ in read_split(RECORDS, info, split):
+        for _ in Records(RECORDS, info).read(split):
             pass
     return sum(split.examples for split in info.splits.values()), time.perf_counter() - start
 
@@ -71,9 +71,8 @@ def _take_batches() -> tuple[int, float, float]:
     from imgpipe.nn.training.shuffled_batches import TrainingBatches
 
     start = time.perf_counter()
-    training_set = open_training_set(
-        RECORDS, read_info(RECORDS), AUGMENTED, read_augmented_info(AUGMENTED), bootstrap_seed=None
-    )
+    records = Records.open(RECORDS)
+    training_set = open_training_set(records, AugmentedRecords.open(AUGMENTED, records), None)
     read = time.perf_counter()
     training_batches = TrainingBatches(
         training_set, batch_size=settings.batch_size, seed=settings.seed

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from imgpipe.core.files import read_json
+from imgpipe.records.folders import Records
 from imgpipe.records.info import read_info
-from imgpipe.records.shards import read_split
 from measuring import (
     HERE,
     REPETITIONS,
@@ -95,7 +95,7 @@ def save_arrays(project: Path) -> None:
     records = project / "data" / "records"
     info = read_info(records)
     for split in ("train", "validation"):
-        batches = list(read_split(records, info, split))
+        batches = list(Records(records, info).read(split))
         np.savez(
             project / f"{split}.npz",
             images=np.concatenate([batch.images for batch in batches]),

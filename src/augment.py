@@ -9,15 +9,15 @@ from imgpipe.augmentation.copies import write_copies
 from imgpipe.console.messages import format_count, report
 from imgpipe.core.files import replace_directory
 from imgpipe.core.paths import AUGMENTED, RECORDS
-from imgpipe.records.info import read_info
+from imgpipe.records.folders import Records
 from imgpipe.running.stage import StageRun, run_stage
 
 
 def main(run: StageRun) -> None:
-    info = read_info(RECORDS)
+    records = Records.open(RECORDS)
     with replace_directory(AUGMENTED) as folder:
-        write_copies(RECORDS, info, run.params.augment, folder)
-    images, copies = info.splits["train"].examples, run.params.augment.copies
+        write_copies(records, run.params.augment, folder)
+    images, copies = records.info.splits["train"].examples, run.params.augment.copies
     if not copies:
         report("augment: no copies, because augment.copies is 0 in params.yaml")
         return

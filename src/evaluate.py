@@ -18,19 +18,18 @@ from imgpipe.evaluation import tables
 from imgpipe.evaluation.metrics import score_predictions
 from imgpipe.evaluation.predictions import Predictions, write_predictions
 from imgpipe.evaluation.views import Views, choose_images, write_views
-from imgpipe.records.info import read_info
-from imgpipe.records.shards import index_shard
+from imgpipe.records.folders import Records
 from imgpipe.records.stored_images import StoredImages
 from imgpipe.running.stage import StageRun, run_stage
 
 
 def main(run: StageRun) -> None:
     top_k, bins = run.params.evaluate.top_k, run.params.evaluate.calibration_bins
-    info = read_info(paths.RECORDS)
-    shards = [index_shard(paths.RECORDS, shard, info) for shard in info.splits["test"].shards]
+    records = Records.open(paths.RECORDS)
+    shards = [shard.index() for shard in records.shards("test")]
     labels = np.concatenate([shard.labels for shard in shards])
     identities = [identity for shard in shards for identity in shard.identities]
-    images = StoredImages(shards, info)
+    images = StoredImages(shards, records.info)
 
     from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
 
@@ -47,7 +46,7 @@ def main(run: StageRun) -> None:
     kernels, maps = first_kernels(model), activation_maps(model, viewed)
     views = Views(numbers, viewed, kernels, maps, *feature_maps(model, viewed[0]))
 
-    predictions = Predictions(info.classes, identities, labels, probabilities)
+    predictions = Predictions(records.info.classes, identities, labels, probabilities)
     scores = score_predictions(labels, probabilities, top_k=top_k, bins=bins)
     write_json(paths.TEST_METRICS, scores)
     tables.write_class_scores(paths.CLASS_SCORES, predictions)

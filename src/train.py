@@ -18,14 +18,15 @@ from functools import partial
 from imgpipe.console.messages import report
 from imgpipe.core.files import write_text
 from imgpipe.core.paths import AUGMENTED, LAYERS, MODEL, RECORDS, TRAINING_EXAMPLES
-from imgpipe.records.info import read_augmented_info, read_info
+from imgpipe.records.folders import AugmentedRecords, Records
 from imgpipe.running.stage import StageRun, run_stage
 from imgpipe.settings.architectures import Pretrained
 
 
 def main(run: StageRun) -> Callable[[], None] | None:
     params, settings = run.params, run.params.train
-    info, augmented_info = read_info(RECORDS), read_augmented_info(AUGMENTED)
+    records = Records.open(RECORDS)
+    info, augmented = records.info, AugmentedRecords.open(AUGMENTED, records)
     from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
 
     configure_runtime(threads=params.threads, seed=settings.seed, precision=settings.precision)
@@ -49,7 +50,7 @@ def main(run: StageRun) -> Callable[[], None] | None:
         )  # fmt: skip
     print(layers := describe_layers(model))
     sample_seed = settings.seed if settings.bootstrap else None
-    open_set = partial(open_training_set, RECORDS, info, AUGMENTED, augmented_info, sample_seed)
+    open_set = partial(open_training_set, records, augmented, sample_seed)
     training_set, checkpoint = open_set(), None
     if isinstance(chosen, Pretrained):
         transfer = TransferLearning(model, info, params, run.sources)

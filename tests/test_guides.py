@@ -27,7 +27,7 @@ from support import (
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import read_yaml
-from imgpipe.records.shards import read_split
+from imgpipe.records.folders import Records
 from imgpipe.settings.params import load_params
 
 DOCUMENTS = sorted(
@@ -370,7 +370,7 @@ def test_the_reader_in_the_guide_of_records(
     names: dict[str, Any] = {}
     exec(compile(block.code, "docs/records.md", "exec"), names)
     found = list(names["dataset"].as_numpy_iterator())
-    batches = list(read_split(records, info, "train"))
+    batches = list(Records(records, info).read("train"))
     images = np.concatenate([batch.images for batch in batches])
     labels = np.concatenate([batch.labels for batch in batches])
     assert images.shape == (8, 12, 17, 3)

@@ -9,8 +9,9 @@ from support import EVERY_TRANSFORMATION, hash_file, hash_files, write_random_re
 from imgpipe.augmentation.copies import write_copies
 from imgpipe.augmentation.transforms import TRANSFORMATIONS, Transformation
 from imgpipe.core.errors import PipelineError
+from imgpipe.records.folders import AugmentedRecords, Records
 from imgpipe.records.info import copy_folder, read_augmented_info
-from imgpipe.records.shards import read_shard
+from imgpipe.records.shards import StoredShard
 from imgpipe.settings.augment import Augment
 
 EVERY_KIND = {**EVERY_TRANSFORMATION, "fill_mode": "reflect", "seed": 7}
@@ -57,11 +58,11 @@ def test_pixels_are_those_of_earlier_versions(
     records, augmented = tmp_path / "records", tmp_path / "augmented"
     info = write_random_records(records, {"train": [600, 10]}, image_shape=image_shape)
     augmented.mkdir()
-    write_copies(records, info, settings.model_copy(update=changes), augmented)
+    write_copies(Records(records, info), settings.model_copy(update=changes), augmented)
     digest = hashlib.sha256()
-    for copy, shards in enumerate(read_augmented_info(augmented).shards_of_copies, start=1):
+    for shards in AugmentedRecords.open(augmented, Records(records, info)).copies:
         for shard in shards:
-            for batch in read_shard(augmented / copy_folder(copy), shard, info):
+            for batch in shard.read():
                 digest.update(batch.images.tobytes())
     assert digest.hexdigest() == expected
 
@@ -72,7 +73,7 @@ def test_copies_have_the_labels_and_identities_of_the_originals(
     records, augmented = tmp_path / "records", tmp_path / "augmented"
     info = write_random_records(records, {"train": [7, 5], "test": [3]})
     augmented.mkdir()
-    write_copies(records, info, settings, augmented)
+    write_copies(Records(records, info), settings, augmented)
     described = read_augmented_info(augmented)
     assert described.copies == 2
     names = [shard.file for shard in info.splits["train"].shards]
@@ -86,8 +87,8 @@ def test_copies_have_the_labels_and_identities_of_the_originals(
             folder = augmented / copy_folder(copy)
             assert shard.sha256 == hash_file(folder / shard.file)
             (before,), (after,) = (
-                list(read_shard(records, original, info)),
-                list(read_shard(folder, shard, info)),
+                list(StoredShard(records / original.file, original, info).read()),
+                list(StoredShard(folder / shard.file, shard, info).read()),
             )
             assert before.identities == after.identities
             assert (before.labels == after.labels).all()
@@ -102,9 +103,9 @@ def test_a_registered_transformation_is_applied(
     black = Transformation("black", lambda _: True, lambda images, *_: np.zeros_like(images))
     monkeypatch.setitem(TRANSFORMATIONS, "black", black)
     augmented.mkdir()
-    write_copies(records, info, settings, augmented)
+    write_copies(Records(records, info), settings, augmented)
     for copy, (shard,) in enumerate(read_augmented_info(augmented).shards_of_copies, start=1):
-        (batch,) = read_shard(augmented / copy_folder(copy), shard, info)
+        (batch,) = StoredShard(augmented / copy_folder(copy) / shard.file, shard, info).read()
         assert not batch.images.any()
 
 
@@ -112,7 +113,7 @@ def test_no_copies_give_an_empty_description(tmp_path: Path, settings: Augment) 
     info = write_random_records(tmp_path / "records", {"train": [5]})
     (tmp_path / "augmented").mkdir()
     none = settings.model_copy(update={"copies": 0})
-    write_copies(tmp_path / "records", info, none, tmp_path / "augmented")
+    write_copies(Records(tmp_path / "records", info), none, tmp_path / "augmented")
     assert list(hash_files(tmp_path / "augmented")) == ["info.json"]
     assert read_augmented_info(tmp_path / "augmented").copies == 0
 
@@ -124,4 +125,4 @@ def test_damaged_records_are_reported(tmp_path: Path, settings: Augment) -> None
     shard.write_bytes(shard.read_bytes()[:-1])
     (tmp_path / "augmented").mkdir()
     with pytest.raises(PipelineError, match="record 4: cut short"):
-        write_copies(records, info, settings, tmp_path / "augmented")
+        write_copies(Records(records, info), settings, tmp_path / "augmented")

@@ -17,8 +17,8 @@ from PIL import Image
 from support import CATALOG, ROOT, attempt, hash_file, hash_files, run, set_params
 
 from imgpipe.preprocessing.splits import SPLITS
+from imgpipe.records.folders import Records
 from imgpipe.records.info import read_info
-from imgpipe.records.shards import read_split
 
 CLASSES = ("elm", "oak", "pine")
 
@@ -74,7 +74,7 @@ def identities(project: Path) -> dict[str, str]:
     return {
         identity: split
         for split in SPLITS
-        for batch in read_split(records, info, split)
+        for batch in Records(records, info).read(split)
         for identity in batch.identities
     }
 
@@ -181,7 +181,7 @@ def pixels(project: Path) -> dict[str, bytes]:
     return {
         identity: image.tobytes()
         for split in SPLITS
-        for batch in read_split(records, info, split)
+        for batch in Records(records, info).read(split)
         for identity, image in zip(batch.identities, batch.images, strict=True)
     }
 

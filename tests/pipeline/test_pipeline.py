@@ -33,8 +33,7 @@ from support import (
 )
 
 from imgpipe.core.yaml_file import read_yaml
-from imgpipe.records.info import read_info
-from imgpipe.records.shards import read_split
+from imgpipe.records.folders import Records
 from imgpipe.reporting.pictures import PICTURES
 from imgpipe.settings.architectures import ARCHITECTURES
 
@@ -371,12 +370,11 @@ def test_missing_predictions_are_reported(project: Path, tmp_path: Path) -> None
 
 def test_predict_gives_the_probabilities_of_the_evaluation(project: Path, tmp_path: Path) -> None:
     table = pd.read_csv(project / "data" / "evaluation" / "predictions.csv", dtype={"actual": str})
-    info = read_info(project / "data" / "records")
     folder = tmp_path / "images"
     (folder / "below").mkdir(parents=True)
     images = [
         image
-        for batch in read_split(project / "data" / "records", info, "test")
+        for batch in Records.open(project / "data" / "records").read("test")
         for image in batch.images
     ]
     for number, image in enumerate(images):

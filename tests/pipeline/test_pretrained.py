@@ -9,6 +9,8 @@ import pytest
 import yaml
 from support import PRETRAINED_PARAMS, ROOT, STAGES, attempt, hash_files, write_photographs
 
+from imgpipe.records.folders import Records
+
 pytestmark = pytest.mark.tf
 
 IMAGES = {"left": 20, "right": 20}
@@ -65,12 +67,10 @@ def test_activation_maps_and_feature_maps_of_a_pretrained_network_are_valid(proj
     """The left or the right half is bright."""
     from imgpipe.nn.inference.explanation import activation_maps, feature_maps, first_kernels
     from imgpipe.nn.inference.loading import load_model
-    from imgpipe.records.info import read_info
-    from imgpipe.records.shards import read_split
 
     model: Any = load_model(project / "models" / "model.keras")
     records = project / "data" / "records"
-    (batch,) = read_split(records, read_info(records), "test")
+    (batch,) = Records.open(records).read("test")
     maps = activation_maps(model, batch.images)
     assert maps.shape == (len(batch.labels), 2, 2)
     assert maps.min() >= 0

@@ -14,8 +14,9 @@ from support import CATALOG, ROOT, STAGES, attempt, hash_files, run, set_leaf, s
 
 from imgpipe.datasets.formats import FORMATS
 from imgpipe.preprocessing.splits import SPLITS
+from imgpipe.records.folders import Records
 from imgpipe.records.info import read_augmented_info, read_info
-from imgpipe.records.shards import read_shard, read_split
+from imgpipe.records.shards import StoredShard
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_the_digits_run_from_fetch_to_augment(project: Path) -> None:
     assert set(info.record_fields) == {"image", "label", "identity"}
     seen: list[str] = []
     for split in SPLITS:
-        batches = list(read_split(records, info, split))
+        batches = list(Records(records, info).read(split))
         labels = np.concatenate([batch.labels for batch in batches])
         assert info.splits[split].examples == len(labels)
         assert list(info.splits[split].per_class.values()) == np.bincount(labels).tolist()
@@ -68,8 +69,8 @@ def test_the_digits_run_from_fetch_to_augment(project: Path) -> None:
     for number, shards in enumerate(augmented.shards_of_copies, start=1):
         folder = project / "data" / "augmented" / f"copy-{number:02d}"
         for shard, variant in zip(info.splits["train"].shards, shards, strict=True):
-            original = list(read_shard(records, shard, info))
-            variants = list(read_shard(folder, variant, info))
+            original = list(StoredShard(records / shard.file, shard, info).read())
+            variants = list(StoredShard(folder / variant.file, variant, info).read())
             for before, after in zip(original, variants, strict=True):
                 assert (before.labels == after.labels).all()
                 assert before.identities == after.identities
@@ -82,7 +83,7 @@ def test_a_record_leads_back_to_its_image(project: Path) -> None:
     run(project, "preprocess")
     records = project / "data" / "records"
     raw = np.loadtxt(project / "data" / "raw" / "digits.csv.gz", delimiter=",")
-    for batch in read_split(records, read_info(records), "test"):
+    for batch in Records.open(records).read("test"):
         for image, label, identity in zip(
             batch.images, batch.labels, batch.identities, strict=True
         ):
@@ -115,7 +116,7 @@ def test_bytes_do_not_depend_on_workers_or_folder(
     info = read_info(project / "data" / "records")
     records = project / "data" / "records"
     for shard in info.splits["train"].shards:
-        batch = next(read_shard(records, shard, info))
+        batch = next(StoredShard(records / shard.file, shard, info).read())
         assert len(set(batch.labels.tolist())) == 10  # every shard mixes classes
         assert (records / shard.file).stat().st_size <= 1 << 20
 
@@ -131,7 +132,7 @@ def test_normalization_comes_from_the_training_split_only(
     run(project, "preprocess")
     records = project / "data" / "records"
     before = read_info(records).normalization
-    images = np.concatenate([b.images for b in read_split(records, read_info(records), "train")])
+    images = np.concatenate([b.images for b in Records.open(records).read("train")])
     assert 1 / before.scale[0] == pytest.approx(images.std())
     assert -before.offset[0] / before.scale[0] == pytest.approx(images.mean())
     write_idx(raw / "t10k-images-idx3-ubyte.gz", np.full((100, 28, 28), 255, dtype=np.uint8))

@@ -6,6 +6,7 @@ import pytest
 from support import write_random_records
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.records.folders import Records
 from imgpipe.records.info import (
     FIELDS,
     AugmentedInfo,
@@ -16,7 +17,6 @@ from imgpipe.records.info import (
     read_info,
     write_info,
 )
-from imgpipe.records.shards import read_split
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_version_0_is_read(tmp_path: Path, info: RecordsInfo) -> None:
         for shard in split["shards"]:
             shard["sha256"] = None
     assert value == expected
-    assert sum(len(batch.labels) for batch in read_split(tmp_path, found, "train")) == 5
+    assert sum(len(batch.labels) for batch in Records(tmp_path, found).read("train")) == 5
 
 
 def test_png_records_of_version_0_are_refused(tmp_path: Path, info: RecordsInfo) -> None:

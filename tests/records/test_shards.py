@@ -13,13 +13,12 @@ from support import hash_file, write_random_records
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.records import shards, tfrecord
+from imgpipe.records.folders import Records
 from imgpipe.records.info import RecordsInfo, Shard, read_info, write_info
 from imgpipe.records.shards import (
+    StoredShard,
     count_shards,
-    index_shard,
     name_shard,
-    read_shard,
-    read_split,
     write_shard,
 )
 
@@ -36,18 +35,18 @@ def random_images(count: int) -> NDArray[np.uint8]:
 
 
 def read_all(folder: Path, info: RecordsInfo) -> None:
-    for _ in read_split(folder, info, "train"):
+    for _ in Records(folder, info).read("train"):
         pass
 
 
 def index_all(folder: Path, info: RecordsInfo) -> None:
-    for shard in info.splits["train"].shards:
-        index_shard(folder, shard, info)
+    for shard in Records(folder, info).shards("train"):
+        shard.index()
 
 
 def index_into_array(folder: Path, info: RecordsInfo) -> None:
-    for shard in info.splits["train"].shards:
-        index_shard(folder, shard, info, np.empty((shard.examples, *SHAPE), np.uint8))
+    for shard in Records(folder, info).shards("train"):
+        shard.index(np.empty((shard.examples, *SHAPE), np.uint8))
 
 
 @pytest.fixture(params=[read_all, index_all, index_into_array])
@@ -72,7 +71,7 @@ def test_records_read_back(tmp_path: Path, info: RecordsInfo) -> None:
     triples = [(image, n % 2, f"folder/ä {n}.png") for n, image in enumerate(images)]
     shard = write_shard(tmp_path / "new" / "shard", triples)
     assert shard == Shard(file="shard", examples=5, sha256=hash_file(tmp_path / "new" / "shard"))
-    (batch,) = read_shard(tmp_path / "new", shard, info)
+    (batch,) = StoredShard(tmp_path / "new" / shard.file, shard, info).read()
     assert batch.images.dtype == np.uint8
     assert batch.labels.dtype == np.int64
     assert (batch.images == images).all()
@@ -100,18 +99,18 @@ def test_batches_are_limited_in_records_and_bytes(
     tmp_path: Path, info: RecordsInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard = info.splits["train"].shards[0]
-    (whole,) = read_shard(tmp_path, shard, info)
+    (whole,) = StoredShard(tmp_path / shard.file, shard, info).read()
     monkeypatch.setattr(shards, "_LARGEST_BATCH", 4)
-    batches = list(read_shard(tmp_path, shard, info))
+    batches = list(StoredShard(tmp_path / shard.file, shard, info).read())
     assert [len(batch.labels) for batch in batches] == [4, 4, 2]
     assert (np.concatenate([batch.images for batch in batches]) == whole.images).all()
     monkeypatch.setattr(shards, "_BATCH_BYTES", 1)
-    batches = list(read_shard(tmp_path, shard, info))
+    batches = list(StoredShard(tmp_path / shard.file, shard, info).read())
     assert [len(batch.labels) for batch in batches] == [1] * 10
 
 
 def test_a_split_is_read_in_the_order_of_its_shards(tmp_path: Path, info: RecordsInfo) -> None:
-    found = [name for batch in read_split(tmp_path, info, "train") for name in batch.identities]
+    found = [name for batch in Records(tmp_path, info).read("train") for name in batch.identities]
     expected = [
         f"train/{shard}#{n}" for shard, count in enumerate((10, 10, 7)) for n in range(count)
     ]
@@ -121,8 +120,8 @@ def test_a_split_is_read_in_the_order_of_its_shards(tmp_path: Path, info: Record
 def test_an_index_says_where_the_images_are(tmp_path: Path, info: RecordsInfo) -> None:
     shard = info.splits["train"].shards[2]
     images = np.zeros((7, *SHAPE), dtype=np.uint8)
-    index = index_shard(tmp_path, shard, info, images)
-    (batch,) = read_shard(tmp_path, shard, info)
+    index = StoredShard(tmp_path / shard.file, shard, info).index(images)
+    (batch,) = StoredShard(tmp_path / shard.file, shard, info).read()
     assert (images == batch.images).all()
     assert index.labels.tolist() == batch.labels.tolist()
     assert index.identities == batch.identities
@@ -133,8 +132,8 @@ def test_an_index_says_where_the_images_are(tmp_path: Path, info: RecordsInfo) -
 
 def test_an_empty_shard_reads_back(tmp_path: Path, info: RecordsInfo) -> None:
     shard = write_shard(tmp_path / "empty", [])
-    assert list(read_shard(tmp_path, shard, info)) == []
-    index = index_shard(tmp_path, shard, info)
+    assert list(StoredShard(tmp_path / shard.file, shard, info).read()) == []
+    index = StoredShard(tmp_path / shard.file, shard, info).index()
     assert (len(index.labels), index.image_ranges.shape) == (0, (0, 2))
 
 
@@ -195,7 +194,7 @@ def test_another_image_with_correct_checksums_is_reported(
     tmp_path: Path, info: RecordsInfo, error_of: Callable[[RecordsInfo], str]
 ) -> None:
     """The checksums of TFRecord cannot show that somebody rewrote a record."""
-    (batch,) = read_shard(tmp_path, info.splits["train"].shards[0], info)
+    (batch,) = Records(tmp_path, info).read("train")
     images = batch.images.copy()
     images[3, 0, 0, 0] ^= 1
     write_shard(tmp_path / FIRST, zip(images, batch.labels.tolist(), batch.identities, strict=True))

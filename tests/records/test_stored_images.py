@@ -6,15 +6,15 @@ from numpy.typing import NDArray
 from support import write_random_records
 
 from imgpipe.records import stored_images
-from imgpipe.records.shards import index_shard, read_split
+from imgpipe.records.folders import Records
 from imgpipe.records.stored_images import StoredImages
 
 
 def open_both(folder: Path, of_shards: list[int]) -> tuple[StoredImages, NDArray[np.uint8]]:
     """Return the images of some shards, in the files and in an array."""
     info = write_random_records(folder, {"train": of_shards})
-    indices = [index_shard(folder, shard, info) for shard in info.splits["train"].shards]
-    expected = [batch.images for batch in read_split(folder, info, "train")]
+    indices = [shard.index() for shard in Records(folder, info).shards("train")]
+    expected = [batch.images for batch in Records(folder, info).read("train")]
     return StoredImages(indices, info), np.concatenate(expected)
 
 

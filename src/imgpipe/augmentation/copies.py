@@ -9,40 +9,39 @@ from numpy.typing import NDArray
 
 from imgpipe.augmentation.transforms import seed_generators, transform_batch
 from imgpipe.parallel import map_shards
+from imgpipe.records.folders import Records
 from imgpipe.records.info import (
     FIELDS,
     FORMAT_VERSION,
     AugmentedInfo,
-    RecordsInfo,
     Shard,
     copy_folder,
     write_info,
 )
-from imgpipe.records.shards import read_shard, write_shard
+from imgpipe.records.shards import StoredShard, write_shard
 from imgpipe.settings.augment import Augment
 
 
-def write_copies(records: Path, info: RecordsInfo, settings: Augment, folder: Path) -> None:
+def write_copies(records: Records, settings: Augment, folder: Path) -> None:
     """Write all copies of the training split, and their description, into an empty folder.
 
     Args:
-        records: the folder of the original records.
-        info: describes the original records.
+        records: the original records.
         settings: the section `augment` of params.yaml.
         folder: the folder for the copies.
     """
-    shards = info.splits["train"].shards
+    shards = records.shards("train")
     copies = range(1, settings.copies + 1)
     for copy in copies:
         (folder / copy_folder(copy)).mkdir()
     tasks = [(copy, number, shard) for copy in copies for number, shard in enumerate(shards)]
     written = iter(
         map_shards(
-            partial(_write_copy_of_shard, records, info, settings, folder),
+            partial(_write_copy_of_shard, settings, folder),
             tasks,
             label="augment",
             count_images=lambda task: task[2].examples,
-            name_shard=lambda task: f"{copy_folder(task[0])}/{task[2].file}",
+            name_shard=lambda task: f"{copy_folder(task[0])}/{task[2].path.name}",
             in_process_up_to=settings.copies,  # a single shard is little work
         )
     )
@@ -57,15 +56,15 @@ def write_copies(records: Path, info: RecordsInfo, settings: Augment, folder: Pa
 
 
 def _write_copy_of_shard(
-    records: Path, info: RecordsInfo, settings: Augment, folder: Path, task: tuple[int, int, Shard]
+    settings: Augment, folder: Path, task: tuple[int, int, StoredShard]
 ) -> Shard:
     """Write one transformed copy of one training shard; return its description."""
     copy, number, shard = task
     generators = seed_generators(settings, number, copy)
 
     def examples() -> Iterator[tuple[NDArray[np.uint8], int, str]]:
-        for batch in read_shard(records, shard, info):
+        for batch in shard.read():
             images = transform_batch(batch.images, settings, generators)
             yield from zip(images, batch.labels.tolist(), batch.identities, strict=True)
 
-    return write_shard(folder / copy_folder(copy) / shard.file, examples())
+    return write_shard(folder / copy_folder(copy) / shard.path.name, examples())

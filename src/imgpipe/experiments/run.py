@@ -23,8 +23,8 @@ from imgpipe.experiments.provenance import (
     read_provenance,
     read_text,
 )
+from imgpipe.records.folders import Records
 from imgpipe.records.info import read_info
-from imgpipe.records.shards import read_split
 
 _PREDICTIONS, _RECORDS, _TRAIN_METRICS = (
     path.as_posix() for path in (PREDICTIONS, RECORDS, TRAINING_METRICS)
@@ -109,7 +109,7 @@ class Run:
                 info = read_info(folder)
                 for shard in info.splits["test"].shards:
                     copy(shard.file)
-                for batch in read_split(folder, info, "test"):
+                for batch in Records(folder, info).read("test"):
                     yield from zip(batch.identities, batch.images, strict=True)
             except PipelineError as error:
                 # The message names the temporary copy of a file.

@@ -22,7 +22,7 @@ _RECORD_OVERHEAD_BYTES = 128  # label, framing, checksums and an identity of usu
 
 
 @dataclass(frozen=True)
-class Examples:
+class RecordBatch:
     """Some records: images (N, H, W, C) uint8, labels (N,) int64, and N identities."""
 
     images: NDArray[np.uint8]
@@ -62,40 +62,6 @@ def write_shard(path: Path, examples: Iterable[tuple[NDArray[np.uint8], int, str
     return Shard(file=path.name, examples=count, sha256=digest.hexdigest())
 
 
-def read_shard(folder: Path, shard: Shard, info: RecordsInfo) -> Iterator[Examples]:
-    """Read a shard in batches of at most 512 records and 4 MiB, in their order.
-
-    Args:
-        folder: the folder that holds the shard.
-        shard: the description of the shard in `info.json`.
-        info: describes the records, or the records that the shard holds augmented copies of.
-
-    Raises:
-        PipelineError: the file is missing, damaged, cut, or differs from its description in
-            `info.json`, or a record does not have the fields of `FIELDS`. Batches before the damage
-            may have been yielded.
-    """
-    batch_size = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // math.prod(info.image_shape)))
-    images = np.empty((batch_size, *info.image_shape), dtype=np.uint8)
-    labels: list[int] = []
-    identities: list[str] = []
-    for record in _read(folder, shard, info):
-        images[len(labels)] = record.image
-        labels.append(record.label)
-        identities.append(record.identity)
-        if len(labels) == batch_size:
-            yield Examples(images, np.array(labels, dtype=np.int64), identities)
-            images, labels, identities = np.empty_like(images), [], []
-    if labels:
-        yield Examples(images[: len(labels)], np.array(labels, dtype=np.int64), identities)
-
-
-def read_split(folder: Path, info: RecordsInfo, split: str) -> Iterator[Examples]:
-    """Read all records of one split, in the order of the shards."""
-    for shard in info.splits[split].shards:
-        yield from read_shard(folder, shard, info)
-
-
 @dataclass(frozen=True)
 class ShardIndex:
     """Labels and identities of a shard, and where its images are in the file."""
@@ -108,34 +74,67 @@ class ShardIndex:
     """(N, 2): first byte of each image in the file, and the byte after its last."""
 
 
-def index_shard(
-    folder: Path, shard: Shard, info: RecordsInfo, images: NDArray[np.uint8] | None = None
-) -> ShardIndex:
-    """Validate a shard; return its labels, identities and image byte ranges.
+@dataclass(frozen=True)
+class StoredShard:
+    """A shard in a folder."""
 
-    Args:
-        folder: the folder that holds the shard.
-        shard: the description of the shard in `info.json`.
-        info: describes the records, or the records that the shard holds augmented copies of.
-        images: (N, H, W, C), filled with the images if given.
+    path: Path
+    description: Shard
+    """From `info.json`."""
+    info: RecordsInfo
+    """Describes the records, or the records that the shard holds augmented copies of."""
 
-    Raises:
-        PipelineError: the file is missing, damaged, cut, or differs from its description in
-            `info.json`, or a record does not have the fields of `FIELDS`.
-    """
-    labels, identities, image_ranges = [], [], []
-    for number, record in enumerate(_read(folder, shard, info)):
-        labels.append(record.label)
-        identities.append(record.identity)
-        image_ranges.append(record.image_range)
-        if images is not None and number < len(images):
-            images[number] = record.image
-    return ShardIndex(
-        folder / shard.file,
-        np.array(labels, dtype=np.int64),
-        identities,
-        np.array(image_ranges, dtype=np.int64).reshape(-1, 2),
-    )
+    @property
+    def examples(self) -> int:
+        """The number of records."""
+        return self.description.examples
+
+    def read(self) -> Iterator[RecordBatch]:
+        """Read the shard in batches of at most 512 records and 4 MiB, in their order.
+
+        Raises:
+            PipelineError: the file is missing, damaged, cut, or differs from its description, or a
+                record does not have the fields of `FIELDS`. Batches before the damage may have
+                been yielded.
+        """
+        image_shape = self.info.image_shape
+        batch_size = max(1, min(_LARGEST_BATCH, _BATCH_BYTES // math.prod(image_shape)))
+        images = np.empty((batch_size, *image_shape), dtype=np.uint8)
+        labels: list[int] = []
+        identities: list[str] = []
+        for record in _read(self):
+            images[len(labels)] = record.image
+            labels.append(record.label)
+            identities.append(record.identity)
+            if len(labels) == batch_size:
+                yield RecordBatch(images, np.array(labels, dtype=np.int64), identities)
+                images, labels, identities = np.empty_like(images), [], []
+        if labels:
+            yield RecordBatch(images[: len(labels)], np.array(labels, dtype=np.int64), identities)
+
+    def index(self, images: NDArray[np.uint8] | None = None) -> ShardIndex:
+        """Validate the shard; return its labels, identities and image byte ranges.
+
+        Args:
+            images: (N, H, W, C), filled with the images if given.
+
+        Raises:
+            PipelineError: the file is missing, damaged, cut, or differs from its description, or a
+                record does not have the fields of `FIELDS`.
+        """
+        labels, identities, image_ranges = [], [], []
+        for number, record in enumerate(_read(self)):
+            labels.append(record.label)
+            identities.append(record.identity)
+            image_ranges.append(record.image_range)
+            if images is not None and number < len(images):
+                images[number] = record.image
+        return ShardIndex(
+            self.path,
+            np.array(labels, dtype=np.int64),
+            identities,
+            np.array(image_ranges, dtype=np.int64).reshape(-1, 2),
+        )
 
 
 class _Record(NamedTuple):
@@ -146,9 +145,9 @@ class _Record(NamedTuple):
     image_range: tuple[int, int]
 
 
-def _read(folder: Path, shard: Shard, info: RecordsInfo) -> Iterator[_Record]:
+def _read(stored: StoredShard) -> Iterator[_Record]:
     """Yield the records of a shard; check its number of records and its hash at the end."""
-    path = folder / shard.file
+    path, shard, info = stored.path, stored.description, stored.info
     decoder = tfrecord.ExampleDecoder()
     digest, count = hashlib.sha256(), 0
     for start, payload in tfrecord.read_records(path, digest):

@@ -12,10 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from imgpipe.core.paths import AUGMENTED, RECORDS
 from imgpipe.evaluation.predictions import Predictions
-from imgpipe.records.info import copy_folder
-from imgpipe.records.shards import read_shard, read_split
 from imgpipe.reporting.charts import data, results, views
 from imgpipe.reporting.charts.style import MOST_ROWS, shorten
 from imgpipe.reporting.stage_outputs import StageOutputs
@@ -39,7 +36,7 @@ def _read_samples(outputs: StageOutputs) -> dict[str, list[NDArray[np.uint8]]]:
     info, count = outputs.info, outputs.params.plot.samples_per_class
     samples: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in info.classes}
     shown = info.classes[:MOST_ROWS]
-    for batch in read_split(RECORDS, info, "train"):
+    for batch in outputs.records.read("train"):
         for image, label in zip(batch.images, batch.labels, strict=True):
             if label < len(shown) and len(samples[shown[label]]) < count:
                 samples[shown[label]].append(image)
@@ -62,15 +59,9 @@ def augmentation(outputs: StageOutputs) -> Figure | None:
 
 def _read_variants(outputs: StageOutputs) -> Iterator[Sequence[NDArray[np.uint8]]]:
     """Yield the first training images, each with its augmented copies."""
-    info = outputs.info
-    shards = [(RECORDS, info.splits["train"].shards[0])] + [
-        (AUGMENTED / copy_folder(copy), of_copy[0])
-        for copy, of_copy in enumerate(outputs.augmented.shards_of_copies, start=1)
-    ]
-    variants = [
-        next(read_shard(folder, shard, info)).images[:_SHOWN_ORIGINALS] for folder, shard in shards
-    ]
-    yield from zip(*variants, strict=True)
+    variants = [outputs.records.shards("train"), *outputs.augmented.copies]
+    shown = [next(shards[0].read()).images[:_SHOWN_ORIGINALS] for shards in variants]
+    yield from zip(*shown, strict=True)
 
 
 def learning_curves(outputs: StageOutputs) -> Figure:
@@ -135,7 +126,7 @@ def _read_test_images(
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yield the wanted test images (H, W, C) with their numbers."""
     first = 0
-    for batch in read_split(RECORDS, outputs.info, "test"):
+    for batch in outputs.records.read("test"):
         for number, image in enumerate(batch.images, start=first):
             if number in wanted:
                 yield number, image.copy()

@@ -13,7 +13,8 @@ from imgpipe.core.files import read_json
 from imgpipe.datasets.catalog import Entry, load_entry
 from imgpipe.evaluation.predictions import Predictions, read_predictions
 from imgpipe.evaluation.views import Views, read_views
-from imgpipe.records.info import AugmentedInfo, RecordsInfo, read_augmented_info, read_info
+from imgpipe.records.folders import AugmentedRecords, Records
+from imgpipe.records.info import RecordsInfo
 from imgpipe.records.training_examples import TrainingExamples, read_training_examples
 from imgpipe.settings.params import Params
 
@@ -30,14 +31,19 @@ class StageOutputs:
         return load_entry(self.params.dataset)
 
     @cached_property
+    def records(self) -> Records:
+        """The records."""
+        return Records.open(paths.RECORDS)
+
+    @property
     def info(self) -> RecordsInfo:
         """The description of the records."""
-        return read_info(paths.RECORDS)
+        return self.records.info
 
     @cached_property
-    def augmented(self) -> AugmentedInfo:
-        """The description of the augmented records."""
-        return read_augmented_info(paths.AUGMENTED)
+    def augmented(self) -> AugmentedRecords:
+        """The augmented records."""
+        return AugmentedRecords.open(paths.AUGMENTED, self.records)
 
     @cached_property
     def data(self) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from imgpipe.nn.fitting.training_set import (
     open_training_set,
 )
 from imgpipe.records import stored_images
+from imgpipe.records.folders import AugmentedRecords, Records
 from imgpipe.records.info import AugmentedInfo, RecordsInfo, SplitInfo, copy_folder
 from imgpipe.records.shards import write_shard
 
@@ -77,10 +78,19 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     return chosen
 
 
+def open_set(
+    records: Path, info: RecordsInfo, augmented: Path, augmented_info: AugmentedInfo
+) -> TrainingSet:
+    originals = Records(records, info)
+    return open_training_set(
+        originals, AugmentedRecords(augmented, augmented_info, originals), None
+    )
+
+
 def test_each_epoch_shows_one_variant_and_the_variants_take_turns(
     folders: Folders, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    training_set = open_training_set(*folders, bootstrap_seed=None)
+    training_set = open_set(*folders)
     message = "train: the images stay in their files: 11.8 kB would take too much memory\n"
     assert capsys.readouterr().out == (message if place == "files" else "")
     assert training_set.examples == 25
@@ -95,7 +105,7 @@ def test_each_epoch_shows_one_variant_and_the_variants_take_turns(
 
 
 def test_validation_examples_have_no_variants(folders: Folders, place: str) -> None:
-    images, labels = open_training_set(*folders, bootstrap_seed=None).validation
+    images, labels = open_set(*folders).validation
     assert isinstance(images, np.ndarray) == (place == "memory")
     assert images.shape == (7, 12, 12, 1)
     assert (images[np.arange(7)] == IMAGES[VALIDATION]).all()
@@ -107,7 +117,7 @@ def test_images_in_more_files_than_can_be_open_at_once_are_found(
 ) -> None:
     monkeypatch.setenv("IMGPIPE_MEMORY_MIB", "0")
     monkeypatch.setattr(stored_images, "_MOST_OPEN_FILES", 2)
-    training_set = open_training_set(*folders, bootstrap_seed=None)
+    training_set = open_set(*folders)
     generator = np.random.default_rng(0)
     for epoch in range(20):
         examples = generator.integers(25, size=8)
@@ -126,7 +136,7 @@ def test_all_images_are_counted_before_they_are_read_into_memory(
         return True
 
     monkeypatch.setattr(module, "fits_in_memory", record)
-    open_training_set(*folders, bootstrap_seed=None)
+    open_set(*folders)
     assert sizes == [(3 * 25 + 7) * 12 * 12]
 
 
@@ -163,9 +173,7 @@ def test_the_digest_depends_on_everything_that_a_training_depends_on(folders: Fo
     records, info, augmented, augmented_info = folders
 
     def digest(info: RecordsInfo = info, augmented_info: AugmentedInfo = augmented_info) -> str:
-        return open_training_set(
-            records, info, augmented, augmented_info, bootstrap_seed=None
-        ).digest
+        return open_set(records, info, augmented, augmented_info).digest
 
     assert digest() == digest()
     first, second = augmented_info.shards_of_copies
@@ -202,10 +210,7 @@ def test_the_digest_of_records_without_hashes_comes_from_their_files(folders: Fo
         for name, split in info.splits.items()
     }
     without = info.model_copy(update={"splits": splits})
-    assert (
-        open_training_set(records, without, augmented, augmented_info, bootstrap_seed=None).digest
-        == open_training_set(*folders, bootstrap_seed=None).digest
-    )
+    assert open_set(records, without, augmented, augmented_info).digest == open_set(*folders).digest
 
 
 @pytest.mark.parametrize(
@@ -229,7 +234,7 @@ def test_a_damaged_shard_is_named(
     records, info, _, _ = folders
     damage(records / info.splits["train"].shards[1].file)
     with pytest.raises(PipelineError, match=message):
-        open_training_set(*folders, bootstrap_seed=None)
+        open_set(*folders)
 
 
 @pytest.mark.parametrize("part", [slice(0, 10), slice(5, 15)], ids=["fewer", "others"])
@@ -240,7 +245,7 @@ def test_copies_of_other_images_are_an_error(folders: Folders, part: slice) -> N
     first, second = augmented_info.shards_of_copies
     changed = augmented_info.model_copy(update={"shards_of_copies": [first, [shard, second[1]]]})
     with pytest.raises(PipelineError, match=r"expected 2 copies of the 25 .* `dvc repro augment`$"):
-        open_training_set(records, info, augmented, changed, bootstrap_seed=None)
+        open_set(records, info, augmented, changed)
 
 
 def flip_bit(path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from support import PRETRAINED_PARAMS, write_random_records
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.records.folders import Records
 
 pytestmark = pytest.mark.tf
 
@@ -27,22 +28,22 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_worker_makes_its_extractor_once(worker: Any, tmp_path: Path) -> None:
     from imgpipe.nn.transfer import cluster_features
 
-    (shard,) = worker.info.splits["train"].shards
+    (shard,) = Records(tmp_path / "records", worker.info).shards("train")
     paths = [tmp_path / "first", tmp_path / "second"]
     for path in paths:
-        worker((tmp_path / "records", shard, path))
+        worker((shard, path))
     assert paths[0].read_bytes() == paths[1].read_bytes()
     ((_, first),) = cluster_features._extractors
-    worker((tmp_path / "records", shard, tmp_path / "third"))
+    worker((shard, tmp_path / "third"))
     ((_, second),) = cluster_features._extractors
     assert second is first
 
 
 @pytest.mark.parametrize("name", ["processor", "libraries", "weights"])
 def test_a_worker_with_other_features_is_refused(worker: Any, tmp_path: Path, name: str) -> None:
-    (shard,) = worker.info.splits["train"].shards
+    (shard,) = Records(tmp_path / "records", worker.info).shards("train")
     worker.determined_by[name] = "another one"
     with pytest.raises(PipelineError, match=f": expected {name} another one; found ") as caught:
-        worker((tmp_path / "records", shard, tmp_path / "features"))
+        worker((shard, tmp_path / "features"))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "features").exists()

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from support import write_random_records
 
+from imgpipe.records.folders import Records
+
 pytestmark = pytest.mark.tf
 
 SOURCES = {"imgpipe/nn/transfer/features.py": "a"}
@@ -47,7 +49,7 @@ def extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
         made._extract = counted
         made.network = network
-        made.shards = [(records, shard) for shard in info.splits["train"].shards]
+        made.shards = Records(records, info).shards("train")
         return made
 
     return make
@@ -58,12 +60,11 @@ def list_files(repository: Path) -> list[Path]:
 
 
 def test_each_image_has_its_features(extractor: Callable[..., Any], repository: Path) -> None:
-    from imgpipe.records.shards import index_shard
     from imgpipe.records.stored_images import StoredImages
 
     made = extractor()
     features, labels = made.read(made.shards)
-    indices = [index_shard(folder, shard, made._info) for folder, shard in made.shards]
+    indices = [shard.index() for shard in made.shards]
     images = StoredImages(indices, made._info)[np.arange(18)]
     assert features.shape == (18, 5)
     assert features.dtype == np.float32

@@ -9,6 +9,7 @@ import pytest
 from support import PRETRAINED_PARAMS, build_network, change_params, write_random_records
 
 from imgpipe.core.sources import hash_sources
+from imgpipe.records.folders import Records
 from imgpipe.settings.params import Params
 
 pytestmark = pytest.mark.tf
@@ -35,7 +36,7 @@ def transfer(
     )  # fmt: skip
     learning = TransferLearning(model, info, params, hash_sources())
     of_split = {
-        split: learning.read_features([(folder / "records", info.splits[split].shards[0])])
+        split: learning.read_features(Records(folder / "records", info).shards(split))
         for split in ("train", "validation")
     }
     inputs, labels = of_split["train"]
@@ -56,12 +57,11 @@ def test_the_model_file_gives_the_metrics_of_the_regression(
 ) -> None:
     from imgpipe.nn.inference.prediction import predict_probabilities
     from imgpipe.records.info import read_info
-    from imgpipe.records.shards import index_shard
     from imgpipe.records.stored_images import StoredImages
 
     model, (history, best, penalty) = transfer(tmp_path, classes=classes)
     info = read_info(tmp_path / "records")
-    index = index_shard(tmp_path / "records", info.splits["validation"].shards[0], info)
+    index = Records(tmp_path / "records", info).shards("validation")[0].index()
     probabilities = predict_probabilities(model, StoredImages([index], info))
     right = probabilities[np.arange(8), index.labels]
     assert best is history[-1]
@@ -84,7 +84,6 @@ def test_the_output_layer_is_the_regression_on_standardized_features(
     from imgpipe.nn.inference.prediction import predict_probabilities
     from imgpipe.nn.transfer import output_layer as module
     from imgpipe.records.info import read_info
-    from imgpipe.records.shards import index_shard
     from imgpipe.records.stored_images import StoredImages
 
     fits: list[tuple[Any, Any]] = []
@@ -99,7 +98,7 @@ def test_the_output_layer_is_the_regression_on_standardized_features(
     model, _ = transfer(tmp_path, classes=classes)
     ((standardized, layer),) = fits
     info = read_info(tmp_path / "records")
-    index = index_shard(tmp_path / "records", info.splits["train"].shards[0], info)
+    index = Records(tmp_path / "records", info).shards("train")[0].index()
     found = predict_probabilities(model, StoredImages([index], info))
     expected = layer.predict(standardized.features)
     assert np.ptp(expected) > 0.1

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +18,9 @@ from numpy.typing import NDArray
 from imgpipe.console.messages import format_bytes, report
 from imgpipe.core.errors import PipelineError
 from imgpipe.nn.fitting.memory import fits_in_memory
-from imgpipe.records.info import AugmentedInfo, RecordsInfo, Shard, copy_folder
-from imgpipe.records.shards import index_shard
+from imgpipe.records.folders import AugmentedRecords, Records
+from imgpipe.records.info import RecordsInfo
+from imgpipe.records.shards import StoredShard
 from imgpipe.records.stored_images import Inputs, StoredImages
 
 # Larger images are read from their files when they are needed: an array would be one more copy, and
@@ -105,15 +105,13 @@ class TrainingSet:
         return self._inputs[variant * self._originals + self.sample[examples]]
 
 
-ReadShards = Callable[[Sequence[tuple[Path, Shard]]], LabeledInputs]
-"""Reads shards, each with the folder that holds it, as one sequence of examples."""
+ReadShards = Callable[[Sequence[StoredShard]], LabeledInputs]
+"""Reads shards as one sequence of examples."""
 
 
 def open_training_set(
-    records: Path,
-    info: RecordsInfo,
-    augmented: Path,
-    augmented_info: AugmentedInfo,
+    records: Records,
+    augmented: AugmentedRecords,
     bootstrap_seed: int | None,
     read: ReadShards | None = None,
 ) -> TrainingSet:
@@ -124,10 +122,8 @@ def open_training_set(
     result of the training is the same.
 
     Args:
-        records: the folder of records.
-        info: its description.
-        augmented: the folder of augmented records.
-        augmented_info: its description.
+        records: training and validation split.
+        augmented: copies of the training split.
         bootstrap_seed: if given, train on a bootstrap sample, drawn with this seed.
         read: reads other inputs than images from the shards, such as features.
 
@@ -135,28 +131,24 @@ def open_training_set(
         PipelineError: a shard is damaged, or differs from its description in `info.json`; or the
             copies are not copies of the training split.
     """
-    originals = [(records, shard) for shard in info.splits["train"].shards]
-    copies = [
-        (augmented / copy_folder(copy), shard)
-        for copy, shards in enumerate(augmented_info.shards_of_copies, start=1)
-        for shard in shards
-    ]
-    validation = [(records, shard) for shard in info.splits["validation"].shards]
-    read = read or _image_reader([*originals, *copies, *validation], info)
+    originals, validation = records.shards("train"), records.shards("validation")
+    copies = [shard for shards in augmented.copies for shard in shards]
+    read = read or _image_reader([*originals, *copies, *validation], records.info)
     inputs, labels = read([*originals, *copies])
-    examples = sum(shard.examples for _, shard in originals)
-    expected = np.tile(labels[:examples], 1 + augmented_info.copies)
+    examples = sum(shard.examples for shard in originals)
+    expected = np.tile(labels[:examples], 1 + augmented.info.copies)
     if not np.array_equal(labels, expected):
         raise PipelineError(
-            f"{augmented.as_posix()}: expected {augmented_info.copies} copies of the {examples}"
-            f" training examples in {records.as_posix()}; found others; run `dvc repro augment`"
+            f"{augmented.folder.as_posix()}: expected {augmented.info.copies} copies of the"
+            f" {examples} training examples in {records.folder.as_posix()}; found others;"
+            " run `dvc repro augment`"
         )
     return TrainingSet(
         inputs,
         labels[:examples],
         read(validation),
         bootstrap_seed=bootstrap_seed,
-        digest=_digest(info, [originals, copies, validation]),
+        digest=_digest(records.info, [originals, copies, validation]),
     )
 
 
@@ -180,9 +172,9 @@ def balance_classes(labels: NDArray[np.int64]) -> dict[int, float]:
     return dict(zip(present.tolist(), weights.tolist(), strict=True))
 
 
-def _image_reader(shards: Sequence[tuple[Path, Shard]], info: RecordsInfo) -> ReadShards:
+def _image_reader(shards: Sequence[StoredShard], info: RecordsInfo) -> ReadShards:
     """Return a reader of images: into arrays if that is faster and all shards fit in memory."""
-    size_bytes = sum(shard.examples for _, shard in shards) * math.prod(info.image_shape)
+    size_bytes = sum(shard.examples for shard in shards) * math.prod(info.image_shape)
     in_memory = is_faster_in_memory(info)
     if in_memory and not fits_in_memory(size_bytes):
         report(
@@ -193,34 +185,26 @@ def _image_reader(shards: Sequence[tuple[Path, Shard]], info: RecordsInfo) -> Re
     return partial(_read, info=info, in_memory=in_memory)
 
 
-def _read(
-    shards: Sequence[tuple[Path, Shard]], info: RecordsInfo, *, in_memory: bool
-) -> LabeledInputs:
+def _read(shards: Sequence[StoredShard], info: RecordsInfo, *, in_memory: bool) -> LabeledInputs:
     """Read shards of several folders as one sequence of examples."""
-    count = sum(shard.examples for _, shard in shards)
+    count = sum(shard.examples for shard in shards)
     images = np.empty((count, *info.image_shape), dtype=np.uint8) if in_memory else None
     indices, start = [], 0
-    for folder, shard in shards:
+    for shard in shards:
         end = start + shard.examples
         target = None if images is None else images[start:end]
         # Of millions of images, identities would take gigabytes; training needs none.
-        indices.append(replace(index_shard(folder, shard, info, target), identities=[]))
+        indices.append(replace(shard.index(target), identities=[]))
         start = end
     labels = np.concatenate([index.labels for index in indices])
     return LabeledInputs(StoredImages(indices, info) if images is None else images, labels)
 
 
-def _digest(info: RecordsInfo, parts: Sequence[Sequence[tuple[Path, Shard]]]) -> str:
+def _digest(info: RecordsInfo, parts: Sequence[Sequence[StoredShard]]) -> str:
     content = [
         info.classes,
         info.image_shape,
         info.normalization.model_dump(),
-        # Descriptions of format version 0 contain no hashes.
-        [[shard.sha256 or _hash_file(folder / shard.file) for folder, shard in p] for p in parts],
+        [[shard.description.sha256 for shard in part] for part in parts],
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

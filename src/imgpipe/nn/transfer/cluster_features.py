@@ -16,7 +16,8 @@ from imgpipe.nn.networks import build_model
 from imgpipe.nn.networks.efficientnet_lite import FEATURES_LAYER, load_backbone_weights
 from imgpipe.nn.transfer.features import FeatureExtractor
 from imgpipe.parallel import map_shards
-from imgpipe.records.info import RecordsInfo, Shard
+from imgpipe.records.info import RecordsInfo
+from imgpipe.records.shards import StoredShard
 from imgpipe.settings.architectures import Pretrained
 from imgpipe.settings.backbones import BACKBONES
 from imgpipe.settings.params import Params
@@ -52,7 +53,7 @@ def store_on_cluster(
     info: RecordsInfo,
     params: Params,
     sources: Mapping[str, str],
-    shards: Sequence[tuple[Path, Shard]],
+    shards: Sequence[StoredShard],
 ) -> int:
     """Let the workers store the features of shards that are not stored yet.
 
@@ -68,10 +69,10 @@ def store_on_cluster(
         _Worker(info, params, dict(sources), extractor.determined_by),
         missing,
         label="features",
-        count_images=lambda task: task[1].examples,
-        name_shard=lambda task: task[1].file,
+        count_images=lambda task: task[0].examples,
+        name_shard=lambda task: task[0].path.name,
     )
-    return sum(shard.examples for _, shard, _ in missing)
+    return sum(shard.examples for shard, _ in missing)
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,10 @@ class _Worker:
     sources: dict[str, str]
     determined_by: dict[str, Any]
 
-    def __call__(self, task: tuple[Path, Shard, Path]) -> None:
-        """Store the features of a shard: its folder, its description, and the path of the file."""
-        folder, shard, path = task
-        self._find_extractor().store(folder, shard, path)
+    def __call__(self, task: tuple[StoredShard, Path]) -> None:
+        """Store the features of a shard in a file."""
+        shard, path = task
+        self._find_extractor().store(shard, path)
 
     def _find_extractor(self) -> FeatureExtractor:
         if not _extractors or _extractors[0][0] != self:

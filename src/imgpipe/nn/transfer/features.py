@@ -24,8 +24,8 @@ from imgpipe.console.progress import Bar, progress_bar
 from imgpipe.core.dvc_tmp import delete_unused, find_entry, replace_shared_file
 from imgpipe.nn.common.batches import count_steps
 from imgpipe.nn.fitting.training_set import LabeledInputs
-from imgpipe.records.info import RecordsInfo, Shard
-from imgpipe.records.shards import ShardIndex, index_shard
+from imgpipe.records.info import RecordsInfo
+from imgpipe.records.shards import ShardIndex, StoredShard
 from imgpipe.records.stored_images import StoredImages
 
 _KIND = "features"
@@ -85,34 +85,28 @@ class FeatureExtractor:
             "processor": _describe_processor(),
         }
 
-    def find_missing(self, shards: Sequence[tuple[Path, Shard]]) -> list[tuple[Path, Shard, Path]]:
+    def find_missing(self, shards: Sequence[StoredShard]) -> list[tuple[StoredShard, Path]]:
         """Return the shards without stored features, and the paths of their features.
 
         Outside a repository of DVC nothing is stored, so the list is empty.
         """
-        placed = [(folder, shard, self._find_file(folder, shard)) for folder, shard in shards]
-        return [
-            (folder, shard, path)
-            for folder, shard, path in placed
-            if path is not None and not path.exists()
-        ]
+        placed = [(shard, self._find_file(shard)) for shard in shards]
+        return [(shard, path) for shard, path in placed if path is not None and not path.exists()]
 
-    def store(self, folder: Path, shard: Shard, path: Path) -> None:
+    def store(self, shard: StoredShard, path: Path) -> None:
         """Compute the features of a shard, and store them.
 
         Raises:
             PipelineError: the shard is damaged, or differs from its description in `info.json`.
         """
-        images = StoredImages([index_shard(folder, shard, self._info)], self._info)
+        images = StoredImages([shard.index()], self._info)
         _save(path, self._collect(images, on_computed=int))
 
-    def read(
-        self, shards: Sequence[tuple[Path, Shard]], *, computed_elsewhere: int = 0
-    ) -> LabeledInputs:
+    def read(self, shards: Sequence[StoredShard], *, computed_elsewhere: int = 0) -> LabeledInputs:
         """Return the features (N, F) float32 and labels of shards, in the order of the shards.
 
         Args:
-            shards: shards with the folders that hold them.
+            shards: of one split or more.
             computed_elsewhere: the number of images whose features were stored now, for the report.
 
         Raises:
@@ -121,9 +115,9 @@ class FeatureExtractor:
         self._computed = computed_elsewhere
         rows: list[NDArray[np.float32]] = []
         labels: list[NDArray[np.int64]] = []
-        with progress_bar("features", sum(shard.examples for _, shard in shards), "image") as bar:
-            for folder, shard in shards:
-                index = index_shard(folder, shard, self._info)
+        with progress_bar("features", sum(shard.examples for shard in shards), "image") as bar:
+            for shard in shards:
+                index = shard.index()
                 labels.append(index.labels)
                 rows.append(self._read_shard(index, shard, bar))
         delete_unused(_KIND)
@@ -134,9 +128,9 @@ class FeatureExtractor:
         )
         return LabeledInputs(features, np.concatenate(labels))
 
-    def _read_shard(self, index: ShardIndex, shard: Shard, bar: Bar) -> NDArray[np.float32]:
-        path = self._find_file(index.path.parent, shard)
-        features = None if path is None else self._load(path, shard)
+    def _read_shard(self, index: ShardIndex, shard: StoredShard, bar: Bar) -> NDArray[np.float32]:
+        path = self._find_file(shard)
+        features = None if path is None else _load(path, (shard.examples, self._features))
         if features is not None:
             bar.update(shard.examples)
             return features
@@ -146,13 +140,9 @@ class FeatureExtractor:
             _save(path, features)
         return features
 
-    def _find_file(self, folder: Path, shard: Shard) -> Path | None:
+    def _find_file(self, shard: StoredShard) -> Path | None:
         """Return the path of the features of a shard; None outside a repository of DVC."""
-        sha256 = shard.sha256 or hashlib.sha256((folder / shard.file).read_bytes()).hexdigest()
-        return find_entry(_KIND, [sha256, self.determined_by])
-
-    def _load(self, path: Path, shard: Shard) -> NDArray[np.float32] | None:
-        return _load(path, (shard.examples, self._features))
+        return find_entry(_KIND, [shard.description.sha256, self.determined_by])
 
     def _collect(
         self, images: StoredImages, on_computed: Callable[[int], object]

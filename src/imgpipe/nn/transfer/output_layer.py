@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -22,7 +21,8 @@ from imgpipe.nn.transfer.logistic_regression import (
     one_thread,
 )
 from imgpipe.parallel import find_scheduler
-from imgpipe.records.info import RecordsInfo, Shard
+from imgpipe.records.info import RecordsInfo
+from imgpipe.records.shards import StoredShard
 from imgpipe.settings.architectures import Pretrained
 from imgpipe.settings.params import Params
 from imgpipe.settings.train import Train
@@ -54,7 +54,7 @@ class TransferLearning:
         self._extractor = make_extractor(model, info, params, sources)
         self._store_on_cluster = partial(store_on_cluster, self._extractor, info, params, sources)
 
-    def read_features(self, shards: Sequence[tuple[Path, Shard]]) -> LabeledInputs:
+    def read_features(self, shards: Sequence[StoredShard]) -> LabeledInputs:
         """Return the features (N, F) float32 of shards; `open_training_set` takes this function.
 
         If there is a Dask cluster, its workers compute the features that are not stored.

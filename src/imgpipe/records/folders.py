@@ -1,0 +1,74 @@
+"""Folders of records and of their augmented copies, each with its description."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgpipe.records.info import (
+    AugmentedInfo,
+    RecordsInfo,
+    copy_folder,
+    read_augmented_info,
+    read_info,
+)
+from imgpipe.records.shards import RecordBatch, StoredShard
+
+
+@dataclass(frozen=True)
+class Records:
+    """A folder of records."""
+
+    folder: Path
+    info: RecordsInfo
+
+    @classmethod
+    def open(cls, folder: Path) -> "Records":
+        """Read the description of a folder of records.
+
+        Raises:
+            PipelineError: as `read_info`.
+        """
+        return cls(folder, read_info(folder))
+
+    def shards(self, split: str) -> list[StoredShard]:
+        """Return the shards of a split, in their order."""
+        return [
+            StoredShard(self.folder / shard.file, shard, self.info)
+            for shard in self.info.splits[split].shards
+        ]
+
+    def read(self, split: str) -> Iterator[RecordBatch]:
+        """Read all records of a split, in the order of the shards."""
+        for shard in self.shards(split):
+            yield from shard.read()
+
+
+@dataclass(frozen=True)
+class AugmentedRecords:
+    """A folder with the augmented copies of a training split."""
+
+    folder: Path
+    info: AugmentedInfo
+    originals: Records
+
+    @classmethod
+    def open(cls, folder: Path, originals: Records) -> "AugmentedRecords":
+        """Read the description of a folder of augmented records.
+
+        Raises:
+            PipelineError: as `read_augmented_info`.
+        """
+        return cls(folder, read_augmented_info(folder), originals)
+
+    @property
+    def copies(self) -> list[list[StoredShard]]:
+        """For each copy its shards, in the order of the original shards."""
+        return [
+            [
+                StoredShard(
+                    self.folder / copy_folder(copy) / shard.file, shard, self.originals.info
+                )
+                for shard in shards
+            ]
+            for copy, shards in enumerate(self.info.shards_of_copies, start=1)
+        ]
