@@ -68,7 +68,8 @@ def make_project(
     """Make a folder to run stages in, with the parameters that `write_params` writes."""
     (folder / "data").mkdir(parents=True)
     shutil.copy(ROOT / "data" / "catalog.yaml", folder / "data")
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    for name in ("pyproject.toml", "dvc.yaml"):
+        shutil.copy(ROOT / name, folder)
     write_params(folder, recipe=recipe, changes=changes)
     return folder
 

@@ -91,7 +91,7 @@ import importlib, json, sys
 from pathlib import Path
 from imgpipe.core.schema import Section
 from imgpipe.core.sources import hash_sources
-from imgpipe.running.entry import read_entry
+from imgpipe.running.entry import read_entries
 from imgpipe.running.stage import StageRun
 from imgpipe.settings.params import load_params
 
@@ -108,7 +108,7 @@ found = []
 for stage, file in json.loads(sys.argv[1]):
     params = load_params(Path(file))
     script = importlib.import_module(stage)
-    run = StageRun(params, read_entry(stage), hash_sources())
+    run = StageRun(params, read_entries([stage])[stage], hash_sources())
     recording = True
     script.main(run)
     recording = False

@@ -62,7 +62,8 @@ def test_archives_stay_at_their_address(project: Path) -> None:
         "for other people: `git add --force data/local/pets/manifest.csv`",
         "to use the dataset: set `dataset: pets` in params.yaml, then `make run`",
     ]
-    shutil.copy(ROOT / "pyproject.toml", project)
+    for name in ("pyproject.toml", "dvc.yaml"):
+        shutil.copy(ROOT / name, project)
     set_leaf(project, "dataset", "pets")
     assert run(project, "fetch") == (
         f"fetch: pets: 2 files, {size_bytes / 1000:.1f} kB, found and not copied\n"

@@ -3,32 +3,31 @@
 import copy
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from support import ROOT, attempt, git, make_copy
+from support import ROOT, attempt, git, make_copy, set_leaf
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.paths import HISTORY
 from imgpipe.core.schema import check
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.experiments import studies
-from imgpipe.experiments.provenance import Revision
-from imgpipe.experiments.run_inputs import Candidate
+from imgpipe.experiments.provenance import STAGES_TO_EVALUATE, Revision
 from imgpipe.experiments.studies import (
     SUMMARIES,
-    Study,
-    StudyRun,
     Summary,
-    WantedRun,
     check_git,
-    expand_study,
+    hash_inputs,
     load_result,
     plan_runs,
     run_study,
-    study_path,
 )
+from imgpipe.experiments.study import Study, StudyRun, expand_study, study_path
+from imgpipe.running.entry import read_entries
 
 STUDY_NAMES = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
 
@@ -227,12 +226,16 @@ def test_the_result_of_each_run_is_used_for_its_fold(
 ) -> None:
     accuracies = {"1/2": 0.6, "2/2": 0.9}
 
-    def run_experiment(wanted: WantedRun, summary: Summary) -> dict[str, bytes]:
-        accuracy = accuracies[wanted.run.overrides["preprocess.test_fold"]]
+    def run_experiment(experiment: str, run: StudyRun, summary: Summary) -> Revision:
+        return Revision(run.overrides["preprocess.test_fold"], "1" * 40)
+
+    def load_result(revision: Revision, summary: Summary) -> dict[Path, bytes]:
+        accuracy = accuracies[revision.name]
         scores = {"accuracy": accuracy, "loss": 1 - accuracy, "images": 50}
         return dict.fromkeys(summary.outputs, json.dumps(scores).encode())
 
     monkeypatch.setattr(studies, "run_experiment", run_experiment)
+    monkeypatch.setattr(studies, "load_result", load_result)
     assert run_study("small") == (
         "small: accuracy 0.7500, sd 0.2121, over 2 folds with 100 test images"
     )
@@ -244,35 +247,79 @@ def test_the_result_of_each_run_is_used_for_its_fold(
     assert table["accuracy"].tolist() == [0.6, 0.9]
 
 
-def test_an_edit_between_two_runs_stops_the_study(
-    two_folds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("key", ["train.epochs", "preprocess.seed"])
+def test_an_edit_during_a_run_stops_the_study(
+    key: str, two_folds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run_experiment(wanted: WantedRun, summary: Summary) -> dict[str, bytes]:
-        with (two_folds / "src" / "train.py").open("a") as stream:
-            stream.write("# edited\n")
-        return dict.fromkeys(summary.outputs, b"{}")
+    def run_experiment(experiment: str, run: StudyRun, summary: Summary) -> Revision:
+        set_leaf(two_folds, key, 7)
+        return Revision(experiment, "1" * 40)
 
     monkeypatch.setattr(studies, "run_experiment", run_experiment)
-    with pytest.raises(PipelineError, match=r"^small: parameters, data or code changed while"):
+    with pytest.raises(
+        PipelineError, match=r"^small-test_fold-1-2-\w+: parameters, data or code changed while"
+    ):
         run_study("small")
-    assert capsys.readouterr().out.endswith("run 2 of 2: test_fold-2-2, running, stopped\n")
+    assert capsys.readouterr().out == "run 1 of 2: test_fold-1-2, running, stopped\n"
 
 
-def test_missing_outputs_are_read_from_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_without_its_outputs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def open_output(revision: Revision, provenance: None, path: str) -> bytes:
-        if revision.name != "whole":
-            raise PipelineError(f"{revision.name}: {path} is gone")
+        if revision.name == "gone":
+            raise PipelineError(f"gone: {path} is lost")
         return path.encode()
 
     monkeypatch.setattr(studies, "read_provenance", lambda revision, to_evaluate: None)
     monkeypatch.setattr(studies, "open_output", open_output)
-    gone, whole, own = (
-        Candidate(Revision(name, "1" * 40), {}, "r0") for name in ("gone", "whole", "x-run-1234567")
-    )
-    wanted = WantedRun(StudyRun(None, (), {}, {}, "run"), {}, "r0", "x-run-1234567")
     summary = SUMMARIES["errors"]
-    expected = {"metrics/history.csv": b"metrics/history.csv"}
-    assert load_result(wanted, [gone, whole], summary) == expected
-    assert load_result(wanted, [gone], summary) is None
-    with pytest.raises(PipelineError, match=r"is gone; .* `dvc exp remove x-run-1234567`"):
-        load_result(wanted, [gone, own], summary)
+    assert load_result(Revision("whole", "1" * 40), summary) == {HISTORY: b"metrics/history.csv"}
+    with pytest.raises(PipelineError, match=r"is lost; .* `dvc exp remove gone` and run the"):
+        load_result(Revision("gone", "1" * 40), summary)
+
+
+# The name of an experiment
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files that declare the stages, as working directory."""
+    (tmp_path / "data").mkdir()
+    for name in ("dvc.yaml", "params.yaml", "pyproject.toml", "data/catalog.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def name_run(params: dict[str, Any], data: str = "1") -> str:
+    return hash_inputs(read_entries(STAGES_TO_EVALUATE, params).values(), lambda path: path + data)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "is_used"),
+    [
+        ("train.seed", 2, True),
+        ("evaluate.top_k", 2, True),
+        ("dataset", "mnist", True),
+        ("architectures.cnn.kernel_px", 5, True),
+        ("architectures.mlp.units", [9], False),
+        ("plot.dpi", 50, False),
+    ],
+)
+def test_only_values_that_the_stages_use_distinguish_runs(
+    key: str, value: Any, is_used: bool, project: Path, params_value: dict[str, Any]
+) -> None:
+    before = name_run(params_value)
+    set_leaf(project, key, value)
+    assert (name_run(read_yaml(project / "params.yaml")) != before) is is_used
+
+
+def test_code_libraries_and_data_distinguish_runs(
+    project: Path, params_value: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {name_run(params_value), name_run(params_value, data="2")}
+    pins = project / "pyproject.toml"
+    pins.write_text(pins.read_text().replace('"keras==', '"keras==9'))
+    names.add(name_run(params_value))
+    monkeypatch.setattr(studies, "hash_sources", lambda *places: {"train.py": "edited"})
+    names.add(name_run(params_value))
+    assert len(names) == 4

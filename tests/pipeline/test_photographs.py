@@ -39,7 +39,8 @@ def project(tmp_path: Path, params_value: dict[str, Any]) -> Path:
         for image in range(20):
             path = folder / "data" / "local" / "leaves" / name / f"{image:02d}.jpg"
             path.write_bytes(photograph(100 * number + image))
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    for name in ("pyproject.toml", "dvc.yaml"):
+        shutil.copy(ROOT / name, folder)
     set_entry(folder)
     params_value["dataset"] = "leaves"
     params_value["preprocess"] |= {"height_px": 24, "width_px": 32, "channels": 3}

@@ -29,7 +29,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     value["preprocess"] |= {"height_px": 64, "width_px": 64}
     value["augment"]["copies"] = 1
     (folder / "params.yaml").write_text(yaml.safe_dump(value))
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    for name in ("pyproject.toml", "dvc.yaml"):
+        shutil.copy(ROOT / name, folder)
     (folder / ".dvc").mkdir()
     for stage in STAGES:
         run_stage(folder, stage)

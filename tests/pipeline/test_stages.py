@@ -25,7 +25,8 @@ def project(tmp_path: Path, params_value: dict[str, Any]) -> Path:
     folder = tmp_path / "project"
     (folder / "data").mkdir(parents=True)
     shutil.copy(CATALOG, folder / "data")
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    for name in ("pyproject.toml", "dvc.yaml"):
+        shutil.copy(ROOT / name, folder)
     params_value["preprocess"] |= {"max_per_class": 24, "test_frac": 0.0335}
     params_value["augment"]["copies"] = 2
     set_params(folder, params_value)

@@ -194,7 +194,7 @@ def test_another_image_with_correct_checksums_is_reported(
     tmp_path: Path, info: RecordsInfo, error_of: Callable[[RecordsInfo], str]
 ) -> None:
     """The checksums of TFRecord cannot show that somebody rewrote a record."""
-    (batch,) = Records(tmp_path, info).read("train")
+    (batch,) = Records(tmp_path, info).shards("train")[0].read()
     images = batch.images.copy()
     images[3, 0, 0, 0] ^= 1
     write_shard(tmp_path / FIRST, zip(images, batch.labels.tolist(), batch.identities, strict=True))

@@ -50,7 +50,8 @@ def make_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: Params
         run_params: Params = params,
     ) -> StageOutputs:
         monkeypatch.chdir(tmp_path)
-        shutil.copy(ROOT / "pyproject.toml", tmp_path)
+        for name in ("pyproject.toml", "dvc.yaml"):
+            shutil.copy(ROOT / name, tmp_path)
         Path("data").mkdir(exist_ok=True)
         shutil.copy(CATALOG, "data")
         predicted = predictions or draw_predictions(4, rounded=False, examples=20)

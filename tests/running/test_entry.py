@@ -9,7 +9,7 @@ from support import STAGES, make_copy
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import read_yaml
-from imgpipe.running.entry import read_entry
+from imgpipe.running.entry import read_entries
 
 PIPELINE = """
 stages:
@@ -43,7 +43,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_entry_has_the_values_the_sources_and_the_libraries_of_a_stage(project: Path) -> None:
-    entry = read_entry("train")
+    entry = read_entries(["train"])["train"]
     assert entry.command == "python src/train.py"
     assert entry.dependencies == ["data/local/digits", "src/train.py", "src/imgpipe/core"]
     assert entry.sources == ["train.py", "imgpipe/core"]
@@ -58,15 +58,15 @@ def test_an_entry_has_the_values_the_sources_and_the_libraries_of_a_stage(projec
 
 def test_other_parameters_give_other_values(project: Path) -> None:
     params = read_yaml(Path("params.yaml"))
-    entry = read_entry("train", {**params, "network": "mlp", "seed": 2})
+    entry = read_entries(["train"], {**params, "network": "mlp", "seed": 2})["train"]
     assert entry.values["params.yaml"] == {"seed": 2, "networks.mlp": {}}
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new", "error"),
     [
-        ("dvc.yaml", "  train:", "  fetch:", "dvc.yaml: stages.train: not found"),
-        ("params.yaml", "seed: 1, ", "", "params.yaml: seed: this key is missing; a stage"),
+        ("dvc.yaml", "  train:", "  fetch:", "dvc.yaml: stages.train: this key is missing"),
+        ("params.yaml", "seed: 1, ", "", "params.yaml: seed: this key is missing, but a stage"),
         ("params.yaml", "network: cnn", "network: x", "params.yaml: networks.x: this key is"),
         ("data/catalog.yaml", "files", "file", "data/catalog.yaml: digits.files: this key is"),
     ],
@@ -78,7 +78,7 @@ def test_a_missing_key_is_reported(
     assert old in text
     (project / file).write_text(text.replace(old, new))
     with pytest.raises(PipelineError) as raised:
-        read_entry("train")
+        read_entries(["train"])["train"]
     assert str(raised.value).startswith(error)
 
 
@@ -87,8 +87,9 @@ def test_dvc_reads_the_same_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(make_copy(tmp_path))
     with Repo() as repo:
         stages: dict[str, Any] = {stage.name: stage for stage in repo.index.stages}
+    entries = read_entries(STAGES)
     for name in STAGES:
-        entry = read_entry(name)
+        entry = entries[name]
         files = [dep for dep in stages[name].deps if not hasattr(dep, "params")]
         assert entry.dependencies == [
             Path(dep.fs_path).relative_to(tmp_path).as_posix() for dep in files

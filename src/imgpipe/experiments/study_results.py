@@ -4,22 +4,56 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import write_csv, write_json
+from imgpipe.core.paths import HISTORY, PREDICTIONS, TEST_METRICS
 from imgpipe.evaluation.metrics import score_predictions
-from imgpipe.evaluation.predictions import Predictions
+from imgpipe.evaluation.predictions import Predictions, parse_predictions
+from imgpipe.experiments.study import Study, StudyRun
 from imgpipe.experiments.study_charts import draw_errors, draw_folds, draw_members
 from imgpipe.reporting.charts.style import save_figure
+from imgpipe.settings.params import load_params
 
 Scores = Mapping[str, float]
 
+Results: TypeAlias = Sequence[tuple[StudyRun, Mapping[Path, bytes]]]
+"""Each run with the contents of the outputs that its summary needs."""
+
 # Scores of a run that are not averaged: the number of images and the interval.
 _NOT_AVERAGED = {"images", "accuracy_low", "accuracy_high"}
+
+
+def write_results(folder: Path, study: Study, results: Results) -> str:
+    """Write the tables, scores and pictures of a study; return its result in one line."""
+    dpi = load_params().plot.dpi
+    if study.summary == "folds":
+        folds = {
+            int(str(run.values[0]).partition("/")[0]): parse_scores(outputs[TEST_METRICS])
+            for run, outputs in results
+        }
+        return write_folds(folder, folds, dpi)
+    if study.summary == "ensemble":
+        members = {
+            "-".join(map(str, [*filter(None, [run.variant]), *run.values])): (
+                parse_scores(outputs[TEST_METRICS]),
+                parse_predictions(outputs[PREDICTIONS], f"{run.label}: {PREDICTIONS.as_posix()}"),
+            )
+            for run, outputs in results
+        }
+        settings = results[0][0].params["evaluate"]
+        return write_ensemble(
+            folder, members, top_k=settings["top_k"], bins=settings["calibration_bins"], dpi=dpi
+        )
+    variants: dict[str, list[Any]] = {}
+    for run, outputs in results:
+        history = parse_history(outputs[HISTORY])
+        variants.setdefault(str(run.variant), []).append(history)
+    return write_errors(folder, variants, dpi)
 
 
 def summarize_scores(runs: Sequence[Scores]) -> dict[str, dict[str, float]]:

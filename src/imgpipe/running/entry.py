@@ -7,7 +7,7 @@ params.yaml, in `deps` and `params`.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from imgpipe.settings.params import PARAMS_FILE
 PIPELINE_FILE = Path("dvc.yaml")
 
 _GROUPS = "project.optional-dependencies."
-_SOURCES = "src/"
+SOURCES_FOLDER = "src/"
 
 
 @dataclass(frozen=True)
@@ -45,26 +45,42 @@ class StageEntry:
     def sources(self) -> list[str]:
         """The files and folders under `src`, by their names there."""
         return [
-            path.removeprefix(_SOURCES) for path in self.dependencies if path.startswith(_SOURCES)
+            path.removeprefix(SOURCES_FOLDER)
+            for path in self.dependencies
+            if path.startswith(SOURCES_FOLDER)
         ]
 
 
-def read_entry(stage: str, params: Mapping[str, Any] | None = None) -> StageEntry:
-    """Read the entry of a stage, with the values that it names.
+def read_entries(
+    stages: Sequence[str], params: Mapping[str, Any] | None = None
+) -> dict[str, StageEntry]:
+    """Read the entries of stages, with the values that they name.
 
     Args:
-        stage: its name.
+        stages: their names.
         params: the content of params.yaml; by default the file is read.
 
     Raises:
-        PipelineError: dvc.yaml has no such stage, or a key that the entry names is missing.
+        PipelineError: dvc.yaml has no such stage, or a key that an entry names is missing.
     """
-    place, params_name = PIPELINE_FILE.as_posix(), PARAMS_FILE.as_posix()
-    try:
-        definition = read_yaml(PIPELINE_FILE)["stages"][stage]
-    except (KeyError, TypeError):
-        raise PipelineError(f"{place}: stages.{stage}: not found") from None
-    contents = {params_name: read_yaml(PARAMS_FILE) if params is None else params}
+    definitions = read_yaml(PIPELINE_FILE)
+    contents = {PARAMS_FILE.as_posix(): read_yaml(PARAMS_FILE) if params is None else params}
+    return {
+        stage: _resolve(
+            _look_up(definitions, f"stages.{stage}", PIPELINE_FILE.as_posix()), contents
+        )
+        for stage in stages
+    }
+
+
+def _resolve(definition: Mapping[str, Any], contents: dict[str, Any]) -> StageEntry:
+    """Return the entry that follows from a definition in dvc.yaml.
+
+    Args:
+        definition: of one stage.
+        contents: the contents of parameter files, by name; other files are read and added.
+    """
+    params_name = PARAMS_FILE.as_posix()
 
     def fill_in(text: str) -> str:
         return re.sub(
@@ -76,10 +92,10 @@ def read_entry(stage: str, params: Mapping[str, Any] | None = None) -> StageEntr
     values: dict[str, dict[str, Any]] = {}
     for item in definition.get("params", []):
         for file, keys in (item if isinstance(item, dict) else {params_name: [item]}).items():
-            content = contents.get(file) or _read_parameters(file)
-            contents[file] = content
+            if file not in contents:
+                contents[file] = _read_parameters(file)
             for key in map(fill_in, keys):
-                values.setdefault(file, {})[key] = _look_up(content, key, file)
+                values.setdefault(file, {})[key] = _look_up(contents[file], key, file)
     outputs = [
         path
         for kind in ("outs", "metrics", "plots")
@@ -100,7 +116,7 @@ def _look_up(content: Any, key: str, file: str) -> Any:
             content = content[part]
         except (KeyError, TypeError):
             raise PipelineError(
-                f"{file}: {key}: this key is missing; a stage in {PIPELINE_FILE} uses it"
+                f"{file}: {key}: this key is missing, but a stage needs it"
             ) from None
     return content
 

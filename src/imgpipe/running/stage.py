@@ -10,7 +10,7 @@ from typing import Any
 from imgpipe.core.errors import PipelineError, run_script
 from imgpipe.core.libraries import check_pins
 from imgpipe.core.sources import hash_sources
-from imgpipe.running.entry import StageEntry, read_entry
+from imgpipe.running.entry import StageEntry, read_entries
 from imgpipe.running.slurm import read_job_options, run_as_job
 from imgpipe.settings.params import Params, load_params
 
@@ -78,7 +78,7 @@ def prepare_run(stage: str) -> StageRun:
         PipelineError: params.yaml is not valid, or dvc.yaml has no such stage.
     """
     params = load_params()
-    entry = read_entry(stage)
+    entry = read_entries([stage])[stage]
     return StageRun(params, entry, hash_sources(*entry.sources))
 
 

@@ -122,7 +122,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data").mkdir(parents=True)
     (folder / ".dvc").mkdir()
     shutil.copy(ROOT / "data" / "catalog.yaml", folder / "data")
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    for name in ("pyproject.toml", "dvc.yaml"):
+        shutil.copy(ROOT / name, folder)
     value = PARAMS.model_dump()
     value["preprocess"] |= {"max_per_class": 40, "test_frac": 0.0335}
     value["augment"]["copies"] = 1
