@@ -11,7 +11,7 @@ from pathlib import Path
 
 from imgpipe.core.errors import PipelineError, run_script
 from imgpipe.core.paths import MODEL
-from imgpipe.parallel import count_workers
+from imgpipe.parallel.processes import count_workers
 from imgpipe.serving.web_app import make_app, serve_app
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from imgpipe.core.errors import PipelineError, run_script
 from imgpipe.core.paths import MODEL
-from imgpipe.parallel import count_workers
+from imgpipe.parallel.processes import count_workers
 from imgpipe.preprocessing.decoding import ENDINGS, decode_and_resize, has_image_name, open_image
 from imgpipe.serving.prediction_list import FORMATTERS
 from imgpipe.settings.image_spec import ImageSpec

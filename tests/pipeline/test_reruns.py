@@ -77,7 +77,7 @@ def test_each_item_changes_exactly_its_stages(reruns: str) -> None:
         "src/imgpipe/core": set(STAGES),
         "src/imgpipe/datasets": {"fetch", "preprocess", "plot"},
         "src/imgpipe/records": {"preprocess", "augment", "train", "evaluate", "plot"},
-        "src/imgpipe/parallel.py": {"preprocess", "augment", "train"},
+        "src/imgpipe/parallel/shards.py": {"preprocess", "augment", "train"},
         "src/imgpipe/preprocessing": {"preprocess"},
         "src/imgpipe/augmentation": {"augment"},
         "src/imgpipe/nn/common": {"train", "evaluate"},

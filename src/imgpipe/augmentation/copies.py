@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.augmentation.transforms import seed_generators, transform_batch
-from imgpipe.parallel import map_shards
+from imgpipe.parallel.shards import map_shards
+from imgpipe.parallel.task import Task
 from imgpipe.records.folders import Records
 from imgpipe.records.info import (
     FIELDS,
@@ -34,14 +35,16 @@ def write_copies(records: Records, settings: Augment, folder: Path) -> None:
     copies = range(1, settings.copies + 1)
     for copy in copies:
         (folder / copy_folder(copy)).mkdir()
-    tasks = [(copy, number, shard) for copy in copies for number, shard in enumerate(shards)]
+    tasks = [
+        Task((copy, number, shard), f"{copy_folder(copy)}/{shard.path.name}", shard.examples)
+        for copy in copies
+        for number, shard in enumerate(shards)
+    ]
     written = iter(
         map_shards(
             partial(_write_copy_of_shard, settings, folder),
             tasks,
             label="augment",
-            count_images=lambda task: task[2].examples,
-            name_shard=lambda task: f"{copy_folder(task[0])}/{task[2].path.name}",
             in_process_up_to=settings.copies,  # a single shard is little work
         )
     )

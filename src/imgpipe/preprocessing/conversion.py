@@ -18,7 +18,9 @@ from imgpipe.core.dvc_tmp import delete_unused, find_entry
 from imgpipe.core.errors import PipelineError, UnreadableImageError
 from imgpipe.core.files import replace_file
 from imgpipe.core.libraries import find_installed
-from imgpipe.parallel import RECORD_LIBRARIES, map_shards
+from imgpipe.parallel.cluster import RECORD_LIBRARIES
+from imgpipe.parallel.shards import map_shards
+from imgpipe.parallel.task import Task
 from imgpipe.preprocessing.decoding import decode_and_resize
 from imgpipe.preprocessing.raw_datasets import RawDataset
 from imgpipe.records.info import Shard
@@ -113,10 +115,8 @@ def convert_splits(
     converted = iter(
         map_shards(
             partial(convert_shard, dataset, settings, finished),
-            tasks,
+            [Task((path, part), path.name, len(part)) for path, part in tasks],
             label="preprocess",
-            count_images=lambda task: len(task[1]),
-            name_shard=lambda task: task[0].name,
             in_process_up_to=len(shards_of_split),  # with one shard a split there is little work
         )
     )

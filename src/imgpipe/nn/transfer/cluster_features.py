@@ -15,7 +15,8 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.nn.networks import build_model
 from imgpipe.nn.networks.efficientnet_lite import FEATURES_LAYER, load_backbone_weights
 from imgpipe.nn.transfer.features import FeatureExtractor
-from imgpipe.parallel import map_shards
+from imgpipe.parallel.shards import map_shards
+from imgpipe.parallel.task import Task
 from imgpipe.records.info import RecordsInfo
 from imgpipe.records.shards import StoredShard
 from imgpipe.settings.architectures import Pretrained
@@ -67,10 +68,8 @@ def store_on_cluster(
     missing = extractor.find_missing(shards)
     map_shards(
         _Worker(info, params, dict(sources), extractor.determined_by),
-        missing,
+        [Task((shard, path), shard.path.name, shard.examples) for shard, path in missing],
         label="features",
-        count_images=lambda task: task[0].examples,
-        name_shard=lambda task: task[0].path.name,
     )
     return sum(shard.examples for shard, _ in missing)
 

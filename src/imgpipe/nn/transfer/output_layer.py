@@ -20,7 +20,7 @@ from imgpipe.nn.transfer.logistic_regression import (
     fit_standardization,
     one_thread,
 )
-from imgpipe.parallel import find_scheduler
+from imgpipe.parallel.cluster import find_scheduler
 from imgpipe.records.info import RecordsInfo
 from imgpipe.records.shards import StoredShard
 from imgpipe.settings.architectures import Pretrained

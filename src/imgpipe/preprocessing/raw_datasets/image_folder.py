@@ -23,7 +23,8 @@ from imgpipe.core.dvc_tmp import replace_shared_file
 from imgpipe.core.errors import PipelineError
 from imgpipe.datasets.catalog import DownloadEntry, LocalEntry
 from imgpipe.datasets.formats import ImageFolderFormat
-from imgpipe.parallel import map_shards
+from imgpipe.parallel.shards import map_shards
+from imgpipe.parallel.task import Task
 from imgpipe.preprocessing.decoding import open_image
 from imgpipe.preprocessing.image_index import (
     ImageIndex,
@@ -103,11 +104,12 @@ class ImageFolder:
         # Each archive is read whole, to check it: in several processes, or on a cluster.
         paths = map_shards(
             partial(_store_members, scratch),
-            list(enumerate(self._archives)),
+            [
+                Task((number, archive), archive.file.shown, images=1)
+                for number, archive in enumerate(self._archives)
+            ],
             label="checking",
             unit="archive",
-            count_images=lambda task: 1,
-            name_shard=lambda task: task[1].file.shown,
         )
         for number, path in enumerate(paths):
             yield from ((number, member) for member in pickle.loads(path.read_bytes()))

@@ -3,7 +3,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import parent_process
@@ -13,18 +13,20 @@ import psutil
 import pytest
 from support import SRC, wait_until
 
-from imgpipe import parallel
 from imgpipe.core.errors import PipelineError
-from imgpipe.parallel import count_workers, map_shards
+from imgpipe.parallel import processes
+from imgpipe.parallel.processes import count_workers
+from imgpipe.parallel.shards import map_shards
+from imgpipe.parallel.task import Task
 
 
-def one(task: int) -> int:
-    return 1
+def tasks(numbers: Iterable[int], images: int = 1) -> list[Task[int]]:
+    return [Task(number, str(number), images) for number in numbers]
 
 
 def is_marked(task: int) -> bool:
     time.sleep(0.5 if parent_process() is None else 0)  # so that the other process works, too
-    return hasattr(parallel, "marked")
+    return hasattr(processes, "marked")
 
 
 def square(number: int) -> int:
@@ -66,8 +68,8 @@ def test_results_are_in_the_order_of_the_tasks(
     monkeypatch: pytest.MonkeyPatch, workers: str
 ) -> None:
     monkeypatch.setenv("IMGPIPE_WORKERS", workers)
-    assert map_shards(square, range(7), label="test", count_images=one) == [0, 1, 4, 9, 16, 25, 36]
-    assert map_shards(square, [], label="test", count_images=one) == []
+    assert map_shards(square, tasks(range(7)), label="test") == [0, 1, 4, 9, 16, 25, 36]
+    assert map_shards(square, tasks([]), label="test") == []
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -76,8 +78,8 @@ def test_a_process_with_threads_does_not_fork(
 ) -> None:
     monkeypatch.setenv("IMGPIPE_WORKERS", "2")
     monkeypatch.setattr(threading, "active_count", lambda: threads)
-    monkeypatch.setattr(parallel, "marked", True, raising=False)  # a spawned process has no mark
-    marks = map_shards(is_marked, range(4), label="test", count_images=one)
+    monkeypatch.setattr(processes, "marked", True, raising=False)  # a spawned process has no mark
+    marks = map_shards(is_marked, tasks(range(4)), label="test")
     assert marks[-1] is True  # in this process
     assert all(marks) is (threads == 1 and sys.platform == "linux")
 
@@ -86,14 +88,12 @@ def test_few_tasks_stay_in_this_process_and_more_go_to_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("IMGPIPE_WORKERS", "2")
-    assert map_shards(process_of, [0], label="test", count_images=one) == [os.getpid()]
-    processes = map_shards(process_of, range(8), label="test", count_images=one)
-    assert len(set(processes)) == 2
-    assert os.getpid() in processes
+    assert map_shards(process_of, tasks([0]), label="test") == [os.getpid()]
+    found = map_shards(process_of, tasks(range(8)), label="test")
+    assert len(set(found)) == 2
+    assert os.getpid() in found
     here = [os.getpid()] * 2
-    assert (
-        map_shards(process_of, [0, 1], label="test", count_images=one, in_process_up_to=2) == here
-    )
+    assert map_shards(process_of, tasks([0, 1]), label="test", in_process_up_to=2) == here
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -102,7 +102,7 @@ def test_an_error_in_a_worker_is_raised_unchanged(
 ) -> None:
     monkeypatch.setenv("IMGPIPE_WORKERS", workers)
     with pytest.raises(PipelineError, match=r"^shard 3 is rotten$"):
-        map_shards(fail_at_three, range(5), label="test", count_images=one)
+        map_shards(fail_at_three, tasks(range(5)), label="test")
 
 
 def test_an_error_in_this_process_is_the_only_one_reported(
@@ -113,7 +113,7 @@ def test_an_error_in_this_process_is_the_only_one_reported(
     """The processes that are still at work print nothing."""
     monkeypatch.setenv("IMGPIPE_WORKERS", "3")
     with pytest.raises(PipelineError, match=r"^shard 0 is rotten$"):
-        map_shards(fail_here, range(8), label="test", count_images=one)
+        map_shards(fail_here, tasks(range(8)), label="test")
     assert capfd.readouterr().err == ""
     assert caplog.records == []
 
@@ -121,7 +121,7 @@ def test_an_error_in_this_process_is_the_only_one_reported(
 def test_an_error_cancels_the_other_tasks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("IMGPIPE_WORKERS", "2")
     with pytest.raises(PipelineError, match=r"^a shard is rotten$"):
-        map_shards(partial(fail_or_write, tmp_path), range(60), label="test", count_images=one)
+        map_shards(partial(fail_or_write, tmp_path), tasks(range(60)), label="test")
     assert len(list(tmp_path.iterdir())) < 55
 
 
@@ -145,9 +145,9 @@ def test_the_bar_advances_with_every_task(monkeypatch: pytest.MonkeyPatch, worke
         asked.append((label, total, unit))
         yield bar
 
-    monkeypatch.setattr("imgpipe.parallel.progress_bar", progress_bar)
+    monkeypatch.setattr("imgpipe.parallel.shards.progress_bar", progress_bar)
     monkeypatch.setenv("IMGPIPE_WORKERS", workers)
-    map_shards(square, [1, 2, 3, 4, 5], label="test", count_images=square)
+    map_shards(square, [Task(n, str(n), n * n) for n in range(1, 6)], label="test")
     assert asked == [("test", 55, "image")]
     assert sorted(bar.updates) == [1, 4, 9, 16, 25]
 
@@ -156,13 +156,14 @@ def test_a_worker_that_dies_is_reported(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("IMGPIPE_WORKERS", "3")
     for _ in range(20):  # it dies at different moments
         with pytest.raises(PipelineError, match="test: a worker process died"):
-            map_shards(die_elsewhere, range(40), label="test", count_images=one)
+            map_shards(die_elsewhere, tasks(range(40)), label="test")
 
 
 SLEEPER = """
 import time
-from imgpipe.parallel import map_shards
-map_shards(time.sleep, [600] * 4, label="test", count_images=lambda task: 1)
+from imgpipe.parallel.shards import map_shards
+from imgpipe.parallel.task import Task
+map_shards(time.sleep, [Task(600, "", 1)] * 4, label="test")
 """
 
 

@@ -16,8 +16,8 @@ import pytest
 import yaml
 from support import SRC, attempt, hash_files, make_copy, make_leaves, run, set_leaf, wait_until
 
-from imgpipe import parallel
 from imgpipe.core.errors import PipelineError
+from imgpipe.parallel.cluster import find_scheduler
 
 pytestmark = pytest.mark.dask
 
@@ -251,9 +251,9 @@ def test_a_scheduler_that_does_not_answer_is_reported(project: Path) -> None:
 
 
 def test_an_address_without_dask_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "find_spec", lambda name: None)
+    monkeypatch.setattr("imgpipe.parallel.cluster.find_spec", lambda name: None)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:1")
     with pytest.raises(PipelineError, match="is set, but Dask is not installed; run `pip install"):
-        parallel.find_scheduler()
+        find_scheduler()
     monkeypatch.delenv("DASK_SCHEDULER_ADDRESS")
-    assert parallel.find_scheduler() is None
+    assert find_scheduler() is None

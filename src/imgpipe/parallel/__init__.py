@@ -1,0 +1,1 @@
+"""A function over shards: in this process, in several, or on a Dask cluster."""
