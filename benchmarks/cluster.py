@@ -12,9 +12,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-import yaml
-
-from imgpipe.core.yaml_file import read_yaml
+from imgpipe.core.yaml_file import format_yaml, read_yaml
 from measuring import (
     HERE,
     ROOT,
@@ -64,7 +62,7 @@ def repeat_archive(archive: Path, project: Path) -> None:
     names = [f"{number}.zip" for number in range(REPETITIONS_OF_ARCHIVE)]
     (file,) = entries[DATASET]["files"]
     entries[DATASET]["files"] = [{**file, "name": name} for name in names]
-    catalog.write_text(yaml.safe_dump(entries))
+    catalog.write_text(format_yaml(entries))
     (project / "data" / "raw").mkdir()
     for name in names:
         shutil.copy(archive, project / "data" / "raw" / name)

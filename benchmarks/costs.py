@@ -16,9 +16,9 @@ import zipfile
 from functools import partial
 from pathlib import Path
 
-import yaml
 from PIL import Image
 
+from imgpipe.core.yaml_file import format_yaml
 from imgpipe.records.info import read_info
 from measuring import HERE, cpu_seconds_of, make_project, rate_of, run_stages, table, write_params
 
@@ -99,7 +99,7 @@ def measure_large_photographs(mirror: Path, scratch: Path) -> list[list[str]]:
                         picture.resize(LARGE_PX).save(stream, "JPEG", quality=LARGE_QUALITY)
                     target.writestr(f"{label}/{Path(name).name}", stream.getvalue())
         entry = {"title": "", "files": "data/local/large", "format": {"kind": "image_folder"}}
-        (project / "data" / "catalog.yaml").write_text(yaml.safe_dump({"large": entry}))
+        (project / "data" / "catalog.yaml").write_text(format_yaml({"large": entry}))
         sizes[count] = size_of(project / "data" / "raw") / (2 * count)
         times_s[count] = cpu_seconds_of(partial(run_stages, project, "preprocess"))
     images = 2 * (LARGE_PER_CLASS - FEW_PER_CLASS)

@@ -25,9 +25,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from imgpipe.core.files import read_json
+from imgpipe.core.yaml_file import format_yaml
 from imgpipe.datasets.catalog import RawFile, write_manifest
 from measuring import ROOT, make_project, session_of
 
@@ -92,7 +92,7 @@ def run(folder: Path, images: int) -> tuple[int, float]:
         "title": "Noise", "licence": "", "citation": "", "urls": [archives.resolve().as_posix()],
         "files": {"in_place": manifest}, "format": {"kind": "image_folder"},
     }  # fmt: skip
-    (project / "data" / "catalog.yaml").write_text(yaml.safe_dump({"large": entry}))
+    (project / "data" / "catalog.yaml").write_text(format_yaml({"large": entry}))
     subprocess.run([sys.executable, ROOT / "src" / "fetch.py"], cwd=project, check=True)
     peak_bytes, seconds = measure(project)
     info = read_json(project / "data" / "records" / "info.json")

@@ -15,8 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from imgpipe.core.yaml_file import format_yaml
 from imgpipe.experiments.recipes import DEFAULTS, load_recipe
 
 HERE = Path(__file__).resolve().parent
@@ -93,7 +92,7 @@ def write_params(
         if name not in section:
             raise KeyError(key)
         section[name] = value
-    (project / "params.yaml").write_text(yaml.safe_dump(values))
+    (project / "params.yaml").write_text(format_yaml(values))
 
 
 def wait_for(what: Callable[[], object]) -> None:

@@ -9,9 +9,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image
 
+from imgpipe.core.yaml_file import format_yaml
 from measuring import ROOT, Section, at_most, make_project, peak_mib_of, table
 
 COUNTS = (10_000, 100_000)
@@ -73,4 +73,4 @@ def write_archive(project: Path, count: int) -> None:
         "files": "data/local/synthetic",
         "format": {"kind": "image_folder", "root": "synthetic"},
     }
-    (project / "data" / "catalog.yaml").write_text(yaml.safe_dump({"synthetic": entry}))
+    (project / "data" / "catalog.yaml").write_text(format_yaml({"synthetic": entry}))

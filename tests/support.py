@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
 from imgpipe.core.files import write_json
-from imgpipe.core.yaml_file import read_yaml
+from imgpipe.core.yaml_file import format_yaml, read_yaml
 from imgpipe.datasets.catalog import DownloadEntry, load_entry
 from imgpipe.evaluation.predictions import Predictions, write_predictions
 from imgpipe.experiments.comparison import hash_folder
@@ -96,12 +95,12 @@ def set_leaf(folder: Path, dotted: str, leaf: Any, file: str = "params.yaml") ->
     for key in path:
         section = section[key]
     section[last] = leaf
-    (folder / file).write_text(yaml.safe_dump(value, sort_keys=False))
+    (folder / file).write_text(format_yaml(value))
 
 
 def set_params(folder: Path, value: dict[str, Any]) -> None:
     """Write a whole params.yaml."""
-    (folder / "params.yaml").write_text(yaml.safe_dump(value))
+    (folder / "params.yaml").write_text(format_yaml(value))
 
 
 def attempt(
@@ -637,7 +636,7 @@ def commit_run(
         }
         for stage, outs in outputs.items()
     }
-    (folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    (folder / "dvc.lock").write_text(format_yaml({"schema": "2.0", "stages": stages}))
     set_params(folder, parameters)
     metrics = {"validation_accuracy": accuracy, "validation_loss": 1 - accuracy}
     write_json(folder / "metrics/train.json", metrics)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from support import (
     attempt,
     dvc,
@@ -23,6 +22,7 @@ from support import (
     write_photographs,
 )
 
+from imgpipe.core.yaml_file import format_yaml
 from imgpipe.datasets.catalog import RawFile, write_manifest
 
 pytestmark = pytest.mark.e2e
@@ -98,7 +98,7 @@ def set_entry(project: Path, url: str, *, in_place: bool) -> None:
         "files": {"in_place": manifest} if in_place else manifest,
         "format": {"kind": "image_folder"},
     }  # fmt: skip
-    (project / "data/catalog.yaml").write_text(yaml.safe_dump({"leaves": entry}))
+    (project / "data/catalog.yaml").write_text(format_yaml({"leaves": entry}))
 
 
 def hash_records(project: Path, **environment: str) -> dict[str, str]:

@@ -40,7 +40,7 @@ LIBRARY_OF_MODULE = {
     "PIL": "pillow",
     "google_crc32c": "google-crc32c",
     "pillow_heif": "pillow-heif",
-    "yaml": "pyyaml",
+    "ruamel": "ruamel-yaml",
 }
 
 

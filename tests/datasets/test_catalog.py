@@ -2,11 +2,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import yaml
 from support import CATALOG, ROOT, git
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.yaml_file import read_yaml
+from imgpipe.core.yaml_file import format_yaml, read_yaml
 from imgpipe.datasets.catalog import (
     DownloadEntry,
     LocalEntry,
@@ -18,7 +17,7 @@ from imgpipe.datasets.formats import FORMATS
 
 def error_of(tmp_path: Path, catalog: Any, dataset: str) -> str:
     path = tmp_path / "catalog.yaml"
-    path.write_text(yaml.safe_dump(catalog, sort_keys=False))
+    path.write_text(format_yaml(catalog))
     with pytest.raises(PipelineError) as caught:
         load_entry(dataset, path)
     message = str(caught.value)
@@ -221,7 +220,7 @@ def test_a_table_may_list_the_files(
     listed = manifest.as_posix()
     catalog = {"birds": remote_entry(files={"in_place": listed} if in_place else listed)}
     path = tmp_path / "catalog.yaml"
-    path.write_text(yaml.safe_dump(catalog))
+    path.write_text(format_yaml(catalog))
     entry = load_entry("birds", path)
     assert isinstance(entry, DownloadEntry)
     assert [(f.name, f.bytes, f.sha256) for f in entry.files] == [

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from support import (
     commit_run,
     dvc,
@@ -19,6 +18,7 @@ from support import (
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import write_json
+from imgpipe.core.yaml_file import format_yaml
 from imgpipe.evaluation.predictions import write_predictions
 from imgpipe.experiments.comparison import (
     RunComparison,
@@ -301,7 +301,7 @@ def run_with_dvc(
         }
         for stage, (source, output) in outputs.items()
     }
-    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    (folder / "dvc.yaml").write_text(format_yaml({"stages": stages}))
     dvc(folder, "repro")
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "run")

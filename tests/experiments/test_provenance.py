@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from support import RUN_PARAMETERS, commit_run, git, keep_experiment, run_parameters, set_params
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.yaml_file import read_yaml
+from imgpipe.core.yaml_file import format_yaml, read_yaml
 from imgpipe.experiments.provenance import (
     Provenance,
     find_parameter_edits,
@@ -144,7 +143,7 @@ def test_a_run_with_a_stage_that_is_out_of_date_is_refused(repository: Path) -> 
     """An experiment that stopped at `train` leaves such a lock."""
     lock = read_yaml(repository / "dvc.lock")
     lock["stages"]["evaluate"]["deps"].append({"path": "models/model.keras", "md5": "other"})
-    (repository / "dvc.lock").write_text(yaml.safe_dump(lock))
+    (repository / "dvc.lock").write_text(format_yaml(lock))
     with pytest.raises(PipelineError) as raised:
         read("workspace")
     assert str(raised.value) == (

@@ -153,6 +153,13 @@ def test_a_recipe_reports_each_value_that_changes(project: Path) -> None:
     assert apply(project, "mine") == ["params.yaml: mine, 0 values changed"]
 
 
+def test_a_value_that_yaml_reads_as_a_date_is_replaced(project: Path) -> None:
+    params_file = project / "params.yaml"
+    params_file.write_text(params_file.read_text().replace("digits", "2024-01-31"))
+    assert '  dataset: "2024-01-31" -> digits' in apply(project, DEFAULTS)
+    assert load_params(params_file).dataset == "digits"
+
+
 def test_a_long_list_stays_on_its_line(project: Path) -> None:
     units = list(range(1, 81))
     add_recipe(project, f"architectures: {{mlp: {{units: {units}}}}}\n")
@@ -203,7 +210,7 @@ def test_unknown_and_missing_keys_of_the_present_file_are_reported(project: Path
         ("train: {epochs: 0}", "train.epochs: expected a number of at least 1; found 0"),
         ("train: 5", "train: expected a mapping of keys to values; found 5"),
         ("train: {epochs: {first: 5}}", "train.epochs: expected a whole number"),
-        ("train: {epochs: 5, epochs: 6}", "not valid YAML: duplicate key 'epochs'"),
+        ("train: {epochs: 5, epochs: 6}", 'not valid YAML: found duplicate key "epochs"'),
         ("# nothing", "expected the values that differ; found none"),
     ],
 )

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
 from support import SRC, attempt, hash_files, make_copy, make_leaves, run, set_leaf, wait_until
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.yaml_file import format_yaml
 from imgpipe.parallel.cluster import find_scheduler
 
 pytestmark = pytest.mark.dask
@@ -112,7 +112,7 @@ def test_a_cluster_reads_archives_at_an_address(project: Path, tmp_path: Path) -
         "title": "Leaves", "licence": "", "citation": "", "urls": [f"file://{tmp_path}"],
         "files": {"in_place": [file]}, "format": {"kind": "image_folder"},
     }  # fmt: skip
-    (folder / "data" / "catalog.yaml").write_text(yaml.safe_dump({"leaves": entry}))
+    (folder / "data" / "catalog.yaml").write_text(format_yaml({"leaves": entry}))
     run(folder, "fetch")
     run(folder, "preprocess")
     in_place = hash_files(folder / "data" / "records")

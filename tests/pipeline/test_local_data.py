@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from support import (
     STAGES,
@@ -22,7 +21,7 @@ from support import (
     tool,
 )
 
-from imgpipe.core.yaml_file import read_yaml
+from imgpipe.core.yaml_file import format_yaml, read_yaml
 
 pytestmark = pytest.mark.e2e
 
@@ -54,7 +53,7 @@ def choose_own(project: Path, **entry: Any) -> None:
     """Add the dataset `leaves` to the catalog, and choose it."""
     catalog = read_yaml(project / "data" / "catalog.yaml")
     catalog["leaves"] = {"title": "Leaves", "format": {"kind": "image_folder"}, **entry}
-    (project / "data" / "catalog.yaml").write_text(yaml.safe_dump(catalog, sort_keys=False))
+    (project / "data" / "catalog.yaml").write_text(format_yaml(catalog))
     set_leaf(project, "dataset", "leaves")
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from support import CATALOG, ROOT, attempt, hash_file, hash_files, run, set_params
 
+from imgpipe.core.yaml_file import format_yaml
 from imgpipe.preprocessing.splits import SPLITS
 from imgpipe.records.folders import Records
 from imgpipe.records.info import read_info
@@ -53,7 +53,7 @@ def set_entry(folder: Path, files: Any = "data/local/leaves", **reading: Any) ->
     entry = {"title": "Leaves", "files": files, "format": {"kind": "image_folder", **reading}}
     if not isinstance(files, str):
         entry |= {"licence": "none", "citation": "none", "urls": ["data/local"]}
-    (folder / "data" / "catalog.yaml").write_text(yaml.safe_dump({"leaves": entry}))
+    (folder / "data" / "catalog.yaml").write_text(format_yaml({"leaves": entry}))
 
 
 def leaves(project: Path) -> Path:
@@ -150,7 +150,7 @@ def test_a_renamed_dataset_keeps_its_splits_and_their_order(
     before = identities(project)
     leaves(project).rename(leaves(project).with_name("trees"))
     entry = {"title": "Trees", "files": "data/local/trees", "format": {"kind": "image_folder"}}
-    (project / "data" / "catalog.yaml").write_text(yaml.safe_dump({"trees": entry}))
+    (project / "data" / "catalog.yaml").write_text(format_yaml({"trees": entry}))
     params_value["dataset"] = "trees"
     set_params(project, params_value)
     run(project, "fetch")

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from PIL import Image
 from support import (
     ROOT,
@@ -32,7 +31,7 @@ from support import (
     wait_until,
 )
 
-from imgpipe.core.yaml_file import read_yaml
+from imgpipe.core.yaml_file import format_yaml, read_yaml
 from imgpipe.records.folders import Records
 from imgpipe.reporting.pictures import PICTURES
 from imgpipe.settings.architectures import ARCHITECTURES
@@ -430,7 +429,7 @@ def test_the_flowers_recipe_runs_on_a_small_folder(tmp_path: Path) -> None:
         tar.add(images, "flower_photos")
     (file,) = catalog["flowers"]["files"]
     file |= {"bytes": archive.stat().st_size, "sha256": hash_file(archive)}
-    (folder / "data" / "catalog.yaml").write_text(yaml.safe_dump(catalog, sort_keys=False))
+    (folder / "data" / "catalog.yaml").write_text(format_yaml(catalog))
     command = ["make", "PYTHON=true", "recipe", "NAME=flowers"]
     subprocess.run(command, cwd=folder, check=True)
     set_leaf(folder, "train.epochs", 12)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from support import PRETRAINED_PARAMS, ROOT, STAGES, attempt, hash_files, write_photographs
 
+from imgpipe.core.yaml_file import format_yaml
 from imgpipe.records.folders import Records
 
 pytestmark = pytest.mark.tf
@@ -23,12 +23,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     write_photographs(folder / "data" / "local" / "stripes", IMAGES, side_px=64)
     entry = {"title": "S", "files": "data/local/stripes", "format": {"kind": "image_folder"}}
-    (folder / "data" / "catalog.yaml").write_text(yaml.safe_dump({"stripes": entry}))
+    (folder / "data" / "catalog.yaml").write_text(format_yaml({"stripes": entry}))
     value = PRETRAINED_PARAMS.model_dump()
     value["dataset"] = "stripes"
     value["preprocess"] |= {"height_px": 64, "width_px": 64}
     value["augment"]["copies"] = 1
-    (folder / "params.yaml").write_text(yaml.safe_dump(value))
+    (folder / "params.yaml").write_text(format_yaml(value))
     for name in ("pyproject.toml", "dvc.yaml"):
         shutil.copy(ROOT / name, folder)
     (folder / ".dvc").mkdir()

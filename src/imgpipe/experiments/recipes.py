@@ -5,7 +5,6 @@ header of comments, then the values that differ. Applying a recipe writes the de
 values of the overlay, into params.yaml. The result does not depend on the old params.yaml.
 """
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from imgpipe.console.messages import format_count
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import write_json, write_text
 from imgpipe.core.schema import check, nearest
-from imgpipe.core.yaml_file import read_yaml
+from imgpipe.core.yaml_file import format_yaml, read_yaml
 from imgpipe.experiments.provenance import flatten
 from imgpipe.settings.params import PARAMS_FILE, Params, format_value
 
@@ -217,13 +216,9 @@ def write_generated(folder: Path = RECIPES) -> None:
 
 
 def _render(values: Mapping[str, Any], folder: Path) -> str:
-    yaml = YAML()  # keeps comments and their columns
-    yaml.width = 1000  # so that no line is wrapped
-    document = yaml.load((folder / f"{DEFAULTS}.yaml").read_text(encoding="utf-8"))
+    document = YAML().load((folder / f"{DEFAULTS}.yaml").read_text(encoding="utf-8"))
     _set_values(document, values)
-    stream = io.StringIO()
-    yaml.dump(document, stream)
-    return stream.getvalue()
+    return format_yaml(document)
 
 
 def _merge(values: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

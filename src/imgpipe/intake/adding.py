@@ -5,7 +5,6 @@ both are on one disk, because photographs are large; otherwise they are copies. 
 data/local.
 """
 
-import io
 import os
 import re
 import shutil
@@ -15,13 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from imgpipe.archives.addresses import list_archives
 from imgpipe.console.messages import format_bytes, format_count
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import replace_directory, replace_file
-from imgpipe.core.yaml_file import parse_yaml, read_yaml
+from imgpipe.core.yaml_file import format_yaml, parse_yaml, read_yaml
 from imgpipe.datasets.catalog import (
     CATALOG_FILE,
     LOCAL,
@@ -210,12 +207,9 @@ def _read_catalog() -> dict[str, Any]:
 def _append_entry(name: str, entry: Mapping[str, Any]) -> bytes:
     """Return the catalog with one more entry at its end; its present bytes do not change."""
     before = _read_catalog()
-    yaml = YAML()
-    yaml.width = 1000  # so that no line is wrapped
-    stream = io.StringIO()
-    yaml.dump({name: dict(entry)}, stream)
     content = CATALOG_FILE.read_bytes()
-    content += b"\n" * (not content.endswith(b"\n")) + b"\n" + stream.getvalue().encode()
+    content += b"\n" * (not content.endswith(b"\n"))
+    content += f"\n{format_yaml({name: dict(entry)})}".encode()
     where = CATALOG_FILE.as_posix()
     try:
         is_right = parse_yaml(content.decode(), where) == {**before, name: entry}

@@ -71,4 +71,5 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
 
 def format_value(value: object) -> str:
     """Return a parameter's value as params.yaml writes it."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    # YAML has dates, JSON has not.
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.yaml_file import format_yaml
 from imgpipe.datasets.catalog import load_entry
 from imgpipe.datasets.formats import FORMATS
 from imgpipe.preprocessing.raw_datasets import READERS, RawDataset, open_dataset
@@ -77,7 +77,7 @@ def open_example(kind: str, tmp_path: Path, write_idx: WriteIdx) -> RawDataset:
     raw, scratch = tmp_path / "raw", tmp_path / "scratch"
     scratch.mkdir()
     entry = write_example(kind, raw, write_idx)
-    (tmp_path / "catalog.yaml").write_text(yaml.safe_dump({"example": entry}))
+    (tmp_path / "catalog.yaml").write_text(format_yaml({"example": entry}))
     return open_dataset(load_entry("example", tmp_path / "catalog.yaml"), raw, scratch)
 
 
@@ -93,7 +93,7 @@ def test_an_unknown_key_of_a_format_is_named(
     entry = write_example(kind, tmp_path / "raw", write_idx)
     entry["format"]["clases"] = entry["format"].pop("classes", [])
     path = tmp_path / "catalog.yaml"
-    path.write_text(yaml.safe_dump({"example": entry}))
+    path.write_text(format_yaml({"example": entry}))
     with pytest.raises(PipelineError) as caught:
         load_entry("example", path)
     assert str(caught.value).startswith(
