@@ -638,7 +638,7 @@ def commit_run(
     }
     (folder / "dvc.lock").write_text(format_yaml({"schema": "2.0", "stages": stages}))
     set_params(folder, parameters)
-    metrics = {"validation_accuracy": accuracy, "validation_loss": 1 - accuracy}
+    metrics = {"validation_accuracy": accuracy, "validation_loss_unweighted": 1 - accuracy}
     write_json(folder / "metrics/train.json", metrics)
     git(folder, "add", "--all", "--force")
     git(folder, "commit", "--quiet", "--allow-empty", "--message", "run")

@@ -17,7 +17,6 @@ from support import (
 )
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.files import write_json
 from imgpipe.core.yaml_file import format_yaml
 from imgpipe.evaluation.predictions import write_predictions
 from imgpipe.experiments.comparison import (
@@ -187,7 +186,7 @@ def test_pixels_are_compared_if_the_raw_data_differ(repository: Path) -> None:
     """For example, the raw data differ after a user adds images for training."""
     images = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 1), dtype=np.uint8)
     records = repository / "data/records"
-    for raw in ("before", "added", "changed", "version 0"):
+    for raw in ("before", "added", "changed"):
         if raw == "changed":
             images[7, 0, 0] ^= 1
         shard = write_shard(
@@ -195,19 +194,16 @@ def test_pixels_are_compared_if_the_raw_data_differ(repository: Path) -> None:
             ((image, n % 3, f"image-{n}") for n, image in enumerate(images)),
         )
         write_records_info(records, shard)
-        if raw == "version 0":
-            write_old_info(records, shard)
         commit_run(repository, parameters=with_image_spec(), raw=raw)
-    before, added, changed, old = (load_run(f"HEAD~{n}") for n in (3, 2, 1, 0))
+    before, added, changed = (load_run(f"HEAD~{n}") for n in (2, 1, 0))
     shared = before.predictions.identities
     assert check_test_images(before, added, shared) == []
     with pytest.raises(PipelineError) as raised:
         compare_runs(added, changed)
     assert str(raised.value) == (
-        "HEAD~2 and HEAD~1 cannot be compared: 1 test images have the same name but different"
+        "HEAD~1 and HEAD~0 cannot be compared: 1 test images have the same name but different"
         " pixels, such as image-7"
     )
-    assert check_test_images(changed, old, shared) == []
     assert check_test_images(added, changed, [*shared[:7], *shared[8:]]) == []
 
 
@@ -224,26 +220,6 @@ def write_records_info(records: Path, shard: Shard) -> None:
     write_info(records, info)
 
 
-def write_old_info(records: Path, shard: Shard) -> None:
-    """Write a description of records of format version 0."""
-    value = {
-        "dataset": "digits",
-        "classes": ["a", "b", "c"],
-        "framing": IMAGE_SPEC.model_dump(),
-        "normalization": {"method": "rescale", "scale": [1 / 255], "offset": [0.0]},
-        "record_encoding": "raw",
-        "record_fields": {},
-        "splits": {
-            "test": {
-                "examples": 200,
-                "per_class": {},
-                "shards": [{"file": shard.file, "examples": shard.examples}],
-            }
-        },
-    }
-    write_json(records / "info.json", value)
-
-
 def test_the_hash_of_a_folder_equals_the_hash_of_dvc() -> None:
     """The expected hash is from `dvc.lock`, which DVC 3.67.1 wrote for this folder."""
     files = {
@@ -258,14 +234,12 @@ OLD_SOURCES = {
     "src/imgpipe/params.py": "old parameters\n",
     "src/train.py": "train\n",
 }
-OLD_PREPROCESS = {"folds": 5, "test_fold": 0, "record_encoding": "raw", "seed": 1}
 NEW_SOURCES = {
     "src/imgpipe/core/errors.py": "errors\n",
     "src/imgpipe/settings/params.py": "parameters\n",
     "src/imgpipe/settings/plot.py": "plot\n",
     "src/train.py": "train\n",
 }
-NEW_PREPROCESS = {"test_fold": "none", "seed": 1}
 NEW_DEPENDENCIES = ["src/imgpipe/core", "src/imgpipe/settings/params.py", "src/train.py"]
 
 
@@ -274,7 +248,6 @@ def run_with_dvc(
     *,
     sources: dict[str, str],
     dependencies: list[str],
-    preprocess: dict[str, Any],
     skill: float,
 ) -> None:
     """Run five stages that copy files, as the pipeline does with DVC, and commit the run."""
@@ -282,7 +255,7 @@ def run_with_dvc(
     for path, text in sources.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
-    set_params(folder, {**run_parameters(), "preprocess": preprocess})
+    set_params(folder, run_parameters())
     write_predictions(folder / "predictions.csv", make_predictions(skill=skill))
     (folder / "images.csv").write_text("images\n")
     outputs = {
@@ -318,14 +291,12 @@ def test_a_run_is_compared_with_a_run_of_the_old_folder_structure(repository: Pa
         repository,
         sources=OLD_SOURCES,
         dependencies=[*OLD_SOURCES],
-        preprocess=OLD_PREPROCESS,
         skill=2.0,
     )
     run_with_dvc(
         repository,
         sources=NEW_SOURCES,
         dependencies=NEW_DEPENDENCIES,
-        preprocess=NEW_PREPROCESS,
         skill=4.0,
     )
     core = repository / "src/imgpipe/core"

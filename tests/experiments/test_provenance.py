@@ -2,10 +2,9 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support import RUN_PARAMETERS, commit_run, git, keep_experiment, run_parameters, set_params
+from support import commit_run, git, keep_experiment, run_parameters, set_params
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import format_yaml, read_yaml
@@ -93,35 +92,6 @@ def test_only_exact_pins_are_versions(repository: Path) -> None:
         "tensorflow-cpu": "2.21.0",
         "dask[distributed]": "2026.8",
     }
-
-
-@pytest.mark.parametrize(
-    ("old", "expected"),
-    [
-        ({"folds": 5, "test_fold": 0, "record_encoding": "raw"}, {"test_fold": "none"}),
-        ({"folds": 5, "test_fold": 2, "record_encoding": "raw"}, {"test_fold": "2/5"}),
-        (
-            {"folds": 10, "test_fold": 0, "record_encoding": "png"},
-            {"test_fold": "none", "record_encoding": "png"},
-        ),
-        ({"test_fold": "2/5"}, {"test_fold": "2/5"}),
-        ({}, {}),
-    ],
-)
-def test_parameters_of_older_versions_are_translated(
-    repository: Path, old: dict[str, Any], expected: dict[str, Any]
-) -> None:
-    parameters = {**RUN_PARAMETERS, "preprocess": {"seed": 1, **old}}
-    commit_run(repository, parameters=parameters)
-    provenance = read("HEAD")
-    prefix = "preprocess."
-    translated = {
-        key.removeprefix(prefix): value
-        for key, value in provenance.parameters.items()
-        if key.startswith(prefix)
-    }
-    assert translated == {"seed": 1, **expected}
-    assert find_parameter_edits(find_revision("HEAD"), provenance) == []
 
 
 def test_a_revision_without_a_run_is_refused(repository: Path) -> None:

@@ -206,7 +206,7 @@ def test_unknown_and_missing_keys_of_the_present_file_are_reported(project: Path
         ("train: {epoch: 5}", "train.epoch: unknown key (did you mean 'epochs'?)"),
         ("trian: {epochs: 5}", "trian: unknown key (did you mean 'train'?)"),
         ("architectures: {cnn: {units: [5]}}", "architectures.cnn.units: unknown key"),
-        ("preprocess: {folds: 5}", "preprocess.folds: this key was removed"),
+        ("preprocess: {folds: 5}", "preprocess.folds: unknown key"),
         ("train: {epochs: 0}", "train.epochs: expected a number of at least 1; found 0"),
         ("train: 5", "train: expected a mapping of keys to values; found 5"),
         ("train: {epochs: {first: 5}}", "train.epochs: expected a whole number"),

@@ -160,16 +160,6 @@ def test_a_shard_cut_between_two_records_is_reported(
     assert "expected 10 records, as info.json says; found 0" in error_of(info)
 
 
-def test_records_of_version_0_are_counted_too(
-    tmp_path: Path, info: RecordsInfo, error_of: Callable[[RecordsInfo], str]
-) -> None:
-    value = info.model_dump()
-    for shard in value["splits"]["train"]["shards"]:
-        shard["sha256"] = None
-    cut_records(tmp_path / SECOND, 4)
-    assert "expected 10 records, as info.json says; found 4" in error_of(RecordsInfo(**value))
-
-
 def test_a_shard_with_more_records_is_reported(
     tmp_path: Path, info: RecordsInfo, error_of: Callable[[RecordsInfo], str]
 ) -> None:

@@ -54,28 +54,6 @@ def test_another_test_fold_is_reported(params_value: dict[str, Any], test_fold: 
     )
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "replacement"),
-    [
-        ("folds", 5, "write the number of folds in preprocess.test_fold: none, or 2/5"),
-        ("record_encoding", "raw", "images in records are never compressed; delete the line"),
-    ],
-)
-def test_a_removed_key_names_its_replacement(
-    params_value: dict[str, Any], key: str, value: Any, replacement: str
-) -> None:
-    params_value["preprocess"][key] = value
-    expected = f"params.yaml: preprocess.{key}: this key was removed; {replacement}"
-    assert error_of(params_value).startswith(expected)
-
-
-def test_for_an_old_file_the_replacement_is_reported_first(params_value: dict[str, Any]) -> None:
-    params_value["preprocess"] |= {"test_fold": 0, "folds": 5}
-    message = error_of(params_value)
-    assert message.startswith("params.yaml: preprocess.folds: this key was removed; ")
-    assert message.endswith(" (and 1 more)")
-
-
 def test_the_image_spec_has_the_values_that_prediction_repeats(
     params_value: dict[str, Any],
 ) -> None:

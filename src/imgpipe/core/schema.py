@@ -53,6 +53,19 @@ def check(model: type[ModelT], value: Any, where: str, prefix: str = "") -> Mode
         raise PipelineError(f"{where}: {prefix}{_describe(problems[0], model)}{more}") from None
 
 
+def check_version(value: Any, version: int, where: str) -> None:
+    """Check the `format_version` in a file before its other keys, which another version may change.
+
+    Raises:
+        PipelineError: the version is missing or another one.
+    """
+    if isinstance(value, dict) and value.get("format_version") != version:
+        raise PipelineError(
+            f"{where}: format_version: expected {version}; found {value.get('format_version')!r};"
+            " update imgpipe, or run `dvc repro`"
+        )
+
+
 def nearest(name: object, choices: Sequence[str]) -> str:
     """Return " (did you mean 'x'?)" with the choice nearest to a misspelled name, or ""."""
     found = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)

@@ -105,8 +105,6 @@ def read_text(revision: Revision, path: str) -> str:
 def read_provenance(revision: Revision, *, to_evaluate: bool) -> Provenance:
     """Read the provenance of a run from `dvc.lock`.
 
-    Parameters of older versions of the project get their present names.
-
     Args:
         revision: the revision with the run.
         to_evaluate: read the stages to `evaluate`; otherwise the stages to `train`.
@@ -138,7 +136,7 @@ def read_provenance(revision: Revision, *, to_evaluate: bool) -> Provenance:
             )
         sources |= {path: md5 for path, md5 in dependencies.items() if path.startswith(_SOURCES)}
         outputs |= read_hashes(entry, "outs")
-    return Provenance(_translate_old_keys(parameters), libraries, sources, outputs)
+    return Provenance(parameters, libraries, sources, outputs)
 
 
 def read_hashes(entry: Mapping[str, Any], kind: str) -> dict[str, str]:
@@ -163,7 +161,7 @@ def find_stale_input(dependencies: Mapping[str, str], outputs: Mapping[str, str]
 def find_parameter_edits(revision: Revision, provenance: Provenance) -> list[str]:
     """Return the parameters that were edited since the run, as "key: value"."""
     text = read_text(revision, _PARAMS)
-    values = _translate_old_keys(flatten(parse_yaml(text, f"{revision.name}: {_PARAMS}")))
+    values = flatten(parse_yaml(text, f"{revision.name}: {_PARAMS}"))
     return [
         f"{key}: {values[key]}"
         for key, used in provenance.parameters.items()
@@ -180,22 +178,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _translate_old_keys(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters by dotted key as this version of the project writes them.
-
-    `preprocess.folds: 5` with `test_fold: 2` became `test_fold: 2/5`, and `test_fold: 0` became
-    `none`. Records have only one encoding, which was `record_encoding: raw`.
-    """
-    translated = dict(parameters)
-    folds = translated.pop("preprocess.folds", None)
-    fold = translated.get("preprocess.test_fold")
-    if isinstance(fold, int):
-        translated["preprocess.test_fold"] = f"{fold}/{folds}" if fold else "none"
-    if translated.get("preprocess.record_encoding") == "raw":
-        del translated["preprocess.record_encoding"]
-    return translated
 
 
 def open_output(revision: Revision, provenance: Provenance, path: str) -> bytes:

@@ -37,7 +37,7 @@ class ValidationMetrics:
 
     accuracy: float
     loss: float
-    """Loss without class weights; older runs have recorded only the weighted loss."""
+    """Loss without class weights."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,13 @@ class Run:
         text = read_text(self.revision, _TRAIN_METRICS)
         try:
             metrics = json.loads(text)
-            loss = metrics.get("validation_loss_unweighted", metrics["validation_loss"])
-            return ValidationMetrics(metrics["validation_accuracy"], loss)
+            return ValidationMetrics(
+                metrics["validation_accuracy"], metrics["validation_loss_unweighted"]
+            )
         except (ValueError, KeyError) as error:
             raise PipelineError(
-                f"{self.name}: {_TRAIN_METRICS}: expected validation_accuracy and validation_loss;"
-                f" {type(error).__name__}: {error}; run `dvc repro`"
+                f"{self.name}: {_TRAIN_METRICS}: expected validation_accuracy and"
+                f" validation_loss_unweighted; {type(error).__name__}: {error}; run `dvc repro`"
             ) from None
 
     @cached_property

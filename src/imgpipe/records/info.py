@@ -7,11 +7,10 @@ A folder of records holds `info.json` (`RecordsInfo`) and, for each split, shard
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import read_json, write_json
-from imgpipe.core.schema import CountOrZero, Section, check
+from imgpipe.core.schema import CountOrZero, ModelT, Section, check, check_version
 from imgpipe.records.normalization import Normalization
 from imgpipe.settings.image_spec import ImageSpec
 
@@ -32,8 +31,8 @@ class Shard(Section):
 
     file: str
     examples: CountOrZero
-    sha256: str | None
-    """Hash of the whole file; None in records of format version 0."""
+    sha256: str
+    """Hash of the whole file."""
 
 
 class SplitInfo(Section):
@@ -76,32 +75,21 @@ class AugmentedInfo(Section):
 
 
 def read_info(folder: Path) -> RecordsInfo:
-    """Read the description of a folder of records, of this format version or an older one.
-
-    Raises:
-        PipelineError: the file is missing, not as described, or of a newer format version.
-    """
-    path = folder / _INFO_FILE
-    value, version = _read_versioned(path)
-    if version == 0:
-        return _upgrade(check(_RecordsInfo0, value, path.as_posix()), path)
-    return check(RecordsInfo, value, path.as_posix())
-
-
-def read_augmented_info(folder: Path) -> AugmentedInfo:
-    """Read the description of a folder of augmented records of this format version.
+    """Read the description of a folder of records.
 
     Raises:
         PipelineError: the file is missing, not as described, or of another format version.
     """
-    path = folder / _INFO_FILE
-    value, version = _read_versioned(path)
-    if version == 0:
-        raise PipelineError(
-            f"{path.as_posix()}: format_version: expected {FORMAT_VERSION}; found 0, of an older"
-            " imgpipe; run `dvc repro augment`"
-        )
-    return check(AugmentedInfo, value, path.as_posix())
+    return _read(RecordsInfo, folder)
+
+
+def read_augmented_info(folder: Path) -> AugmentedInfo:
+    """Read the description of a folder of augmented records.
+
+    Raises:
+        PipelineError: the file is missing, not as described, or of another format version.
+    """
+    return _read(AugmentedInfo, folder)
 
 
 def write_info(folder: Path, info: RecordsInfo | AugmentedInfo) -> None:
@@ -114,69 +102,8 @@ def copy_folder(copy: int) -> str:
     return f"copy-{copy:02d}"
 
 
-def _read_versioned(path: Path) -> tuple[Any, int]:
-    """Return the content of `info.json` and its format version; a missing version is 0."""
+def _read(model: type[ModelT], folder: Path) -> ModelT:
+    path = folder / _INFO_FILE
     value = read_json(path)
-    version = value.get("format_version", 0) if isinstance(value, dict) else FORMAT_VERSION
-    if type(version) is not int or version < 0:
-        raise PipelineError(
-            f"{path.as_posix()}: format_version: expected a whole number of at least 0; found"
-            f" {version!r}; run `dvc repro`"
-        )
-    if version > FORMAT_VERSION:
-        raise PipelineError(
-            f"{path.as_posix()}: format_version: expected at most {FORMAT_VERSION}; found"
-            f" {version}, which a newer imgpipe wrote; update imgpipe, or run `dvc repro`"
-        )
-    return value, version
-
-
-class _Shard0(Section):
-    file: str
-    examples: CountOrZero
-
-
-class _SplitInfo0(Section):
-    examples: CountOrZero
-    per_class: dict[str, int]
-    shards: list[_Shard0]
-
-
-class _RecordsInfo0(Section):
-    """`info.json` of format version 0, before `format_version` existed."""
-
-    dataset: str
-    classes: list[str]
-    framing: ImageSpec
-    normalization: Normalization
-    record_encoding: Literal["raw", "png"]
-    record_fields: dict[str, str]
-    splits: dict[str, _SplitInfo0]
-
-
-def _upgrade(info: _RecordsInfo0, path: Path) -> RecordsInfo:
-    """Turn a description of format version 0 into one of this version."""
-    if info.record_encoding != "raw":
-        raise PipelineError(
-            f"{path.as_posix()}: record_encoding: expected 'raw'; found {info.record_encoding!r},"
-            " which is no longer read; run `dvc repro`"
-        )
-    return RecordsInfo(
-        format_version=FORMAT_VERSION,
-        dataset=info.dataset,
-        classes=info.classes,
-        image_spec=info.framing,
-        normalization=info.normalization,
-        record_fields=info.record_fields,
-        splits={
-            name: SplitInfo(
-                examples=split.examples,
-                per_class=split.per_class,
-                shards=[
-                    Shard(file=shard.file, examples=shard.examples, sha256=None)
-                    for shard in split.shards
-                ],
-            )
-            for name, split in info.splits.items()
-        },
-    )
+    check_version(value, FORMAT_VERSION, path.as_posix())
+    return check(model, value, path.as_posix())

@@ -176,7 +176,7 @@ def _read(stored: StoredShard) -> Iterator[_Record]:
             f"{path.as_posix()}: expected {shard.examples} records, as info.json says; found"
             f" {count}; run `dvc repro`"
         )
-    if shard.sha256 not in (None, digest.hexdigest()):
+    if shard.sha256 != digest.hexdigest():
         raise PipelineError(
             f"{path.as_posix()}: expected SHA-256 {shard.sha256}, as info.json says; found"
             f" {digest.hexdigest()}; run `dvc repro`"

@@ -1,7 +1,7 @@
 """The section `preprocess` of params.yaml."""
 
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -23,12 +23,6 @@ def _check_test_fold(value: Any) -> Any:
 
 class Preprocess(ImageSpec):
     """How images become records, and which split each image belongs to."""
-
-    removed_keys: ClassVar = {
-        "folds": "write the number of folds in preprocess.test_fold: none, or 2/5 for the second of"
-        " five folds",
-        "record_encoding": "images in records are never compressed; delete the line",
-    }
 
     normalization: Literal["rescale", "standardize"]
     validation_frac: Annotated[float, Field(gt=0, lt=1)]

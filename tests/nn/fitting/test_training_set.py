@@ -200,19 +200,6 @@ def test_the_digest_depends_on_everything_that_a_training_depends_on(folders: Fo
     assert len({digest(), *others}) == 5
 
 
-def test_the_digest_of_records_without_hashes_comes_from_their_files(folders: Folders) -> None:
-    """Records of format version 0 have no hashes."""
-    records, info, augmented, augmented_info = folders
-    splits = {
-        name: split.model_copy(
-            update={"shards": [shard.model_copy(update={"sha256": None}) for shard in split.shards]}
-        )
-        for name, split in info.splits.items()
-    }
-    without = info.model_copy(update={"splits": splits})
-    assert open_set(records, without, augmented, augmented_info).digest == open_set(*folders).digest
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

@@ -68,33 +68,21 @@ def test_a_file_without_a_signature_is_refused(path: Path) -> None:
         read_signature(path)
 
 
-def test_a_signature_of_format_version_0_is_read(path: Path) -> None:
-    from imgpipe.nn.inference.loading import read_signature
-
-    write_signature(path, {"dataset": "old", "classes": ["a"], "framing": SMALL_SPEC.model_dump()})
-    signature = read_signature(path)
-    assert signature.model_dump() == {
-        "format_version": 1,
-        "dataset": "old",
-        "classes": ["a"],
-        "image_spec": SMALL_SPEC.model_dump(),
-    }
-
-
-NEWER = "format_version: expected at most 1; found {}, which a newer imgpipe wrote"
+VERSION = "format_version: expected 1; found {}; update imgpipe, or run `dvc repro`"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content | {"format_version": 2}, NEWER.format(2)),
-        (lambda content: content | {"format_version": "1"}, NEWER.format("'1'")),
+        (lambda content: content | {"format_version": 2}, VERSION.format(2)),
+        (lambda content: content | {"format_version": "1"}, VERSION.format("'1'")),
+        (lambda content: {"dataset": "d", "framing": content["image_spec"]}, VERSION.format(None)),
         (lambda content: content | {"classes": 3}, "classes: expected a list; found 3"),
         (lambda content: [content["dataset"]], "expected a mapping of keys to values; found ['d']"),
     ],
-    ids=["newer", "text", "classes", "list"],
+    ids=["newer", "text", "missing", "classes", "list"],
 )
-def test_a_wrong_or_newer_signature_is_refused_in_one_line(
+def test_a_wrong_signature_is_refused_in_one_line(
     path: Path, change: Callable[[Any], Any], message: str
 ) -> None:
     from imgpipe.nn.inference.loading import read_signature

@@ -3,12 +3,11 @@
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import keras
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.schema import check
+from imgpipe.core.schema import check, check_version
 from imgpipe.nn.common.model_signature import FORMAT_VERSION, SIGNATURE_FILE, ModelSignature
 
 
@@ -27,10 +26,10 @@ def load_model(path: Path) -> keras.Model:
 
 
 def read_signature(path: Path) -> ModelSignature:
-    """Read the signature in a model file, of this format version or an older one.
+    """Read the signature in a model file.
 
     Raises:
-        PipelineError: the file is missing, was not written by `save_model`, or has a newer format
+        PipelineError: the file is missing, was not written by `save_model`, or has another format
             version.
     """
     _check_exists(path)
@@ -43,26 +42,10 @@ def read_signature(path: Path) -> ModelSignature:
             f" {SIGNATURE_FILE}; `dvc repro train` writes a model"
         ) from None
     where = f"{path.as_posix()}: {SIGNATURE_FILE}"
-    return check(ModelSignature, _upgrade(content, where), where)
+    check_version(content, FORMAT_VERSION, where)
+    return check(ModelSignature, content, where)
 
 
 def _check_exists(path: Path) -> None:
     if not path.exists():
         raise PipelineError(f"{path.as_posix()}: not found; `dvc repro train` writes it")
-
-
-def _upgrade(content: Any, where: str) -> Any:
-    """Turn a signature of an older format version into one of this version."""
-    if not isinstance(content, dict):
-        return content  # the schema reports it
-    version = content.get("format_version", 0)
-    if version not in range(FORMAT_VERSION + 1):
-        raise PipelineError(
-            f"{where}: format_version: expected at most {FORMAT_VERSION}; found {version!r}, which"
-            " a newer imgpipe wrote"
-        )
-    if version == 0:
-        renamed = {"framing": "image_spec"}
-        content = {renamed.get(key, key): value for key, value in content.items()}
-        content["format_version"] = FORMAT_VERSION
-    return content
