@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 from support import ROOT
 
-from imgpipe.augmentation.transforms import TRANSFORMATIONS
 from imgpipe.datasets.formats import FORMATS
 from imgpipe.evaluation.metrics import METRICS
 from imgpipe.reporting.pictures import PICTURES
@@ -68,11 +67,10 @@ be in `data/local/NAME`. A download needs a placeholder, an empty file with that
 """
 
 TRANSFORMATION_STEPS = """\
-To add one, edit four files: a module in `src/imgpipe/augmentation` with `is_active` and
-`apply_randomly`, a line in `TRANSFORMATIONS` (`src/imgpipe/augmentation/transforms.py`), its values
-in `src/imgpipe/settings/augment.py` and in `recipes/defaults.yaml`. Then
-`make recipe NAME=defaults`. A transformation has random numbers of its own, so the bytes that the
-others produce stay the same.
+To add one, edit four files: a module in `src/imgpipe/augmentation`, its call in `copies.py` there,
+its values in `src/imgpipe/settings/augment.py` and in `recipes/defaults.yaml`. Then
+`make recipe NAME=defaults`. Draw its random numbers from a generator of its own, so that the bytes
+of the other transformations stay the same.
 """
 
 METRIC_STEPS = """\
@@ -115,12 +113,6 @@ def render_page() -> str:
             f"{DATASET_STEPS}\n{FORMAT_STEPS}",
         ),
         (
-            "Image transformations (`augment`)",
-            ("name", "what it does"),
-            [(f"`{name}`", entry.description) for name, entry in TRANSFORMATIONS.items()],
-            TRANSFORMATION_STEPS,
-        ),
-        (
             "Metrics (metrics/test.json)",
             ("name", "metric", "better"),
             [
@@ -147,6 +139,7 @@ def render_page() -> str:
     for title, header, rows, steps in sections:
         lines += [f"## {title}", "", *render_table(header, rows), "", steps]
     lines += ["## Training parameters (`train`)", "", PARAMETER_STEPS]
+    lines += ["## Image transformations (`augment`)", "", TRANSFORMATION_STEPS]
     return "\n".join(lines).rstrip() + "\n"
 
 

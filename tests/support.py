@@ -36,7 +36,7 @@ SRC = ROOT / "src"
 CATALOG = ROOT / "data" / "catalog.yaml"
 STAGES = ["fetch", "preprocess", "augment", "train", "evaluate", "plot"]
 
-# Settings of `augment` under which the transformation `affine` does all that it can.
+# Settings of `augment` that switch on all that it can do.
 EVERY_TRANSFORMATION = {
     "rotation_range": 40.0,
     "width_shift_range": 0.3,

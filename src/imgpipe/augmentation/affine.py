@@ -36,19 +36,6 @@ class Transforms:
     """(N,) factor of the pixel values."""
 
 
-def is_active(settings: Augment) -> bool:
-    """Return whether any image would change."""
-    return bool(
-        settings.rotation_range
-        or settings.width_shift_range
-        or settings.height_shift_range
-        or settings.zoom_range
-        or settings.horizontal_flip
-        or settings.vertical_flip
-        or settings.brightness_range != [1, 1]
-    )
-
-
 def apply_randomly(
     images: NDArray[np.uint8], settings: Augment, generator: np.random.Generator
 ) -> NDArray[np.uint8]:

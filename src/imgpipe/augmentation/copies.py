@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipe.augmentation.transforms import seed_generators, transform_batch
+from imgpipe.augmentation.affine import apply_randomly
 from imgpipe.parallel.shards import map_shards
 from imgpipe.parallel.task import Task
 from imgpipe.records.folders import Records
@@ -21,6 +21,8 @@ from imgpipe.records.info import (
 )
 from imgpipe.records.shards import StoredShard, write_shard
 from imgpipe.settings.augment import Augment
+
+_STREAM = 3  # makes these random numbers differ from the numbers of `preprocess`
 
 
 def write_copies(records: Records, settings: Augment, folder: Path) -> None:
@@ -63,11 +65,11 @@ def _write_copy_of_shard(
 ) -> Shard:
     """Write one transformed copy of one training shard; return its description."""
     copy, number, shard = task
-    generators = seed_generators(settings, number, copy)
+    generator = np.random.default_rng([settings.seed, _STREAM, number, copy])
 
     def examples() -> Iterator[tuple[NDArray[np.uint8], int, str]]:
         for batch in shard.read():
-            images = transform_batch(batch.images, settings, generators)
+            images = apply_randomly(batch.images, settings, generator)
             yield from zip(images, batch.labels.tolist(), batch.identities, strict=True)
 
     return write_shard(folder / copy_folder(copy) / shard.path.name, examples())
