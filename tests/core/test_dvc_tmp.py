@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipe.core.dvc_tmp import delete_unused, find_folder
+from imgpipe.core.dvc_tmp import delete_unused, folder_path
 
 DAY_S = 24 * 3600
 
@@ -16,12 +16,12 @@ def test_the_folder_is_in_the_repository_that_dvc_names(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    assert find_folder("features") is None
+    assert folder_path("features") is None
     (tmp_path / ".dvc").mkdir()
-    assert find_folder("features") == Path(".dvc/tmp/imgpipe/features")
+    assert folder_path("features") == Path(".dvc/tmp/imgpipe/features")
     (tmp_path / "other" / ".dvc").mkdir(parents=True)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "other"))
-    assert find_folder("features") == tmp_path / "other/.dvc/tmp/imgpipe/features"
+    assert folder_path("features") == tmp_path / "other/.dvc/tmp/imgpipe/features"
 
 
 def test_files_that_did_not_change_for_30_days_are_deleted(

@@ -42,6 +42,15 @@ def test_replace_file_renames_the_temporary_file(tmp_path: Path) -> None:
     assert path.stat().st_ino == written
 
 
+def test_processes_that_share_a_file_write_temporary_files_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with replace_file(path, shared=True) as first, replace_file(path, shared=True) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"  # its block ended last
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
 def test_replace_directory_swaps_only_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     with replace_directory(path) as partial:

@@ -10,31 +10,28 @@ import json
 import os
 import shutil
 import time
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
-
-from imgpipe.core.files import PARTIAL_SUFFIX, replace_file
 
 _FOLDER = Path(".dvc/tmp/imgpipe")
 _MAX_AGE_DAYS = 30
 
 
-def find_folder(kind: str) -> Path | None:
+def folder_path(kind: str) -> Path | None:
     """Return the folder for files of one kind, which may not exist yet; None outside DVC."""
     repository = Path(os.environ.get("DVC_ROOT", "."))
     return repository / _FOLDER / kind if (repository / ".dvc").is_dir() else None
 
 
-def find_entry(kind: str, determined_by: Any) -> Path | None:
+def entry_path(kind: str, determined_by: Any) -> Path | None:
     """Return the path of a file or folder, which may not exist yet; None outside DVC.
 
     Args:
         kind: of the file or folder.
         determined_by: all that its content depends on, as values of JSON; its hash is the name.
     """
-    folder = find_folder(kind)
+    folder = folder_path(kind)
     return None if folder is None else folder / hash_values(determined_by)
 
 
@@ -44,14 +41,9 @@ def hash_values(values: Any) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
-def replace_shared_file(path: Path) -> AbstractContextManager[Path]:
-    """Replace a file as `replace_file` does; several processes and hosts may replace it at once."""
-    return replace_file(path, partial_name=f"{uuid4().hex}{PARTIAL_SUFFIX}")
-
-
 def delete_unused(kind: str) -> None:
     """Delete the files and folders of one kind that were last changed more than 30 days ago."""
-    folder = find_folder(kind)
+    folder = folder_path(kind)
     if folder is None:
         return
     oldest_s = time.time() - _MAX_AGE_DAYS * 24 * 3600

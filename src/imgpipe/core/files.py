@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from imgpipe.core.errors import PipelineError
 
@@ -20,7 +21,7 @@ PARTIAL_SUFFIX = ".partial"  # git and DVC ignore such names
 
 
 @contextmanager
-def replace_file(path: Path, *, partial_name: str | None = None) -> Iterator[Path]:
+def replace_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Yield a temporary path; rename it to `path` when the block ends without error.
 
     A reader sees the old file or the whole new one, never a part, also after a power cut. On an
@@ -29,10 +30,12 @@ def replace_file(path: Path, *, partial_name: str | None = None) -> Iterator[Pat
     Args:
         path: the final path; its directory is made if it is missing. The temporary path is in
             this directory.
-        partial_name: name of the temporary file, if several processes may write `path` at once.
+        shared: whether several processes or hosts may write `path` at once: each gets a temporary
+            file of its own.
     """
     _make_directory(path.parent)
-    partial = path.with_name(partial_name or path.name + PARTIAL_SUFFIX)
+    unique = f".{uuid4().hex}" if shared else ""
+    partial = path.with_name(f"{path.name}{unique}{PARTIAL_SUFFIX}")
     try:
         yield partial
         _sync(partial)

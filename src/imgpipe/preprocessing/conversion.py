@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from imgpipe.console.messages import report
-from imgpipe.core.dvc_tmp import delete_unused, find_entry
+from imgpipe.core.dvc_tmp import delete_unused, entry_path
 from imgpipe.core.errors import PipelineError, UnreadableImageError
 from imgpipe.core.files import replace_file
 from imgpipe.core.libraries import find_installed
@@ -69,7 +69,7 @@ def find_finished_shards(
         "sources": dict(sources),
         "libraries": find_installed(RECORD_LIBRARIES),
     }
-    return find_entry(_KIND, determined_by)
+    return entry_path(_KIND, determined_by)
 
 
 def delete_finished_shards(finished: Path | None) -> None:

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.files import PARTIAL_SUFFIX, replace_file
+from imgpipe.core.files import replace_file
 from imgpipe.records import tfrecord
 from imgpipe.records.info import FIELDS, RecordsInfo, Shard
 
@@ -49,8 +48,7 @@ def write_shard(path: Path, examples: Iterable[tuple[NDArray[np.uint8], int, str
     """
     digest, count = hashlib.sha256(), 0
     # A slow worker of a cluster may still write after the scheduler gave the shard to another one.
-    partial_name = f"{path.name}.{uuid4().hex}{PARTIAL_SUFFIX}"
-    with replace_file(path, partial_name=partial_name) as partial, partial.open("wb") as stream:
+    with replace_file(path, shared=True) as partial, partial.open("wb") as stream:
         for image, label, identity in examples:
             payload = tfrecord.encode_example(
                 {"image": image.tobytes(), "label": label, "identity": identity.encode()}

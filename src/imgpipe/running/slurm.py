@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from imgpipe.console.messages import report
-from imgpipe.core.dvc_tmp import find_folder
+from imgpipe.core.dvc_tmp import folder_path
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import PARTIAL_SUFFIX
 
@@ -44,7 +44,7 @@ def run_as_job(stage: str, options: list[str]) -> None:
     Raises:
         PipelineError: there is no `sbatch`, or the job failed.
     """
-    folder = find_folder("jobs") or Path()  # on a file system that the job's machine shares
+    folder = folder_path("jobs") or Path()  # on a file system that the job's machine shares
     folder.mkdir(parents=True, exist_ok=True)
     output = (folder / f"{stage}-{uuid4().hex}{PARTIAL_SUFFIX}").resolve()
     command = [

@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from imgpipe.core.dvc_tmp import delete_unused, find_entry, hash_values, replace_shared_file
+from imgpipe.core.dvc_tmp import delete_unused, entry_path, hash_values
+from imgpipe.core.files import replace_file
 
 _KIND = "checkpoints"
 _STATE_FILE = "state.npz"
@@ -62,7 +63,7 @@ class Checkpoint:
             [keras.__version__, tf.__version__, np.__version__],
         ]
         self.digest = hash_values(description)
-        self._folder = find_entry(_KIND, description)
+        self._folder = entry_path(_KIND, description)
 
     def load(self) -> TrainingState | None:
         """Return the saved state; None if there is none, or if the file is damaged."""
@@ -99,5 +100,5 @@ class Checkpoint:
 
 
 def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    with replace_shared_file(path) as partial, partial.open("wb") as stream:
+    with replace_file(path, shared=True) as partial, partial.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)

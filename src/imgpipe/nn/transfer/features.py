@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from imgpipe.console.messages import format_count, report
 from imgpipe.console.progress import Bar, progress_bar
-from imgpipe.core.dvc_tmp import delete_unused, find_entry, replace_shared_file
+from imgpipe.core.dvc_tmp import delete_unused, entry_path
+from imgpipe.core.files import replace_file
 from imgpipe.nn.common.batches import count_steps
 from imgpipe.nn.fitting.training_set import LabeledInputs
 from imgpipe.records.info import RecordsInfo
@@ -142,7 +143,7 @@ class FeatureExtractor:
 
     def _find_file(self, shard: StoredShard) -> Path | None:
         """Return the path of the features of a shard; None outside a repository of DVC."""
-        return find_entry(_KIND, [shard.description.sha256, self.determined_by])
+        return entry_path(_KIND, [shard.description.sha256, self.determined_by])
 
     def _collect(
         self, images: StoredImages, on_computed: Callable[[int], object]
@@ -178,7 +179,7 @@ def _load(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
 def _save(path: Path, features: NDArray[np.float32]) -> None:
     """Write the SHA-256 of the values, then the values: NumPy's format has no checksum."""
     values = features.tobytes()
-    with replace_shared_file(path) as partial:
+    with replace_file(path, shared=True) as partial:
         partial.write_bytes(hashlib.sha256(values).digest() + values)
 
 

@@ -19,8 +19,8 @@ from imgpipe.archives.addresses import (
 )
 from imgpipe.archives.folders import is_litter
 from imgpipe.archives.members import Archive, Member, open_archive
-from imgpipe.core.dvc_tmp import replace_shared_file
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import replace_file
 from imgpipe.datasets.catalog import DownloadEntry, LocalEntry
 from imgpipe.datasets.formats import ImageFolderFormat
 from imgpipe.parallel.shards import map_shards
@@ -210,7 +210,7 @@ def _store_members(folder: Path, task: tuple[int, Archive]) -> Path:
     number, archive = task
     path = folder / f"members-{number:05d}.pickle"
     members = list(archive.list_members())
-    with replace_shared_file(path) as partial_path:
+    with replace_file(path, shared=True) as partial_path:
         partial_path.write_bytes(pickle.dumps(members))
     return path
 
