@@ -1,6 +1,7 @@
 """The layers of the code, and what dvc.yaml says of each stage, against the imports."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -17,20 +18,10 @@ from imgpipe.core.yaml_file import read_yaml
 from imgpipe.reporting import model_card
 
 # A package imports only packages of the lines above its own.
-LAYERS = [
-    {"core", "console"},
-    {"settings"},
-    {"running", "parallel", "datasets", "records"},
-    {"archives"},
-    {"preprocessing", "augmentation", "nn.common", "evaluation"},
-    {"nn.networks", "nn.fitting"},
-    {"nn.training", "nn.transfer", "nn.inference"},
-    {"reporting"},
-    {"intake", "serving", "experiments"},
-    {"scripts"},
-]
-# Packages of one line that may import another of the same line.
-SAME_LAYER = {("console", "core")}
+(LAYER_LINES,) = re.findall(
+    r"^## Layers\n.*?^```text\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL | re.M
+)
+LAYERS = [set(line.split(" | ")) for line in LAYER_LINES.splitlines()]
 # Their lines cannot change an output of a stage, so no stage depends on them.
 WITHOUT_EFFECT = {"console", "running"}
 # It imports all schemas, to check the whole file; that can stop a stage, not change its outputs.
@@ -151,9 +142,7 @@ def test_a_module_imports_only_layers_above_its_own(module: str) -> None:
     for imported in local_imports(module):
         other = package_of(imported)
         assert other != "scripts", f"{module} imports the script {imported}"
-        assert (
-            other == package or layer[other] < layer[package] or (package, other) in SAME_LAYER
-        ), f"{module} imports {imported}"
+        assert other == package or layer[other] < layer[package], f"{module} imports {imported}"
 
 
 def test_every_layer_is_there() -> None:

@@ -18,14 +18,5 @@ Shapes, units and names, said once and used everywhere:
 Suffixes of names give the unit: _px pixels, _deg degrees, _frac a fraction of one, _s seconds,
 _bytes, _mib mebibytes, _epochs, _steps.
 
-Layers: a package imports only packages of the lines above its own (`tests/test_structure.py`).
-
-    core
-    settings | datasets | records | parallel
-    preprocessing | augmentation | nn | evaluation
-    reporting
-    experiments
-    the scripts in `src/`
-
-`datasets`, `records` and `parallel` may import `settings` too. Only `nn` imports TensorFlow.
+CONTRIBUTING.md has the packages, and which package may import which.
 """

@@ -1,1 +1,1 @@
-"""Zip and tar archives, folders and addresses: list and read what they hold."""
+"""Zip and tar archives, folders and addresses: list and read their members."""

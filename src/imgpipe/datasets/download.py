@@ -1,6 +1,7 @@
 """Download the files of a dataset from a mirror or from the addresses in the catalog.
 
-Every file is checked by its size and SHA-256.
+Every file is checked by its size and SHA-256. Own code, because pooch 1.9 takes one address for a
+file, and its `retrieve` does not try again after a failure.
 """
 
 import functools

@@ -2,6 +2,7 @@
 
 The command of the stage in dvc.yaml stays the same: with another command, DVC would run the stage
 again. `sbatch --wait` waits for the job and returns its exit code, so DVC sees an ordinary command.
+Own code, because submitit 1.5 runs a pickled function, and not the command that DVC records.
 Source: https://slurm.schedmd.com/sbatch.html
 """
 

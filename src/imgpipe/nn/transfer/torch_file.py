@@ -1,5 +1,7 @@
 """Read the weights in a file of PyTorch's older format, without PyTorch.
 
+Own code, because only this file would need PyTorch, whose wheel for CPUs has 192 MB.
+
 Source: `torch.serialization._legacy_save`: pickles of a magic number, a protocol version, a
 description of the system, the state dictionary, and the keys of the storages; then, for each key,
 an int64 count and the raw values, little-endian.
