@@ -2,41 +2,15 @@
 
 import json
 import re
-import subprocess
 
 import pandas as pd
 import pytest
 from choices import PAGE, render_page
-from support import ROOT, leaves
-
-from imgpipe.core.yaml_file import read_yaml
-
-PARAMETERS = [key for key, _ in leaves(read_yaml(ROOT / "params.yaml"))]
-
-
-def readme_code() -> list[str]:
-    """Everything that README shows as code, line by line."""
-    text = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
-    without_blocks = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    return [line for block in blocks for line in block.splitlines()] + re.findall(
-        r"`([^`\n]+)`", without_blocks
-    )
+from support import ROOT
 
 
 def test_readme_is_one_page() -> None:
     assert len((ROOT / "README.md").read_text().split()) <= 1000
-
-
-def test_the_make_targets_that_readme_names_exist() -> None:
-    shown = subprocess.run(
-        ["make", "--no-print-directory", "help"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-    targets = set(re.findall(r"^  (\S+)", shown, re.MULTILINE))
-    named = {target for line in readme_code() for target in re.findall(r"\bmake ([a-z-]+)", line)}
-    assert {"run", "test"} <= named
-    assert named <= targets
 
 
 def test_every_make_target_has_a_plain_command() -> None:
@@ -44,29 +18,6 @@ def test_every_make_target_has_a_plain_command() -> None:
     rules = (ROOT / "Makefile").read_text()
     described = set(re.findall(r"^\| `make ([a-z-]+)", page, re.MULTILINE))
     assert described == set(re.findall(r"^([a-z-]+):.*##", rules, re.MULTILINE)) - {"help"}
-
-
-def test_the_parameters_that_readme_sets_exist() -> None:
-    keys = {key for line in readme_code() for key in re.findall(r"-S '?([\w.]+)=", line)}
-    assert "dataset" in keys
-    assert keys <= set(PARAMETERS)
-
-
-def test_the_files_and_links_that_readme_names_exist() -> None:
-    text = (ROOT / "README.md").read_text()
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    assert links
-    code = {
-        path
-        for line in readme_code()
-        for path in re.findall(r"\b(?:src|data|metrics|tests|models|recipes)/[\w/.-]+\w", line)
-    }
-    made = {
-        line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if "/" in line
-    } | {"models", "data/evaluation", "data/local", "metrics/report.html"}
-    for path in [*links, *code]:
-        generated = any(path == name or path.startswith(f"{name}/") for name in made)
-        assert generated or (ROOT / path).exists(), path
 
 
 def test_the_accuracy_of_the_committed_run_is_the_one_in_readme() -> None:

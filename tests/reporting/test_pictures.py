@@ -26,12 +26,6 @@ def test_every_picture_is_drawn_from_the_files_of_a_run(
     assert encode_figure(draw(name, make_outputs()), dpi=40).startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_every_picture_has_a_description_of_one_sentence(name: str) -> None:
-    assert PICTURES[name].description.endswith(".")
-    assert "\n" not in PICTURES[name].description
-
-
 def test_a_picture_that_does_not_apply_is_not_drawn(make_outputs: MakeOutputs) -> None:
     outputs = make_outputs(copies=0, draws=0, map_layers=0)
     missing = {name for name, picture in PICTURES.items() if picture.draw(outputs) is None}

@@ -1,5 +1,5 @@
 import re
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from pydantic import create_model
@@ -7,7 +7,7 @@ from support import PRETRAINED_PARAMS, change_params
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import Count, Section, check
-from imgpipe.settings.architectures import ARCHITECTURES, ArchitectureName, build_schemas
+from imgpipe.settings.architectures import ARCHITECTURES, build_schemas
 from imgpipe.settings.params import Params
 from imgpipe.settings.train import Train
 
@@ -16,11 +16,6 @@ def error_of(model: type[Section], value: dict[str, Any]) -> str:
     with pytest.raises(PipelineError) as caught:
         check(model, value, "params.yaml")
     return str(caught.value)
-
-
-def test_the_schema_has_the_names_of_the_registry(params_value: dict[str, Any]) -> None:
-    assert list(get_args(ArchitectureName)) == list(ARCHITECTURES)
-    assert list(params_value["architectures"]) == list(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -27,15 +27,6 @@ HEADER_FIELDS = ("command", "network", "parameters", "accuracy", "time")
 
 
 @dataclass(frozen=True)
-class Header:
-    """The comments at the top of a recipe."""
-
-    story: str
-    fields: Mapping[str, str]
-    """The values of HEADER_FIELDS, and `published`, an accuracy from a publication, if any."""
-
-
-@dataclass(frozen=True)
 class Change:
     """The change of params.yaml when a recipe is applied."""
 
@@ -82,11 +73,6 @@ def load_recipe(name: str, folder: Path = RECIPES) -> dict[str, Any]:
         values = _merge(values, overlay)
     check(Params, values, path.as_posix())
     return dict(values)
-
-
-def render_recipe(name: str, folder: Path = RECIPES) -> str:
-    """Return the params.yaml of a recipe: `defaults.yaml`, comments kept, with other values."""
-    return _render(load_recipe(name, folder), folder)
 
 
 def plan_change(
@@ -154,17 +140,16 @@ def apply_change(change: Change, params_file: Path = PARAMS_FILE) -> None:
     write_text(params_file, change.text)
 
 
-def read_header(name: str, folder: Path = RECIPES) -> Header:
-    """Read the header of a recipe.
+def read_header(name: str, folder: Path = RECIPES) -> dict[str, str]:
+    """Return the fields of the header of a recipe: HEADER_FIELDS, and `published`, if any.
 
-    The header is the comments before the first value: the story, then a line `#   FIELD  TEXT` for
+    The header is the comments before the first value: some text, then a line `#   FIELD  TEXT` for
     each field. Lines with a deeper indentation continue the field.
 
     Raises:
         PipelineError: a field is missing.
     """
     path = folder / f"{name}.yaml"
-    story: list[str] = []
     fields: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -177,12 +162,10 @@ def read_header(name: str, folder: Path = RECIPES) -> Header:
             fields[field] = " ".join(words)
         elif indentation > 3 and fields:
             fields[field] += f" {' '.join(words)}"
-        else:
-            story += words
     missing = [field for field in HEADER_FIELDS if not fields.get(field)]
     if missing:
         raise PipelineError(f"{path.as_posix()}: its header has no line `#   {missing[0]}  ...`")
-    return Header(" ".join(story), fields)
+    return fields
 
 
 def format_table(folder: Path = RECIPES) -> str:
@@ -193,7 +176,7 @@ def format_table(folder: Path = RECIPES) -> str:
         ["---"] * (1 + len(columns)),
     ]
     for name in list_recipes(folder):
-        fields = read_header(name, folder).fields
+        fields = read_header(name, folder)
         cells = [fields.get(column, "") for column in columns]
         rows.append([f"[{name}]({name}.yaml)", *cells[:-1], f"`{cells[-1]}`"])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -7,15 +7,6 @@ from support import make_easy_images
 pytestmark = pytest.mark.tf
 
 
-@pytest.mark.parametrize(("examples", "batch_size", "steps"), [(25, 8, 4), (24, 8, 3), (1, 8, 1)])
-def test_the_number_of_batches_is_enough_for_every_example(
-    examples: int, batch_size: int, steps: int
-) -> None:
-    from imgpipe.nn.common.batches import count_steps
-
-    assert count_steps(examples, batch_size) == steps
-
-
 def test_batches_of_large_images_hold_fewer_images() -> None:
     """With the usual number, the layers of a network would take gigabytes of memory for a batch."""
     from imgpipe.nn.common.batches import evaluation_batch_size, ordered_batches
