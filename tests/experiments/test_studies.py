@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import shutil
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -322,4 +323,6 @@ def test_code_libraries_and_data_distinguish_runs(
     names.add(name_run(params_value))
     monkeypatch.setattr(studies, "hash_sources", lambda *places: {"train.py": "edited"})
     names.add(name_run(params_value))
-    assert len(names) == 4
+    set_leaf(project, "digits.format.kind", date(2024, 1, 31), "data/catalog.yaml")
+    names.add(name_run(params_value))  # `fetch` then reports the value
+    assert len(names) == 5

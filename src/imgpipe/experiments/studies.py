@@ -112,7 +112,8 @@ def hash_inputs(entries: Iterable[StageEntry], hash_data: Callable[[str], str]) 
             {path: hash_data(path) for path in data if path not in outputs},
         ]
         outputs |= set(entry.outputs)
-    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+    text = json.dumps(described, default=str)  # YAML has dates, JSON has not
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextmanager
