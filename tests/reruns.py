@@ -9,6 +9,7 @@ import ast
 import re
 import tempfile
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -101,26 +102,28 @@ def measure_catalog(folder: Path) -> Iterator[tuple[str, set[str]]]:
 def measure_sources(folder: Path) -> Iterator[tuple[str, set[str]]]:
     """Yield each script, package and module of `settings`, and the stages that depend on it.
 
-    Raises:
-        ValueError: two files of a package re-run different stages.
+    If the files of a package re-run different stages, yield each of its files.
     """
     measured: dict[str, set[str]] = {}
     for path in sorted((folder / "src").rglob("*.py")):
         text = path.read_text()
-        file = path.relative_to(folder).as_posix()
         if path.name == "__init__.py" and len(ast.parse(text).body) <= 1:
             continue  # a docstring; some stages depend on the folder, some not
+        file = path.relative_to(folder).as_posix()
         path.write_text(text + "# changed\n")
-        stages = find_reruns(folder, file)
+        measured[file] = find_reruns(folder, file)
         path.write_text(text)
-        part = name_part(file)
-        if measured.setdefault(part, stages) != stages:
-            raise ValueError(f"{file} re-runs {stages}, other files of {part} {measured[part]}")
-    yield from sorted(measured.items())
+    for package, files in groupby(measured, name_package):
+        names = list(files)
+        stages = measured[names[0]]
+        if all(measured[name] == stages for name in names):
+            yield package, stages
+        else:
+            yield from ((name, measured[name]) for name in names)
 
 
-def name_part(file: str) -> str:
-    """Return what docs/reruns.md calls a source file: its package, or the file itself."""
+def name_package(file: str) -> str:
+    """Return the package of a source file; the file itself if it has a row of its own."""
     _, *parts = Path(file).parts
     if parts[0] != "imgpipe" or len(parts) == 2 or parts[1] == "settings":
         return file
