@@ -66,14 +66,18 @@ check: setup ## check language, spelling, lint, format and types: seconds
 	ruff format --check .
 	mypy
 
-test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs: 2 to 3 minutes
-	python -m pytest -m "not tf and not e2e and not dask"
+# One worker for each processor. The tests of a file stay together, because they share fixtures.
+PYTEST = python -m pytest --numprocesses auto --dist loadfile
 
-test: test-fast ## run all tests but the slow ones: about half an hour on two cores
-	python -m pytest -m "(tf or e2e or dask) and not slow"
+test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs: FAST
+	$(PYTEST) -m "not tf and not e2e and not dask"
 
-test-slow: setup ## run slow tests that rarely fail: guides, architectures, benchmarks' scripts
-	python -m pytest -m slow
+test: test-fast ## run all tests but the slow ones: ALL on two cores
+	$(PYTEST) -m "(tf or e2e or dask) and not slow and not alone"
+	python -m pytest -m "alone and not slow"
+
+test-slow: setup ## run slow tests that rarely fail, and the tests with random examples on more examples
+	$(PYTEST) --hypothesis-profile many -m "(slow and not alone) or hypothesis"
 
 format: setup ## format the code
 	ruff format .

@@ -3,6 +3,7 @@
 import copy
 import gzip
 import os
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
+from hypothesis import settings
 from numpy.typing import NDArray
-from support import CATALOG, KILL_SEED, ROOT
+from support import CATALOG, KILL_SEED, ROOT, run_small
 
 from imgpipe.core.yaml_file import read_yaml
+
+# `make test-slow` chooses the second profile by `--hypothesis-profile`.
+settings.register_profile("few", max_examples=25, deadline=None)
+settings.register_profile("many", max_examples=400, deadline=None)
+settings.load_profile("few")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each worker of pytest-xdist one thread, so that the workers do not wait for each other.
+
+    The workers, and the processes that they start, inherit these variables. A stage sets the number
+    of threads of TensorFlow itself, from params.yaml.
+    """
+    if config.getoption("numprocesses", None):
+        for library in ("TF_NUM_INTRAOP", "TF_NUM_INTEROP", "OPENBLAS_NUM", "OMP_NUM"):
+            os.environ.setdefault(f"{library}_THREADS", "1")
 
 
 def pytest_report_header() -> str:
@@ -27,6 +46,24 @@ def mirror() -> Path:
     if not setting or not Path(setting).is_dir():
         pytest.skip("no real datasets: set DATASET_MIRROR to a folder laid out as <dataset>/<file>")
     return Path(setting).resolve()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which the pipeline has run; do not change it, but make a copy (`copy_project`).
+
+    The first worker of pytest-xdist that needs the project makes it, and all workers use it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # each worker has a folder of its own in the folder of the session
+    project, mark = folder / "finished", folder / "finished.mark"
+    with FileLock(folder / "finished.lock"):
+        if not mark.exists():
+            shutil.rmtree(project, ignore_errors=True)  # of a worker that failed
+            run_small(project)
+            mark.touch()
+    return project
 
 
 @pytest.fixture

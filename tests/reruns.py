@@ -13,7 +13,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from dvc.repo import Repo
 from support import ROOT, STAGES, leaves, make_copy, set_leaf
 
 from imgpipe.core.yaml_file import read_yaml
@@ -47,6 +46,8 @@ def change(leaf: Any) -> Any:
 
 def find_reruns(folder: Path, file: str) -> set[str]:
     """Return the stages for which DVC reports that a file, a value in it, or its folder changed."""
+    from dvc.repo import Repo
+
     with Repo(folder.as_posix()) as repo:
         status = repo.status()
     return {

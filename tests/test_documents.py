@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 from choices import PAGE, render_page
-from support import ROOT
+from support import ROOT, git
 
 
 def test_readme_is_one_page() -> None:
@@ -21,7 +21,8 @@ def test_every_make_target_has_a_plain_command() -> None:
 
 
 def test_the_accuracy_of_the_committed_run_is_the_one_in_readme() -> None:
-    scores = json.loads((ROOT / "metrics" / "test.json").read_text())
+    # As git has it: on another type of processor, `make run` gives other results.
+    scores = json.loads(git(ROOT, "show", ":metrics/test.json"))
     text = (ROOT / "README.md").read_text()
     row = f"| {scores['accuracy']:.4f} | 1 | {scores['images']} | `make run` |"
     assert f"| `digits` | small CNN {row}" in text

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from support import (
     attempt,
+    copy_project,
     dvc,
     git,
     hash_files,
@@ -139,11 +140,9 @@ def test_what_is_wrong_at_an_address_is_one_line(project: Path, s3: Any) -> None
 
 
 def test_a_machine_without_the_data_runs_only_the_stages_that_changed(
-    tmp_path: Path, s3: Any
+    finished: Path, tmp_path: Path, s3: Any
 ) -> None:
-    original = make_copy(tmp_path / "original")
-    set_leaf(original, "preprocess.max_per_class", 10)
-    dvc(original, "repro", "augment")
+    original = copy_project(finished, tmp_path / "original")
     s3.mkdir("storage")
     dvc(original, "remote", "add", "--default", "store", "s3://storage/imgpipe")
     dvc(original, "remote", "modify", "store", "endpointurl", os.environ["AWS_ENDPOINT_URL"])
@@ -156,7 +155,7 @@ def test_a_machine_without_the_data_runs_only_the_stages_that_changed(
     repro = ("repro", "--pull", "--allow-missing", "augment")
     assert stages_run(dvc(clone, *repro)) == []
     assert not (clone / "data/records").exists()  # nothing ran, so nothing was needed
-    set_leaf(clone, "augment.copies", 1)
+    set_leaf(clone, "augment.copies", 2)
     assert stages_run(dvc(clone, *repro)) == ["augment"]
     assert hash_files(clone / "data/records") == hash_files(original / "data/records")
     assert not (clone / "data/raw").exists()

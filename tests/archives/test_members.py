@@ -360,9 +360,7 @@ def test_cut_archives_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["deflated.zip", "gnu.tar", "pax.tar"])
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_every_damage_of_an_archive_is_reported_in_one_line(
     tmp_path: Path, name: str, data: st.DataObject

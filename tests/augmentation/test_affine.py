@@ -3,7 +3,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
 from support import EVERY_TRANSFORMATION, PARAMS
 
 from imgpipe.augmentation import affine
@@ -86,6 +85,10 @@ def test_whole_shifts_move_pixels_and_fill_with_cval() -> None:
 @pytest.mark.parametrize("fill_mode", ["constant", "nearest", "reflect"])
 def test_scipy_resamples_to_the_same_values(fill_mode: str) -> None:
     """Keras's own transforms call scipy, image by image and channel by channel."""
+    from scipy.ndimage import (
+        affine_transform,
+    )
+
     settings = EVERYTHING.model_copy(
         update={
             "horizontal_flip": False,

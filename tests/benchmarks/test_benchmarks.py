@@ -78,8 +78,9 @@ def test_cpu_time_is_that_of_the_processes() -> None:
         return cpu_seconds_of(lambda: subprocess.run([sys.executable, "-c", code], check=True))
 
     busy = "import time; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
-    assert 0.5 <= work(busy) < 1.5
-    assert work("import time; time.sleep(0.5)") < 0.4
+    # Both include the start of Python, which takes longer on some machines.
+    assert work(busy) >= 0.5
+    assert work(busy) - work("import time; time.sleep(0.5)") > 0.25
 
 
 def test_fewer_epochs_are_compared_seed_by_seed() -> None:

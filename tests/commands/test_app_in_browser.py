@@ -203,14 +203,14 @@ class Page:
 
     def wait_for_answer(self) -> None:
         """Wait until the classes are shown."""
-        wait_until(lambda: self.answer, seconds=20)
+        wait_until(lambda: self.answer)
         assert self.error == ""
         assert sorted(self.answer) == sorted(CLASSES)
         assert len(self.pictures) == 2
 
     def wait_for_error(self) -> str:
         """Wait for an error; return its line, after which nothing of an earlier answer is left."""
-        found = str(wait_until(lambda: self.error, seconds=20))
+        found = str(wait_until(lambda: self.error))
         assert self.answer == []
         assert self.run("return document.images.length") == 0
         assert "\n" not in found
@@ -260,7 +260,7 @@ def test_dropped_files_are_answered_or_refused(
         "document.body.dispatchEvent(new DragEvent('drop',"
         " {dataTransfer: new DataTransfer(), bubbles: true, cancelable: true}))"
     )
-    wait_until(lambda: page.error.startswith("Dropped: expected an image file"), seconds=20)
+    wait_until(lambda: page.error.startswith("Dropped: expected an image file"))
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_sent(

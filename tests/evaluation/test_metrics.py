@@ -3,8 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import binomtest
-from sklearn import metrics as oracle
 from support import LABELS, PROBABILITIES, draw_predictions
 
 from imgpipe.evaluation import metrics
@@ -44,6 +42,8 @@ def test_scores_by_hand() -> None:
 @pytest.mark.parametrize("rounded", [True, False])
 def test_metrics_are_scikit_learns(classes: int, rounded: bool) -> None:
     """If the probabilities are rounded, many of them are equal."""
+    from sklearn import metrics as oracle
+
     predictions = draw_predictions(classes, rounded=rounded)
     labels, probabilities = predictions.labels, predictions.probabilities
     result = score_predictions(labels, probabilities, top_k=2, bins=10)
@@ -141,6 +141,8 @@ def test_top_k_needs_more_classes_than_k() -> None:
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (355, 359), (9_900, 10_000)])
 def test_the_interval_is_wilsons(successes: int, trials: int) -> None:
+    from scipy.stats import binomtest
+
     expected = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     assert wilson_interval(successes, trials) == pytest.approx((expected.low, expected.high))
 

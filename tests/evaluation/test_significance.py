@@ -4,7 +4,6 @@ import tracemalloc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.evaluation.metrics import METRICS, Metric, score_predictions, wilson_interval
@@ -45,6 +44,8 @@ def scores_of(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> 
     ("won", "lost"), [*itertools.product(range(7), range(7)), (40, 61), (3000, 3100)]
 )
 def test_the_p_value_is_that_of_the_binomial_test(won: int, lost: int) -> None:
+    from scipy.stats import binomtest
+
     expected = binomtest(won, won + lost).pvalue if won + lost else 1.0
     assert mcnemar_p_value(won, lost) == pytest.approx(expected, rel=1e-9)
 
@@ -245,6 +246,8 @@ def test_the_interval_of_a_proportion_is_wilsons_also_if_all_images_are_right() 
 
 
 def test_the_verdict_on_one_metric_is_corrected_for_the_number_of_metrics() -> None:
+    from scipy.stats import norm
+
     comparison = compare_predictions(predictions(1.0, 1), predictions(1.2, 2), top_k=2, bins=5)
     assert len(comparison.differences) == len(METRICS)
     for each in comparison.differences:

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn import metrics as oracle
 from support import LABELS, PROBABILITIES, draw_predictions
 
 from imgpipe.evaluation.metrics import score_predictions
@@ -31,6 +30,8 @@ def corners(predictions: Predictions, name: str) -> list[tuple[float, float]]:
 @pytest.mark.parametrize("classes", [2, 3, 10])
 @pytest.mark.parametrize("rounded", [True, False])
 def test_the_scores_of_classes_are_scikit_learns(classes: int, rounded: bool) -> None:
+    from sklearn import metrics as oracle
+
     predictions = draw_predictions(classes, rounded=rounded)
     labels, probabilities = predictions.labels, predictions.probabilities
     table = score_classes(predictions)
@@ -48,6 +49,8 @@ def test_the_scores_of_classes_are_scikit_learns(classes: int, rounded: bool) ->
 @pytest.mark.parametrize("classes", [2, 3, 10])
 @pytest.mark.parametrize("rounded", [True, False])
 def test_the_corners_lie_on_scikit_learns_curve(classes: int, rounded: bool) -> None:
+    from sklearn import metrics as oracle
+
     predictions = draw_predictions(classes, rounded=rounded)
     for label in range(classes) if classes > 2 else [1]:
         mine = corners(predictions, predictions.classes[label])

@@ -19,6 +19,14 @@ from imgpipe.parallel.processes import count_workers
 from imgpipe.parallel.shards import map_shards
 from imgpipe.parallel.task import Task
 
+# pytest-xdist has a thread. A forked process does not need its locks, and starts much faster.
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def _fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+
 
 def tasks(numbers: Iterable[int], images: int = 1) -> list[Task[int]]:
     return [Task(number, str(number), images) for number in numbers]
@@ -176,7 +184,7 @@ def test_the_processes_of_a_killed_process_end() -> None:
         children = wait_until(lambda: len(find_children()) == 2 and find_children(), pause_s=0.05)
         time.sleep(0.5)  # they have taken tasks
         process.kill()
-    wait_until(lambda: not any(child.is_running() for child in children), seconds=20)
+    wait_until(lambda: not any(child.is_running() for child in children))
 
 
 @pytest.mark.parametrize("setting", ["0", "-1", "two", "1.5", ""])

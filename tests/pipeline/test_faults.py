@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -15,7 +14,16 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from support import KILL_SEED, dvc, git, hash_file, run_small, set_leaf, stages_run, wait_until
+from support import (
+    KILL_SEED,
+    copy_project,
+    dvc,
+    git,
+    hash_file,
+    set_leaf,
+    stages_run,
+    wait_until,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -35,9 +43,9 @@ REALLY = ("--force", "--single-item", "--no-run-cache")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which the pipeline has run, quickly, on some of the digits."""
-    return run_small(tmp_path_factory.mktemp("faults"), per_class=32, epochs=12)
+    return copy_project(finished, tmp_path_factory.mktemp("faults") / "project")
 
 
 def results(folder: Path) -> dict[str, str]:
@@ -194,8 +202,7 @@ def test_a_killed_experiment_of_a_queue_resumes(project: Path, tmp_path: Path) -
 
 
 def test_code_edited_during_a_run_is_not_recorded(project: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "project"
-    shutil.copytree(project, folder, symlinks=True)
+    folder = copy_project(project, tmp_path / "project")
     before = (folder / "dvc.lock").read_text()
     process = start(folder, "repro", *REALLY, "train")
     wait_for(process, "epoch   2/")
@@ -209,8 +216,7 @@ def test_code_edited_during_a_run_is_not_recorded(project: Path, tmp_path: Path)
 
 
 def test_a_parameter_changed_during_a_run_is_not_recorded(project: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "project"
-    shutil.copytree(project, folder, symlinks=True)
+    folder = copy_project(project, tmp_path / "project")
     process = start(folder, "repro", *REALLY, "train")
     wait_for(process, "epoch   2/")
     set_leaf(folder, "train.learning_rate", 0.1)

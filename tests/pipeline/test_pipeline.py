@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,12 +18,12 @@ from PIL import Image
 from support import (
     ROOT,
     STAGES,
+    copy_project,
     dvc,
     find_long_lines,
     git,
     hash_file,
     make_copy,
-    run_small,
     set_leaf,
     stages_run,
     tool,
@@ -40,9 +39,9 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which the pipeline has run, quickly, on some of the digits."""
-    return run_small(tmp_path_factory.mktemp("project"), per_class=48, epochs=8)
+    return copy_project(finished, tmp_path_factory.mktemp("pipeline") / "project")
 
 
 def test_every_stage_writes_its_outputs(project: Path) -> None:
@@ -60,7 +59,7 @@ def test_every_stage_writes_its_outputs(project: Path) -> None:
 
     history = pd.read_csv(project / "metrics" / "history.csv")
     trained = json.loads((project / "metrics" / "train.json").read_text())
-    assert len(history) == trained["epochs"] == 8
+    assert len(history) == trained["epochs"] == 12
     best = history.sort_values("validation_loss").iloc[0]
     assert trained["best_epoch"] == best["epoch"]
     assert "total" in (project / "models" / "layers.txt").read_text()
@@ -168,7 +167,7 @@ def test_queued_experiments_run_from_a_clean_clone(project: Path, tmp_path: Path
         assert "Failed" not in status, status
         return status.count("Success") == 2
 
-    wait_until(both_ended, seconds=400)
+    wait_until(both_ended)
     epochs = set()
     for ref in git(clone, "for-each-ref", "--format=%(refname)", "refs/exps").split():
         if "stash" not in ref and "celery" not in ref:
@@ -291,8 +290,7 @@ def test_the_steps_of_the_guide_to_photographs_work(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def tried(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with an experiment that must be worse."""
-    folder = tmp_path_factory.mktemp("tried") / "project"
-    shutil.copytree(project, folder, symlinks=True)
+    folder = copy_project(project, tmp_path_factory.mktemp("tried") / "project")
     dvc(folder, "exp", "remove", "--all-commits")  # experiments of other tests
     output = dvc(
         folder, "exp", "run", "--temp", "--name", "weak", "--set-param", "train.learning_rate=1e-7"

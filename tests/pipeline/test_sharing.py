@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import SRC, dvc, git, hash_files, make_copy, run, set_leaf, stages_run
+from support import SRC, copy_project, dvc, git, hash_files, run, set_leaf, stages_run
 
 pytestmark = pytest.mark.e2e
 
@@ -16,14 +16,9 @@ SHARE = "from imgpipe.experiments.pipeline import share_outputs; share_outputs()
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A copy of the project that has run up to `augment`, with outputs that share the disk."""
-    folder = make_copy(tmp_path / "project")
-    set_leaf(folder, "preprocess.max_per_class", 10)
-    set_leaf(folder, "augment.copies", 1)
-    dvc(folder, "repro", "augment")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "run")
+def project(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the project that has run, with outputs that share the disk."""
+    folder = copy_project(finished, tmp_path / "project")
     # If outputs shared the disk already, `share` would have nothing to do.
     assert not any(path.stat().st_nlink > 1 for path in outputs(folder))
     assert share(folder).returncode == 0

@@ -5,18 +5,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support import attempt, dvc, git, hash_files, run, run_small, set_leaf
+from support import attempt, copy_project, dvc, git, hash_files, run, set_leaf
 
 pytestmark = [pytest.mark.e2e, pytest.mark.tf]
 DIGITS = 1797  # the images of the dataset
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small project that was run and committed."""
-    folder = tmp_path_factory.mktemp("studies") / "project"
-    folder.mkdir()
-    return run_small(folder, per_class=10, epochs=1)
+    return copy_project(finished, tmp_path_factory.mktemp("studies") / "project")
 
 
 def progress(output: str) -> list[tuple[str, str]]:
@@ -33,7 +31,11 @@ def test_a_study_starts_only_missing_runs_and_does_not_change_the_workspace(
     project: Path,
 ) -> None:
     file = project / "studies" / "small.yaml"
-    file.write_text("summary: folds\ngrid:\n  preprocess.test_fold: [1/3, 2/3]\n")
+    file.write_text(
+        "summary: folds\n"
+        "set: {preprocess.max_per_class: 10, train.epochs: 1}\n"
+        "grid:\n  preprocess.test_fold: [1/3, 2/3]\n"
+    )
     git(project, "add", "--all")
     git(project, "commit", "--quiet", "--message", "study")
     output = run(project, "study", "small")

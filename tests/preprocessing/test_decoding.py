@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, Image, features
@@ -161,7 +161,6 @@ def test_padding_keeps_everything_between_black_bars() -> None:
     assert (result[15:] == 0).all()
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 600), st.integers(1, 600)),
     shape=st.tuples(st.integers(1, 200), st.integers(1, 200)),

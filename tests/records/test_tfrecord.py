@@ -3,7 +3,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from imgpipe.core.errors import PipelineError
@@ -81,7 +81,6 @@ def test_a_message_of_another_type_is_refused(payload: bytes) -> None:
         decode(payload)
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     places=st.lists(st.integers(0, 10**6), min_size=1, max_size=4),
     values=st.lists(st.integers(0, 255), min_size=4, max_size=4),
@@ -98,7 +97,6 @@ def test_a_damaged_example_raises_a_value_or_a_key_error(
         assert "image" in found
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     places=st.lists(st.integers(0, 10**6), max_size=3),
     values=st.lists(st.integers(0, 255), min_size=3, max_size=3),

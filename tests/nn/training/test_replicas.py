@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import SRC, attempt, hash_file, run, set_leaf, set_params, wait_until
+from support import (
+    LONGEST_WAIT_S,
+    SRC,
+    attempt,
+    hash_file,
+    run,
+    set_leaf,
+    set_params,
+    wait_until,
+)
 
 pytestmark = pytest.mark.tf
 
@@ -82,7 +91,7 @@ def start(
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Return what a process prints; the process must succeed without a warning."""
-    output, errors = process.communicate(timeout=200)
+    output, errors = process.communicate(timeout=LONGEST_WAIT_S)
     assert (process.returncode, errors) == (0, "")
     return output
 
@@ -165,7 +174,7 @@ def test_a_training_resumes_after_a_worker_was_killed(projects: list[Path]) -> N
     chief, worker = start_training(projects)
     wait_until(lambda: list(checkpoints.rglob("state.npz")), pause_s=0.01)
     worker.send_signal(signal.SIGKILL)
-    _, errors = chief.communicate(timeout=200)
+    _, errors = chief.communicate(timeout=LONGEST_WAIT_S)
     assert chief.returncode == 1
     (line,) = errors.splitlines()
     assert line.startswith("error: train: another worker in TF_CONFIG stopped or does not answer")
@@ -181,7 +190,7 @@ def test_a_training_resumes_after_a_worker_was_killed(projects: list[Path]) -> N
 def test_workers_with_different_parameters_are_refused(projects: list[Path]) -> None:
     set_leaf(projects[1], "train.learning_rate", 0.004)
     for process in start_training(projects):
-        _, errors = process.communicate(timeout=200)
+        _, errors = process.communicate(timeout=LONGEST_WAIT_S)
         assert process.returncode == 1
         assert errors == (
             "error: train: the workers in TF_CONFIG have different code, libraries, parameters or"

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from imgpipe.nn.transfer.logistic_regression import (
     Examples,
@@ -54,6 +53,10 @@ def make_examples(
 def test_the_layer_equals_the_layer_of_scikit_learn(
     classes: int, penalty: float, weighted: bool
 ) -> None:
+    from sklearn.linear_model import (
+        LogisticRegression,
+    )
+
     examples, labels = make_examples(50, classes=classes)
     if weighted:
         weights = np.where(labels == 0, 3.0, 0.5)

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 from support import CATALOG, identity, load_download
 
 from imgpipe.core.errors import PipelineError
@@ -16,6 +15,10 @@ DIGITS = load_entry("digits", CATALOG)
 
 
 def test_the_digits_are_equal_to_scikit_learns(tmp_path: Path) -> None:
+    from sklearn.datasets import (
+        load_digits,
+    )
+
     download = load_download("digits")
     fetch_file(download.files[0], download.urls, tmp_path)
     dataset = open_dataset(DIGITS, tmp_path, tmp_path)

@@ -7,7 +7,6 @@ import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.metrics import precision_recall_curve
 from support import random_images, texts_in
 
 from imgpipe.evaluation.metrics import wilson_interval
@@ -164,6 +163,10 @@ def draw_curves(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -
 
 
 def test_roc_and_precision_recall_are_those_of_scikit_learn() -> None:
+    from sklearn.metrics import (
+        precision_recall_curve,
+    )
+
     labels = np.arange(60) % 3
     probabilities = GENERATOR.dirichlet(np.ones(3), 60).astype(np.float32).round(2)
     figure = draw_curves(labels, probabilities)
