@@ -1,6 +1,8 @@
-"""The hashes of the project's source files."""
+"""The project's source files: their hashes, and which of them import which."""
 
+import ast
 import hashlib
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,3 +32,49 @@ def hash_sources(*places: str) -> dict[str, str]:
 def is_within(path: str, places: tuple[str, ...] | list[str]) -> bool:
     """Return whether a path is one of some files, or in one of some folders."""
     return any(Path(path).is_relative_to(place) for place in places)
+
+
+def find_imports(*modules: str, without: Collection[str] = ()) -> set[str]:
+    """Return the modules of the project that some modules import, directly or not, and these.
+
+    A package counts if its `__init__.py` has more than a docstring.
+
+    Args:
+        modules: dotted names.
+        without: modules and packages to leave out, with all that only they import.
+    """
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module in found or any(f"{module}.".startswith(f"{name}.") for name in without):
+            continue
+        file = SOURCES / name_file(module)
+        if file.is_file() and (names := _read_imports(file)) is not None:
+            found.add(module)
+            waiting += names
+    return found
+
+
+def name_file(module: str) -> str:
+    """Return the name under `src` of the file of a module or a package."""
+    path = module.replace(".", "/")
+    return f"{path}/__init__.py" if (SOURCES / path).is_dir() else f"{path}.py"
+
+
+def _read_imports(file: Path) -> list[str] | None:
+    """Return every dotted name that a file imports, inside functions too, and all packages in it.
+
+    Return None for a package that has only a docstring.
+    """
+    tree = ast.parse(file.read_bytes())
+    if file.name == "__init__.py" and len(tree.body) <= 1:
+        return None
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    parts = [name.split(".") for name in names]
+    return [".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)]
