@@ -57,8 +57,8 @@ def main() -> None:
 
     channels = params.preprocess.channels
     model = build_model(
-        params.train.architecture,
-        params.chosen_architecture,
+        params.network,
+        params.network_settings,
         image_shape=params.preprocess.image_shape,
         classes=10,
         normalization=Normalization(

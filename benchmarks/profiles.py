@@ -177,8 +177,8 @@ def profile_run() -> str:
 
 def profile_epochs() -> str:
     """Measure the validation loss and accuracy of the default run with fewer epochs."""
-    train = load_recipe(DEFAULTS, ROOT / "recipes")["train"]
-    most = train["epochs"]
+    training = load_recipe(DEFAULTS, ROOT / "recipes")["training"]
+    most = training["epochs"]
     metrics: dict[int, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         project = make_project(Path(scratch) / "project")
@@ -186,10 +186,10 @@ def profile_epochs() -> str:
         for epochs in (most, most * 2 // 3, most // 2):
             metrics[epochs] = []
             for seed in range(1, REPETITIONS + 1):
-                write_params(project, changes={"train.seed": seed, "train.epochs": epochs})
+                write_params(project, changes={"training.seed": seed, "training.epochs": epochs})
                 run_stages(project, "train")
                 metrics[epochs].append(read_json(project / "metrics" / "train.json"))
-    return describe_fewer_epochs(metrics, train["learning_rate_schedule"])
+    return describe_fewer_epochs(metrics, training["learning_rate_schedule"])
 
 
 def describe_fewer_epochs(

@@ -63,7 +63,7 @@ def _take_batches() -> tuple[int, float, float]:
     from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
 
     params = load_params()
-    settings = params.train
+    settings = params.training
     configure_runtime(threads=params.threads, seed=settings.seed, precision="float32")
     import tensorflow as tf
 
@@ -100,10 +100,10 @@ def train() -> tuple[int, float]:
     def timed(*arguments: Any, **options: Any) -> Any:
         training_set = signature.bind(*arguments, **options).arguments["training_set"]
         start = time.perf_counter()
-        training = train_model(*arguments, **options)
+        history = train_model(*arguments, **options)
         seconds = time.perf_counter() - start
-        measured.append((len(training.history) * training_set.examples, seconds))
-        return training
+        measured.append((len(history.epochs) * training_set.examples, seconds))
+        return history
 
     loop.train_model = timed  # the stage imports it when it runs
     stage.main(prepare_run("train"))

@@ -31,13 +31,13 @@ from measuring import (
 
 EPOCHS = 5
 FASTER: dict[str, Any] = {
-    "train.batch_size": 128,
-    "train.precision": "mixed_bfloat16",
-    "train.learning_rate": 0.002,
-    "train.learning_rate_schedule": "cosine",
+    "training.batch_size": 128,
+    "training.precision": "mixed_bfloat16",
+    "training.learning_rate": 0.002,
+    "training.learning_rate_schedule": "cosine",
 }
 # Chosen by validation accuracy, which is 0.915 to 0.919 with three seeds.
-TO_90_PERCENT = FASTER | {"train.learning_rate": 0.004, "train.epochs": 3}
+TO_90_PERCENT = FASTER | {"training.learning_rate": 0.004, "training.epochs": 3}
 MNIST = "mnist_tutorial_cnn"
 FASHION = "fashion_mnist_cnn"
 PHOTOGRAPHS = "cats_vs_dogs_augmented"
@@ -72,7 +72,7 @@ def _compare_throughput(archives: Path, project: Path) -> tuple[Section, float]:
 
     def stage(changes: Mapping[str, Any]) -> Measure:
         def measure(seed: int) -> tuple[float, float]:
-            seeded = {"train.seed": seed, "train.epochs": EPOCHS, **changes}
+            seeded = {"training.seed": seed, "training.epochs": EPOCHS, **changes}
             write_params(project, recipe=MNIST, changes=seeded)
             rate = rate_of(HERE / "timed.py", "train", cwd=project)
             return rate, _test_accuracy(project)
@@ -99,7 +99,7 @@ def _compare_time_to_accuracy(archives: Path, project: Path) -> Section:
         return whole_s, accuracy
 
     def stage(seed: int) -> tuple[float, float]:
-        write_params(project, recipe=FASHION, changes={"train.seed": seed, **TO_90_PERCENT})
+        write_params(project, recipe=FASHION, changes={"training.seed": seed, **TO_90_PERCENT})
         seconds = seconds_of(ROOT / "src" / "train.py", cwd=project)
         return seconds, _test_accuracy(project)
 
@@ -119,7 +119,7 @@ def _compare_waiting(mnist: Path, photographs: Path, fast_rate: float) -> Sectio
     write_params(mnist, recipe=MNIST, changes=FASTER)
     mnist_rate = _batch_rate(mnist)
     photograph_rate = _batch_rate(photographs)
-    write_params(photographs, recipe=PHOTOGRAPHS, changes={"train.epochs": 2})
+    write_params(photographs, recipe=PHOTOGRAPHS, changes={"training.epochs": 2})
     rates = {
         "MNIST, 93,322 parameters, batches of 128 in bfloat16": (mnist_rate, fast_rate),
         f"photographs, recipe `{PHOTOGRAPHS}`": (
@@ -147,7 +147,7 @@ def _batch_rate(project: Path) -> float:
 
 
 def _compare_arithmetic(mnist: Path, fast_rate: float) -> Section:
-    printed = run_python(HERE / "arithmetic.py", FASTER["train.precision"], cwd=mnist)
+    printed = run_python(HERE / "arithmetic.py", FASTER["training.precision"], cwd=mnist)
     an_image, peak_s = map(float, printed.splitlines()[-1].split())
     used_s = an_image * fast_rate
     listing = table(

@@ -50,7 +50,7 @@ def compare_transfer(mirror: Path) -> Section:
         run_stages(project, "fetch", "preprocess", "augment")
         save_arrays(project)
         for seed in range(1, REPETITIONS + 1):
-            write_params(project, recipe=RECIPE, changes={"train.seed": seed})
+            write_params(project, recipe=RECIPE, changes={"transfer.seed": seed})
             shutil.rmtree(project / ".dvc" / "tmp", ignore_errors=True)
             for name in (COLD, WARM):
                 seconds = seconds_of(ROOT / "src" / "train.py", cwd=project)

@@ -10,7 +10,8 @@ from support import ROOT
 from imgpipe.datasets.formats import FORMATS
 from imgpipe.evaluation.metrics import METRICS
 from imgpipe.reporting.pictures import PICTURES
-from imgpipe.settings.architectures import ARCHITECTURES
+from imgpipe.settings.backbones import BACKBONES, Backbone
+from imgpipe.settings.networks import Networks
 
 PAGE = ROOT / "docs" / "choices.md"
 
@@ -29,25 +30,35 @@ for what only the new entry does. `tests/test_parameters_are_read.py` fails if n
 value; if a value is only read while another value switches it on, switch it on in `CHANGES` there.
 """
 
-ARCHITECTURE_STEPS = """\
-To add one, edit four files:
+NETWORK_STEPS = """\
+To add a network that is trained from scratch, edit three files:
 
-1. `src/imgpipe/settings/architectures.py`: a class with its settings, and a line in
-   `ARCHITECTURES`.
-2. `src/imgpipe/nn/networks/NAME.py`: `build_NAME(x, settings)`, from normalized
-   images to features. Every layer needs a name. After a convolution, write the activation as a
-   `ReLU` layer of its own: `feature_maps.png` and `activation_maps.png` need such layers.
-3. `src/imgpipe/nn/networks/__init__.py`: a line in `BUILDERS`.
-4. `recipes/defaults.yaml`: its settings, with a comment for each, and its name in the comment of
-   `train.architecture`.
+1. `src/imgpipe/settings/networks.py`: a class with its settings, and a field of `Networks`.
+2. `src/imgpipe/nn/networks/NAME.py`: `build(x, settings)`, from normalized images to features.
+   Every layer needs a name. After a convolution, write the activation as a `ReLU` layer of its own:
+   `feature_maps.png` and `activation_maps.png` need such layers.
+3. `recipes/defaults.yaml`: its settings, with a comment for each, and its name in the comment of
+   `network`.
 
-Then `make recipe NAME=defaults`.
+To add a pretrained network, edit three files:
+
+1. `src/imgpipe/settings/backbones.py`: an entry of `BACKBONES`. The package with the weights is a
+   pin of the group `transfer` in `pyproject.toml`.
+2. `src/imgpipe/settings/networks.py`: a field of `Networks`.
+3. `recipes/defaults.yaml`: a line in `networks`, and its name in the comment of `network`.
+
+If its structure is new, write `src/imgpipe/nn/networks/NAME.py`, too: `build(x, backbone)` and
+`name_weights(backbone)`. NAME is the value of `builder`. The stored features depend on this module
+and on its imports.
+
+Then `make recipe NAME=defaults`. Add one network of a new builder to `NETWORKS` in
+`tests/support.py`.
 """
 
 PARAMETER_STEPS = """\
-To add one, edit three files: `src/imgpipe/settings/train.py`, `recipes/defaults.yaml` (value and
-comment), and the module of `src/imgpipe/nn/training` that uses the value. Then
-`make recipe NAME=defaults`. Add a test of the effect.
+To add one, edit three files: `src/imgpipe/settings/training.py` or `transfer.py`,
+`recipes/defaults.yaml` (value and comment), and the module of `src/imgpipe/nn/training` or
+`nn/transfer` that uses the value. Then `make recipe NAME=defaults`. Add a test of the effect.
 """
 
 FORMAT_STEPS = """\
@@ -89,6 +100,12 @@ def first_line(docstring: str | None) -> str:
     return (docstring or "").strip().splitlines()[0].rstrip(".")
 
 
+def describe_backbone(backbone: Backbone) -> str:
+    """Return what a pretrained network is made for."""
+    size = f"{backbone.image_px} x {backbone.image_px} pixels"
+    return f"trained on ImageNet, for images of {size}; license {backbone.license}"
+
+
 def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield the lines of a table."""
     yield f"| {' | '.join(header)} |"
@@ -101,10 +118,20 @@ def render_page() -> str:
     """Return the page."""
     sections: list[tuple[str, tuple[str, ...], list[tuple[str, ...]], str]] = [
         (
-            "Architectures (`train.architecture`)",
-            ("name", "network"),
-            [(f"`{name}`", first_line(cls.__doc__)) for name, cls in ARCHITECTURES.items()],
-            ARCHITECTURE_STEPS,
+            "Networks (`method` and `network`)",
+            ("method", "network", "description"),
+            [
+                *(
+                    ("`training`", f"`{name}`", first_line(field.annotation.__doc__))
+                    for name, field in Networks.model_fields.items()
+                    if field.annotation and name not in BACKBONES
+                ),
+                *(
+                    ("`transfer`", f"`{name}`", describe_backbone(backbone))
+                    for name, backbone in BACKBONES.items()
+                ),
+            ],
+            NETWORK_STEPS,
         ),
         (
             "Raw formats (`format.kind` in data/catalog.yaml)",
@@ -138,7 +165,7 @@ def render_page() -> str:
     lines = [HEADER]
     for title, header, rows, steps in sections:
         lines += [f"## {title}", "", *render_table(header, rows), "", steps]
-    lines += ["## Training parameters (`train`)", "", PARAMETER_STEPS]
+    lines += ["## Parameters of a method (`training`, `transfer`)", "", PARAMETER_STEPS]
     lines += ["## Image transformations (`augment`)", "", TRANSFORMATION_STEPS]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -19,13 +19,16 @@ from imgpipe.core.yaml_file import read_yaml
 
 TABLE = ROOT / "docs" / "reruns.md"
 
+# Valid values of the parameters that choose what else is a dependency.
+_CHOICES = {"dataset": "mnist", "method": "transfer", "network": "mlp"}
+
 HEADER = """\
 # What a change re-runs
 
 Measured by `make reruns`, and by a test: in a copy of the project, each item was changed by itself,
 and DVC reported which stages depend on it (x). A later stage runs again too if an output that it
 reads changes. Every value and version re-runs `plot`, because its model card lists all of them. The
-table holds for the committed values: the chosen dataset of the catalog, the chosen architecture.
+table holds for the committed values: the chosen dataset of the catalog, method and network.
 """
 
 
@@ -82,8 +85,7 @@ def measure_params(folder: Path) -> Iterator[tuple[str, set[str]]]:
     path = folder / "params.yaml"
     text = path.read_text()
     for leaf, value in leaves(read_yaml(path)):
-        # Of these another valid one, because they choose what else is a dependency.
-        other = {"dataset": "mnist", "train.architecture": "mlp"}.get(leaf, change(value))
+        other = _CHOICES.get(leaf, change(value))
         set_leaf(folder, leaf, other)
         yield leaf, find_reruns(folder, "params.yaml")
         path.write_text(text)

@@ -32,6 +32,8 @@ from imgpipe.preprocessing.raw_datasets import RawDataset
 from imgpipe.records.info import FIELDS, FORMAT_VERSION, RecordsInfo, SplitInfo, write_info
 from imgpipe.records.normalization import Normalization
 from imgpipe.records.shards import name_shard, write_shard
+from imgpipe.records.stored_images import LabeledInputs
+from imgpipe.settings.backbones import BACKBONES
 from imgpipe.settings.image_spec import ImageSpec
 from imgpipe.settings.params import Params, load_params
 
@@ -364,7 +366,7 @@ def run_small(folder: Path) -> Path:
         "preprocess.max_per_class": 32,
         "preprocess.test_frac": 0.067,
         "augment.copies": 1,
-        "train.epochs": 12,
+        "training.epochs": 12,
     }.items():
         set_leaf(folder, key, value)
     output = dvc(folder, "repro")
@@ -406,7 +408,7 @@ SMALL_SPEC = ImageSpec(height_px=12, width_px=12, channels=1, fit="crop", interp
 
 
 def change_params(params: Params = PARAMS, **changes: Any) -> Params:
-    """Return parameters with some dotted keys (`train__epochs=2`) changed, and checked again."""
+    """Return parameters with some dotted keys (`training__epochs=2`) changed, and checked again."""
     value = params.model_dump()
     for dotted, leaf in changes.items():
         section = value
@@ -419,36 +421,29 @@ def change_params(params: Params = PARAMS, **changes: Any) -> Params:
 
 # Learns `make_easy_images` in a few short epochs.
 EASY_PARAMS = change_params(
-    architectures__cnn__filters=[8],
-    architectures__cnn__pool_px=[2],
-    architectures__cnn__conv_dropout_frac=0.0,
-    architectures__cnn__dense_dropout_frac=0.0,
-    train__epochs=4,
-    train__batch_size=16,
-    train__learning_rate=0.01,
+    networks__cnn__filters=[8],
+    networks__cnn__pool_px=[2],
+    networks__cnn__conv_dropout_frac=0.0,
+    networks__cnn__dense_dropout_frac=0.0,
+    training__epochs=4,
+    training__batch_size=16,
+    training__learning_rate=0.01,
 )
 
-# What the architecture `pretrained` needs, for small images and short fits.
-PRETRAINED_PARAMS = change_params(
-    PARAMS,
+# A pretrained network for small images, with short fits.
+TRANSFER_PARAMS = change_params(
+    method="transfer",
+    network="efficientnet_lite0",
     preprocess__channels=3,
     preprocess__height_px=32,
     preprocess__width_px=32,
-    architectures__pretrained__l2_penalties=[0.01, 0.1],
-    architectures__pretrained__folds=2,
-    **{
-        f"train__{key}": value
-        for key, value in {
-            "architecture": "pretrained",
-            "optimizer": "lbfgs",
-            "learning_rate": 1.0,
-            "learning_rate_schedule": "constant",
-            "early_stopping_patience_epochs": 0,
-            "epochs": 30,
-            "batch_size": 8,
-        }.items()
-    },
+    transfer__iterations=30,
+    transfer__l2_penalties=[0.01, 0.1],
+    transfer__folds=2,
 )
+
+NETWORKS = ["mlp", "cnn", "resnet", "efficientnet_lite0"]
+"""One network of each builder."""
 
 
 def make_easy_images(count: int, classes: int = 10) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -499,9 +494,14 @@ def build_network(
     """Return an untrained network with its settings in `params`."""
     from imgpipe.nn.networks import build_model
 
-    settings = getattr(params.architectures, name)
+    backbone = BACKBONES.get(name)
     return build_model(
-        name, settings, image_shape=shape, classes=classes, normalization=normalization
+        name,
+        backbone or getattr(params.networks, name),
+        image_shape=shape,
+        classes=classes,
+        normalization=normalization,
+        builder=backbone.builder if backbone else None,
     )
 
 
@@ -528,22 +528,22 @@ def train_network(
     As `train_model` does, but without files and a checkpoint.
     """
     from imgpipe.console.training_table import TrainingProgress
-    from imgpipe.nn.fitting.training_set import LabeledInputs, TrainingSet
+    from imgpipe.nn.fitting.training_set import TrainingSet
     from imgpipe.nn.training.augmentation_layers import add_random_layers
     from imgpipe.nn.training.loop import Trainer
     from imgpipe.nn.training.replicas import Replicas
 
     validation = LabeledInputs(images, labels if validation_labels is None else validation_labels)
     training_set = TrainingSet(images, labels, validation)
-    trained = add_random_layers(model, params.train)
-    trainer = Trainer(trained, training_set, params.train, Replicas(1))
+    trained = add_random_layers(model, params.training)
+    trainer = Trainer(trained, training_set, params.training, Replicas(1))
     with TrainingProgress(
-        epochs=params.train.epochs, examples=len(labels), finished_epochs=0, may_stop_early=False
+        epochs=params.training.epochs, examples=len(labels), finished_epochs=0, may_stop_early=False
     ) as progress:
         while not trainer.is_finished:
             trainer.run_epoch(progress)
     trainer.restore_best_weights()
-    return trainer.history
+    return trainer.epochs
 
 
 def train_easily(
@@ -555,7 +555,7 @@ def train_easily(
     """
     import keras
 
-    keras.utils.set_random_seed(params.train.seed)
+    keras.utils.set_random_seed(params.training.seed)
     images, labels = make_easy_images(200, classes)
     model = build_network("cnn", params, shape=(12, 12, 1), classes=classes)
     wrong_labels = (labels + 1) % classes
@@ -620,7 +620,7 @@ RUN_PARAMETERS: dict[str, Any] = {
     "dataset": "digits",
     "preprocess": {"validation_frac": 0.1, "test_fold": "none", "seed": 1},
     "augment": {"copies": 2, "seed": 1},
-    "train": {"learning_rate": 0.002, "seed": 1},
+    "training": {"learning_rate": 0.002, "seed": 1},
     "evaluate": {"top_k": 2, "calibration_bins": 5},
 }
 RUN_SOURCES = {
@@ -631,7 +631,7 @@ RUN_SOURCES = {
 
 
 def run_parameters(**changes: Any) -> dict[str, Any]:
-    """Return the parameters of `commit_run` with some changed, such as `train__seed=2`."""
+    """Return the parameters of `commit_run` with some changed, such as `training__seed=2`."""
     changed = copy.deepcopy(RUN_PARAMETERS)
     for key, value in changes.items():
         section, _, name = key.partition("__")
@@ -680,7 +680,7 @@ def commit_run(
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
     predictions = folder / "data/evaluation/predictions.csv"
-    seed = parameters["train"]["seed"]
+    seed = parameters["training"]["seed"]
     write_predictions(predictions, make_predictions(skill=skill, seed=seed, images=images))
     outputs = {
         "fetch": {"data/raw": raw},
@@ -697,7 +697,9 @@ def commit_run(
             ],
             "params": {
                 "params.yaml": {
-                    key: parameters[key] for key in ("dataset", stage) if key in parameters
+                    key: parameters[key]
+                    for key in ("dataset", {"train": "training"}.get(stage, stage))
+                    if key in parameters
                 },
                 "pyproject.toml": {"project.optional-dependencies.nn": list(pins)},
             },

@@ -275,14 +275,14 @@ def test_the_checks_of_commands_find_mistakes(tmp_path: Path) -> None:
     for line in ("make leaderbord", "make recipe NAME=mnist_mpl"):
         with pytest.raises(AssertionError):
             check_make(shown(line))
-    good = shown("dvc exp run --queue -S 'train.seed=range(1,4)' -S train.optimizer=adam,sgd")
+    good = shown("dvc exp run --queue -S 'training.seed=range(1,4)' -S training.optimizer=adam,sgd")
     assert check_dvc([good], tmp_path) == 6
     for line in (
         "dvc exp rerun",
         "dvc exp run --names slow",
-        "dvc exp run -S train.learning_rat=1e-3",
-        "dvc exp run -S 'train.optimizer=adam,adm'",
-        "dvc exp run -S 'train.seed=range(-1,2)'",
+        "dvc exp run -S training.learning_rat=1e-3",
+        "dvc exp run -S 'training.optimizer=adam,adm'",
+        "dvc exp run -S 'training.seed=range(-1,2)'",
     ):
         with pytest.raises((*failed, subprocess.CalledProcessError)):
             check_dvc([shown(line)], tmp_path)

@@ -19,53 +19,39 @@ from typing import Any
 import pytest
 from support import ROOT, SRC, STAGES, leaves, set_params
 
-from imgpipe.settings.architectures import ARCHITECTURES
 from imgpipe.settings.image_spec import ImageSpec
 from imgpipe.settings.params import load_params
 
 STAGE_OF = {
     "dataset": "fetch",
     "allow_unpinned": "fetch",
+    "method": "train",
+    "network": "train",
     "threads": "train",
     "preprocess": "preprocess",
     "augment": "augment",
-    "train": "train",
-    "architectures": "train",
+    "training": "train",
+    "transfer": "train",
+    "networks": "train",
     "evaluate": "evaluate",
     "plot": "plot",
 }
 
-# Images that a pretrained network takes, too; the stages after preprocess get them.
-COLOR = {"height_px": 32, "width_px": 32, "channels": 3}
 # Settings with which each value matters. Some exclude each other, so a stage runs several times.
 CHANGES: dict[str, list[dict[str, Any]]] = {
     "fetch": [{}],
     "preprocess": [
         {"preprocess": {"max_per_class": 20, "normalization": "standardize"}},
-        {"preprocess": {"max_per_class": 20, "test_fold": "2/5", **COLOR}},
+        {"preprocess": {"max_per_class": 20, "test_fold": "2/5"}},
     ],
     "augment": [{"augment": {"copies": 1, "brightness_range": [0.9, 1.1]}}],
     "train": [
-        {"train": {"epochs": 1, "architecture": name}}
-        for name in ARCHITECTURES
-        if name not in ("cnn", "pretrained")
-    ]
-    + [
+        {"network": "mlp", "training": {"epochs": 1}},
+        {"network": "resnet", "training": {"epochs": 1}},
+        {"method": "transfer", "network": "efficientnet_lite0", "transfer": {"iterations": 2}},
         {
-            "preprocess": COLOR,
-            "train": {
+            "training": {
                 "epochs": 2,
-                "architecture": "pretrained",
-                "optimizer": "lbfgs",
-                "learning_rate": 1.0,
-                "learning_rate_schedule": "constant",
-                "early_stopping_patience_epochs": 0,
-            },
-        },
-        {
-            "train": {
-                "epochs": 2,
-                "architecture": "cnn",
                 "learning_rate_schedule": "exponential",
                 "label_encoding": "one_hot",
                 "label_smoothing": 0.1,
@@ -112,25 +98,30 @@ for stage, file in json.loads(sys.argv[1]):
     recording = True
     script.main(run)
     recording = False
-    found.append([stage, sorted(reads)])
+    found.append(sorted(reads))
     reads.clear()
 Path("reads.json").write_text(json.dumps(found))
 """
 
 
-def record_reads(folder: Path, stages: Sequence[str]) -> dict[str, set[str]]:
-    """Run stages in a folder under the settings above; return what each reads."""
+def record_reads(folder: Path, stages: Sequence[str]) -> list[tuple[str, str, set[str]]]:
+    """Run stages in a folder under the settings above.
+
+    Returns:
+        the stage, the method and the fields that are read, of each run.
+    """
     value = json.loads(load_params(ROOT / "params.yaml").model_dump_json())
-    runs = []
+    runs, methods = [], []
     for stage in stages:
         for number, changes in enumerate(CHANGES[stage]):
             changed = copy.deepcopy(value)
-            for section, values in changes.items():
-                changed[section] |= values
+            for key, new in changes.items():
+                changed[key] = {**changed[key], **new} if isinstance(new, dict) else new
             run = folder / f"{stage}-{number}"
             run.mkdir()
             set_params(run, changed)
-            runs.append([stage, f"{run.name}/params.yaml"])
+            runs.append((stage, f"{run.name}/params.yaml"))
+            methods.append(changed["method"])
     result = subprocess.run(
         [sys.executable, "-c", RECORD, json.dumps(runs)],
         cwd=folder,
@@ -141,17 +132,23 @@ def record_reads(folder: Path, stages: Sequence[str]) -> dict[str, set[str]]:
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    reads: dict[str, set[str]] = {stage: set() for stage in stages}
-    for stage, names in json.loads((folder / "reads.json").read_text()):
-        reads[stage] |= set(names)
-    return reads
+    reads = json.loads((folder / "reads.json").read_text())
+    return [
+        (stage, method, set(names))
+        for (stage, _), method, names in zip(runs, methods, reads, strict=True)
+    ]
 
 
-def find_unread(reads: dict[str, set[str]]) -> list[str]:
+def find_unread(runs: Sequence[tuple[str, str, set[str]]]) -> list[str]:
     """Return the parameters that their stage, if it is among these, does not read."""
+    reads: dict[str, set[str]] = {}
+    for stage, _, found in runs:
+        reads.setdefault(stage, set()).update(found)
     params = load_params(ROOT / "params.yaml")
     unread = []
-    for dotted, _ in leaves(params.model_dump()):
+    for dotted, value in leaves(params.model_dump()):
+        if value == {}:  # a network without settings
+            continue
         *path, field = dotted.split(".")
         stage = STAGE_OF[dotted.split(".")[0]]
         section: Any = params
@@ -186,10 +183,15 @@ def test_the_stages_before_training_read_their_parameters(project: Path) -> None
 
 @pytest.mark.tf
 def test_every_stage_reads_its_parameters(project: Path) -> None:
-    assert find_unread(record_reads(project, STAGES)) == []
+    runs = record_reads(project, STAGES)
+    assert find_unread(runs) == []
+    for stage, method, found in runs:
+        if stage == "train":
+            other = {"training": "Transfer", "transfer": "Training"}[method]
+            assert not [name for name in found if name.startswith(f"{other}.")]
 
 
 def test_a_parameter_that_is_not_read_is_found() -> None:
     fields = {"Plot.samples_per_class", "Plot.dpi"}
-    assert find_unread({"plot": fields}) == ["plot.mistakes"]
-    assert find_unread({"plot": fields | {"Plot.mistakes"}}) == []
+    assert find_unread([("plot", "training", fields)]) == ["plot.mistakes"]
+    assert find_unread([("plot", "training", fields | {"Plot.mistakes"})]) == []

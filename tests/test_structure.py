@@ -26,6 +26,9 @@ LAYERS = [set(line.split(" | ")) for line in LAYER_LINES.splitlines()]
 WITHOUT_EFFECT = {"console", "running"}
 # It imports all schemas, to check the whole file; that can stop a stage, not change its outputs.
 WHOLE_FILE_CHECK = "imgpipe.settings.params"
+# Their modules are imported by name, when a network is built.
+IMPORTED_BY_NAME = "imgpipe.nn.networks"
+METHODS = ["training", "transfer"]
 # The library of a module, if its name is another.
 LIBRARY_OF_MODULE = {
     "PIL": "pillow",
@@ -83,19 +86,22 @@ def local_imports(module: str) -> set[str]:
 
 
 @cache
-def reachable(script: str) -> frozenset[str]:
-    """A script and all modules of the project that it imports, directly or not.
+def reachable(script: str, method: str) -> frozenset[str]:
+    """A script and all modules of the project that it imports with a method, directly or not.
 
     Except the schemas that only the check of the whole of params.yaml imports, and the packages
     that cannot change an output.
     """
+    left_out = WITHOUT_EFFECT | {f"nn.{other}" for other in METHODS if other != method}
     seen: set[str] = set()
     waiting = [script]
     while waiting:
         module = waiting.pop()
-        if module not in seen and package_of(module) not in WITHOUT_EFFECT:
+        if module not in seen and package_of(module) not in left_out:
             seen.add(module)
             imports = local_imports(module)
+            if module == IMPORTED_BY_NAME:
+                imports |= {name for name in MODULES if name.startswith(f"{module}.")}
             if module == WHOLE_FILE_CHECK:
                 imports = {name for name in imports if package_of(name) != "settings"}
             waiting += imports
@@ -111,6 +117,11 @@ def outside_imports(module: str) -> set[str]:
 def stage_definition(stage: str) -> dict[str, Any]:
     definition: dict[str, Any] = read_yaml(ROOT / "dvc.yaml")["stages"][stage]
     return definition
+
+
+def dependencies_of(stage: str, method: str) -> list[str]:
+    """The files and folders that a stage depends on, with a method."""
+    return [dep.replace("${method}", method) for dep in stage_definition(stage)["deps"]]
 
 
 def tracked_keys(stage: str, file: str) -> list[str]:
@@ -203,28 +214,38 @@ def test_the_stages_are_the_six_in_order() -> None:
         assert stages[stage]["cmd"] == f"python src/{stage}.py"
 
 
-def sections_of(stage: str) -> set[str]:
-    """The sections of params.yaml that a stage depends on, by the names of their modules."""
-    sections = {key.split(".")[0] for key in tracked_keys(stage, "params.yaml")}
-    return {name for name in sections if f"imgpipe.settings.{name}" in MODULES}
+def used_files(stage: str, method: str) -> set[str]:
+    """The modules that a stage imports with a method, and the schemas of its sections."""
+    files = {MODULES[name].relative_to(ROOT).as_posix() for name in reachable(stage, method)}
+    keys = [key.replace("${method}", method) for key in tracked_keys(stage, "params.yaml")]
+    sections = {f"imgpipe.settings.{key.split('.')[0]}" for key in keys}
+    return files | {MODULES[name].relative_to(ROOT).as_posix() for name in sections & set(MODULES)}
+
+
+def covers(dep: str, file: str) -> bool:
+    return file == dep or file.startswith(f"{dep}/")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_all_modules_that_it_imports(stage: str, method: str) -> None:
+    deps = dependencies_of(stage, method)
+    assert len(deps) == len(set(deps))
+    for file in used_files(stage, method):
+        assert any(covers(dep, file) for dep in deps), f"{stage} imports {file}"
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_all_modules_that_it_imports_and_no_other_folder(stage: str) -> None:
-    deps = stage_definition(stage)["deps"]
-    assert len(deps) == len(set(deps))
-    code = [dep for dep in deps if dep.startswith("src/")]
-    files = {MODULES[name].relative_to(ROOT).as_posix() for name in reachable(stage)}
-    files |= {f"src/imgpipe/settings/{section}.py" for section in sections_of(stage)}
-
-    def covers(dep: str, file: str) -> bool:
-        return file == dep or file.startswith(f"{dep}/")
-
-    for file in files:
-        assert any(covers(dep, file) for dep in code), f"{stage} imports {file}"
-    for dep in code:
-        assert (ROOT / dep).exists(), dep
-        assert any(covers(dep, file) for file in files), f"{stage} does not use {dep}"
+def test_a_stage_depends_on_no_code_that_it_does_not_import(stage: str) -> None:
+    """With one of the methods; `train` depends on what `transfer` imports with both."""
+    used = {method: used_files(stage, method) for method in METHODS}
+    for method in METHODS:
+        for template in stage_definition(stage)["deps"]:
+            dep = template.replace("${method}", method)
+            if dep.startswith("src/"):
+                assert (ROOT / dep).exists(), dep
+                files = used[method] if dep != template else set().union(*used.values())
+                assert any(covers(dep, file) for file in files), f"{stage} does not use {dep}"
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -258,7 +279,9 @@ def used_paths(module: str) -> set[str]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_the_paths_that_its_code_uses(stage: str) -> None:
     data = {dep for dep in stage_definition(stage)["deps"] if not dep.startswith("src/")}
-    used = set().union(*map(used_paths, reachable(stage)))
+    used = set().union(
+        *(used_paths(name) for method in METHODS for name in reachable(stage, method))
+    )
     assert {vars(paths)[name].as_posix() for name in used} == (
         data - {"data/local/${dataset}"} | outputs_of(stage)
     )
@@ -286,7 +309,8 @@ def library_groups(script: str) -> list[str]:
         "optional-dependencies"
     ]
     group_of = {pin.split("==")[0]: group for group, pins in groups.items() for pin in pins}
-    modules = set().union(*(outside_imports(module) for module in reachable(script)))
+    reached = set().union(*(reachable(script, method) for method in METHODS))
+    modules = set().union(*map(outside_imports, reached))
     modules -= {"dask", "distributed"}
     return sorted({group_of[LIBRARY_OF_MODULE.get(module, module)] for module in modules})
 

@@ -28,8 +28,9 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from keras import layers  # noqa: E402
 
-from imgpipe.nn.networks.efficientnet_lite import find_weight_file  # noqa: E402
+from imgpipe.nn.networks.efficientnet_lite import list_blocks  # noqa: E402
 from imgpipe.nn.transfer.torch_file import read_weights  # noqa: E402
+from imgpipe.nn.transfer.weights import find_weight_file  # noqa: E402
 from imgpipe.settings.backbones import BACKBONES  # noqa: E402
 
 BACKBONE = BACKBONES["efficientnet_lite0"]
@@ -123,7 +124,7 @@ def build_backbone(image_shape: tuple[int, ...]) -> Any:
     inputs = keras.Input(image_shape)
     x = layers.Rescaling(1 / 128, offset=-127 / 128)(inputs)
     x = layers.ReLU(6.0)(convolve(x, "_conv_stem", "_bn0", stride=2))
-    for number, block in enumerate(BACKBONE.blocks()):
+    for number, block in enumerate(list_blocks(BACKBONE)):
         prefix, shortcut = f"_blocks.{number}", x
         if block.expansion > 1:
             x = layers.ReLU(6.0)(convolve(x, f"{prefix}._expand_conv", f"{prefix}._bn0"))

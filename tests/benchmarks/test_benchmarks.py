@@ -12,7 +12,6 @@ from support import ROOT, run
 
 from imgpipe.core.files import read_json
 from imgpipe.experiments.recipes import load_recipe
-from imgpipe.settings.architectures import Pretrained
 from imgpipe.settings.params import load_params
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -27,17 +26,19 @@ def test_a_project_has_the_values_of_its_recipe_and_the_changes(tmp_path: Path) 
     from measuring import make_project, write_params
 
     project = make_project(
-        tmp_path / "project", recipe="mnist_cnn", changes={"train.epochs": 2, "dataset": "digits"}
+        tmp_path / "project",
+        recipe="mnist_cnn",
+        changes={"training.epochs": 2, "dataset": "digits"},
     )
     expected = load_recipe("mnist_cnn", ROOT / "recipes")
     expected["dataset"] = "digits"
-    expected["train"]["epochs"] = 2
+    expected["training"]["epochs"] = 2
     assert load_params(project / "params.yaml").model_dump(mode="json") == expected
     write_params(project)
     defaults = load_recipe("defaults", ROOT / "recipes")
     assert load_params(project / "params.yaml").model_dump(mode="json") == defaults
-    with pytest.raises(KeyError, match=r"train\.epoch"):
-        write_params(project, changes={"train.epoch": 2})
+    with pytest.raises(KeyError, match=r"training\.epoch"):
+        write_params(project, changes={"training.epoch": 2})
 
 
 def test_the_changes_that_are_measured_are_valid(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_the_changes_that_are_measured_are_valid(tmp_path: Path) -> None:
 
     for recipe, changes in ((MNIST, FASTER), (FASHION, TO_90_PERCENT)):
         project = make_project(tmp_path / recipe, recipe=recipe, changes=changes)
-        assert load_params(project / "params.yaml").train.precision == "mixed_bfloat16"
+        assert load_params(project / "params.yaml").training.precision == "mixed_bfloat16"
 
 
 def test_a_ratio_is_of_values_of_the_same_repetition() -> None:
@@ -124,7 +125,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = (
         "from measuring import *; from pathlib import Path; import sys;"
         "make_project(Path(sys.argv[1]), changes={'preprocess.max_per_class': 8,"
-        " 'preprocess.test_frac': 0.012, 'augment.copies': 1, 'train.epochs': 2})"
+        " 'preprocess.test_frac': 0.012, 'augment.copies': 1, 'training.epochs': 2})"
     )
     paths = os.pathsep.join([str(ROOT / "src"), str(BENCHMARKS)])
     subprocess.run(
@@ -191,23 +192,13 @@ def test_the_arithmetic_of_a_step_is_counted(project: Path) -> None:
 @pytest.mark.tf
 def test_the_network_of_the_guide_has_the_features_of_the_recipe() -> None:
     from imgpipe.nn.common import runtime  # first: it silences TensorFlow's start
-    from imgpipe.nn.networks import build_model
-    from imgpipe.nn.networks.efficientnet_lite import FEATURES_LAYER, load_backbone_weights
-    from imgpipe.records.normalization import Normalization
+    from imgpipe.nn.transfer.weights import build_pretrained
     from opponents.transfer_learning import build_backbone
     from transfer import RECIPE
 
-    settings = load_recipe(RECIPE, ROOT / "recipes")["architectures"]["pretrained"]
-    rescale = Normalization(method="rescale", scale=[1 / 255] * 3, offset=[0.0] * 3)
-    model = build_model(
-        "pretrained",
-        Pretrained(**settings),
-        image_shape=(64, 64, 3),
-        classes=2,
-        normalization=rescale,
-    )
-    load_backbone_weights(model, settings["backbone"])
-    layer = model.get_layer(FEATURES_LAYER)
+    name = load_recipe(RECIPE, ROOT / "recipes")["network"]
+    model = build_pretrained(name, image_shape=(64, 64, 3), classes=2)
+    layer = model.get_layer("features")
     features = runtime.keras.Model(model.input, layer.output)  # type: ignore[attr-defined]
     images = np.random.default_rng(1).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
     maps = np.asarray(build_backbone((64, 64, 3))(images, training=False))

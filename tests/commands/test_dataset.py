@@ -147,7 +147,7 @@ def test_a_mistake_in_the_params_file_is_found_before_anything_is_written(projec
 
 def test_the_recipe_is_put_in_place_for_the_dataset(project: Path) -> None:
     """The lines before the run; the run fails, because the folder is no DVC repository."""
-    set_leaf(project, "train.seed", 7)
+    set_leaf(project, "training.seed", 7)
     result = attempt(project, "photographs", "../my pets", "--name", "pets")
     assert result.returncode == 1
     lines = result.stdout.splitlines()
@@ -157,7 +157,7 @@ def test_the_recipe_is_put_in_place_for_the_dataset(project: Path) -> None:
         "photographs replaces your own values in params.yaml (compared with the nearest recipe,"
         " defaults):"
     )
-    assert lines[start + 1] == "  train.seed: 7"
+    assert lines[start + 1] == "  training.seed: 7"
     assert "  dataset: digits -> pets" in lines
     assert lines[-1].startswith("estimate: 1 min on two cores without GPU; ")
     assert read_yaml(project / "params.yaml")["dataset"] == "pets"

@@ -18,16 +18,16 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_a_recipe_is_written_to_the_params_file(project: Path) -> None:
-    set_leaf(project, "train.seed", 7)
+    set_leaf(project, "training.seed", 7)
     printed = run(project, "recipe", "mnist_mlp").splitlines()
     assert printed[:3] == [
         "mnist_mlp replaces your own values in params.yaml (compared with the nearest recipe,"
         " defaults):",
-        "  train.seed: 7",
+        "  training.seed: 7",
         "params.yaml: mnist_mlp, 10 values changed",
     ]
-    assert "  train.seed: 7 -> 1" in printed
-    assert read_yaml(project / "params.yaml")["train"]["architecture"] == "mlp"
+    assert "  training.seed: 7 -> 1" in printed
+    assert read_yaml(project / "params.yaml")["network"] == "mlp"
     run(project, "recipe", "defaults")
     defaults = (project / "recipes" / "defaults.yaml").read_bytes()
     assert (project / "params.yaml").read_bytes() == defaults

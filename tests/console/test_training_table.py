@@ -48,7 +48,7 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> list[RecordingBar]:
 
 
 def test_the_bar_advances_within_an_epoch_and_shows_its_metrics(bars: list[RecordingBar]) -> None:
-    params = change_params(EASY_PARAMS, train__epochs=2, train__batch_size=16)
+    params = change_params(EASY_PARAMS, training__epochs=2, training__batch_size=16)
     images, labels = make_easy_images(1000)
     model = build_network("mlp", params, shape=(12, 12, 1))
     history = train_network(model, params, images, labels)

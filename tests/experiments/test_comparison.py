@@ -59,14 +59,14 @@ def test_a_better_run_gets_the_verdict_better(repository: Path) -> None:
 def test_differences_in_parameters_libraries_sources_and_data_are_found(repository: Path) -> None:
     commit_run(
         repository,
-        parameters=run_parameters(train__learning_rate=0.1),
+        parameters=run_parameters(training__learning_rate=0.1),
         raw="other",
         sources={"src/train.py": "edited\n"},
         pins=["keras==3.2", "numpy==2", "psutil==7"],
     )
     first, second = load_run("HEAD~1"), load_run("HEAD")
     found = find_differences(first, second)
-    assert found.parameters == {"train.learning_rate": (0.002, 0.1)}
+    assert found.parameters == {"training.learning_rate": (0.002, 0.1)}
     assert found.libraries == {"keras": ("3.1", "3.2"), "psutil": (None, "7")}
     assert found.sources == ["src/train.py"]
     assert found.data == ["data/raw", "data/records", "data/augmented"]
@@ -144,9 +144,9 @@ def test_many_edits_are_counted(repository: Path) -> None:
 
 
 def test_parameters_edited_since_the_run_are_noted(repository: Path) -> None:
-    set_params(repository, run_parameters(train__learning_rate=0.1))
+    set_params(repository, run_parameters(training__learning_rate=0.1))
     assert compare("HEAD", "workspace").notes == [
-        "workspace: parameters edited since the run: train.learning_rate: 0.1"
+        "workspace: parameters edited since the run: training.learning_rate: 0.1"
     ]
 
 

@@ -22,7 +22,7 @@ from imgpipe.experiments.run import Run, load_run
 @pytest.fixture
 def better(repository: Path) -> RunComparison:
     """The comparison of a better run, which has another learning rate, with the first run."""
-    commit_run(repository, parameters=run_parameters(train__learning_rate=0.1), skill=4.0)
+    commit_run(repository, parameters=run_parameters(training__learning_rate=0.1), skill=4.0)
     return compare_runs(load_run("HEAD~1"), load_run("HEAD"))
 
 
@@ -34,7 +34,7 @@ def test_the_text_ends_with_the_verdict(better: RunComparison) -> None:
         "A single score is marked better or worse only if its difference is significant after"
         " correction for the number of scores."
     ) in lines
-    assert "train.learning_rate  0.002   0.1" in lines
+    assert "training.learning_rate  0.002   0.1" in lines
     won, lost = len(better.comparison.won), len(better.comparison.lost)
     assert any(
         line.startswith(
@@ -72,7 +72,7 @@ def test_json_holds_the_same_comparison(better: RunComparison) -> None:
     assert value["scores"]["accuracy"]["verdict"] == "better"
     assert value["mcnemar_p_value"] < 0.05
     assert value["made_by"] == {
-        "parameters": {"train.learning_rate": [0.002, 0.1]},
+        "parameters": {"training.learning_rate": [0.002, 0.1]},
         "libraries": {},
         "sources": [],
         "data": [],
@@ -103,7 +103,7 @@ def test_the_page_has_the_verdict_and_explains_missing_pictures(
     write_html(better, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "HEAD against HEAD~1, by accuracy: better." in page
-    assert "train.learning_rate" in page
+    assert "training.learning_rate" in page
     assert "No pictures: HEAD: data/records/info.json is neither in DVC" in page
 
 
@@ -140,10 +140,10 @@ def test_the_command_compares_head_and_workspace(repository: Path) -> None:
     text = run(repository, "compare", PYTHONWARNINGS="error")
     assert "Parameters, data, code and libraries are the same." in text
     assert "workspace against HEAD, by accuracy: no evidence either way." in text
-    set_params(repository, run_parameters(train__learning_rate=0.1))
+    set_params(repository, run_parameters(training__learning_rate=0.1))
     text = run(repository, "compare", PYTHONWARNINGS="error")
     assert text.startswith(
-        "note: workspace: parameters edited since the run: train.learning_rate: 0.1\n"
+        "note: workspace: parameters edited since the run: training.learning_rate: 0.1\n"
     )
 
 

@@ -22,7 +22,7 @@ def rank_names() -> list[list[list[str]]]:
 def keep_with_metrics(folder: Path, name: str, learning_rate: float, **metrics: Any) -> None:
     """Save an experiment with these metrics of the validation split."""
     before = git(folder, "rev-parse", "HEAD").strip()
-    parameters = run_parameters(train__learning_rate=learning_rate)
+    parameters = run_parameters(training__learning_rate=learning_rate)
     commit_run(folder, parameters=parameters)
     write_json(folder / "metrics/train.json", metrics)
     git(folder, "commit", "--quiet", "--all", "--message", "metrics")
@@ -31,12 +31,12 @@ def keep_with_metrics(folder: Path, name: str, learning_rate: float, **metrics: 
 
 
 def test_runs_that_differ_by_seed_are_one_line(repository: Path) -> None:
-    fast = {"train__learning_rate": 0.1}
+    fast = {"training__learning_rate": 0.1}
     keep_experiment(repository, "fast-1", parameters=run_parameters(**fast), accuracy=0.94)
-    second_seed = run_parameters(**fast, train__seed=2)
+    second_seed = run_parameters(**fast, training__seed=2)
     keep_experiment(repository, "fast-2", parameters=second_seed, accuracy=0.98)
     keep_experiment(repository, "fast-again", parameters=second_seed, accuracy=0.98)
-    slow = run_parameters(train__learning_rate=0.001, train__only_here=3)
+    slow = run_parameters(training__learning_rate=0.001, training__only_here=3)
     keep_experiment(repository, "slow", parameters=slow, accuracy=0.8)
     other_images = run_parameters(preprocess__seed=2)
     keep_experiment(repository, "elsewhere", parameters=other_images, accuracy=0.99)
@@ -47,7 +47,7 @@ def test_runs_that_differ_by_seed_are_one_line(repository: Path) -> None:
     assert ["digits,", "preprocess.seed", "2"] in lines
     sd = statistics.stdev([0.94, 0.98])
     assert lines[1:5] == [
-        ["validation", "accuracy", "loss", "runs", "train.learning_rate", "names"],
+        ["validation", "accuracy", "loss", "runs", "training.learning_rate", "names"],
         ["1", "0.9600", "±", f"{sd:.4f}", "0.0400", "2", "0.1", "fast-1,", "fast-2"],
         ["2", "0.9000", "0.1000", "1", "0.002", "HEAD"],
         ["3", "0.8000", "0.2000", "1", "0.001", "slow"],

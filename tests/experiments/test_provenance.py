@@ -65,7 +65,7 @@ def test_a_folder_outside_git_is_refused_in_one_line(
 
 def test_provenance_has_parameters_libraries_sources_and_outputs(repository: Path) -> None:
     provenance = read("HEAD")
-    assert provenance.parameters["train.learning_rate"] == 0.002
+    assert provenance.parameters["training.learning_rate"] == 0.002
     assert provenance.parameters["evaluate.top_k"] == 2
     assert provenance.libraries == {"keras": "3.1", "numpy": "2"}
     assert provenance.sources["src/train.py"] == hashlib.md5(b"train\n").hexdigest()
@@ -127,9 +127,9 @@ def test_a_run_with_a_stage_that_is_out_of_date_is_refused(repository: Path) -> 
 def test_parameters_edited_since_the_run_are_found(repository: Path) -> None:
     provenance = read("workspace")
     assert find_parameter_edits(find_revision("workspace"), provenance) == []
-    set_params(repository, run_parameters(train__learning_rate=0.1))
+    set_params(repository, run_parameters(training__learning_rate=0.1))
     edits = find_parameter_edits(find_revision("workspace"), provenance)
-    assert edits == ["train.learning_rate: 0.1"]
+    assert edits == ["training.learning_rate: 0.1"]
     assert find_parameter_edits(find_revision("HEAD"), provenance) == []
 
 

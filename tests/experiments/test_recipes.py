@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import CATALOG, ROOT, set_leaf
+from support import CATALOG, ROOT, build_network, set_leaf
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import read_json
@@ -137,11 +137,11 @@ def test_a_recipe_is_applied_with_another_dataset(project: Path, dataset: str) -
 
 
 def test_a_recipe_reports_each_value_that_changes(project: Path) -> None:
-    add_recipe(project, "train: {epochs: 5}\narchitectures: {cnn: {dense_units: []}}\n")
+    add_recipe(project, "training: {epochs: 5}\nnetworks: {cnn: {dense_units: []}}\n")
     assert apply(project, "mine") == [
         "params.yaml: mine, 2 values changed",
-        "  train.epochs: 30 -> 5",
-        "  architectures.cnn.dense_units: [64] -> []",
+        "  training.epochs: 30 -> 5",
+        "  networks.cnn.dense_units: [64] -> []",
     ]
     assert apply(project, "mine") == ["params.yaml: mine, 0 values changed"]
 
@@ -155,9 +155,9 @@ def test_a_value_that_yaml_reads_as_a_date_is_replaced(project: Path) -> None:
 
 def test_a_long_list_stays_on_its_line(project: Path) -> None:
     units = list(range(1, 81))
-    add_recipe(project, f"architectures: {{mlp: {{units: {units}}}}}\n")
+    add_recipe(project, f"networks: {{mlp: {{units: {units}}}}}\n")
     apply(project, "mine")
-    assert read_yaml(project / "params.yaml")["architectures"]["mlp"]["units"] == units
+    assert read_yaml(project / "params.yaml")["networks"]["mlp"]["units"] == units
     assert (
         f"    units: {units} # of each hidden dense layer\n"
         in (project / "params.yaml").read_text()
@@ -168,13 +168,13 @@ def test_own_values_are_reported_before_they_are_replaced(project: Path) -> None
     """A user's own values differ from the nearest recipe, and the recipe changes them."""
     apply(project, "photographs")
     set_leaf(project, "dataset", "leaves")
-    set_leaf(project, "train.epochs", 5)
+    set_leaf(project, "training.epochs", 5)
     lines = apply(project, "mnist_tutorial_cnn")  # mnist_tutorial_cnn has 5 epochs, too
     assert lines[:3] == [
         "mnist_tutorial_cnn replaces your own values in params.yaml (compared with the nearest"
         " recipe, photographs):",
         "  dataset: leaves",
-        "params.yaml: mnist_tutorial_cnn, 11 values changed",
+        "params.yaml: mnist_tutorial_cnn, 12 values changed",
     ]
     assert "  dataset: leaves -> mnist" in lines
     assert not [line for line in apply(project, DEFAULTS) if "own values" in line]
@@ -196,14 +196,14 @@ def test_unknown_and_missing_keys_of_the_present_file_are_reported(project: Path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train: {epoch: 5}", "train.epoch: unknown key (did you mean 'epochs'?)"),
-        ("trian: {epochs: 5}", "trian: unknown key (did you mean 'train'?)"),
-        ("architectures: {cnn: {units: [5]}}", "architectures.cnn.units: unknown key"),
+        ("training: {epoch: 5}", "training.epoch: unknown key (did you mean 'epochs'?)"),
+        ("trainings: {epochs: 5}", "trainings: unknown key (did you mean 'training'?)"),
+        ("networks: {cnn: {units: [5]}}", "networks.cnn.units: unknown key"),
         ("preprocess: {folds: 5}", "preprocess.folds: unknown key"),
-        ("train: {epochs: 0}", "train.epochs: expected a number of at least 1; found 0"),
-        ("train: 5", "train: expected a mapping of keys to values; found 5"),
-        ("train: {epochs: {first: 5}}", "train.epochs: expected a whole number"),
-        ("train: {epochs: 5, epochs: 6}", 'not valid YAML: found duplicate key "epochs"'),
+        ("training: {epochs: 0}", "training.epochs: expected a number of at least 1; found 0"),
+        ("training: 5", "training: expected a mapping of keys to values; found 5"),
+        ("training: {epochs: {first: 5}}", "training.epochs: expected a whole number"),
+        ("training: {epochs: 5, epochs: 6}", 'not valid YAML: found duplicate key "epochs"'),
         ("# nothing", "expected the values that differ; found none"),
     ],
 )
@@ -219,7 +219,7 @@ def test_a_wrong_overlay_is_refused_and_nothing_is_written(
     assert (project / "params.yaml").read_bytes() == (FOLDER / "defaults.yaml").read_bytes()
 
 
-@pytest.mark.parametrize("text", ["train: {epochs: 5", "[1, 2]"])
+@pytest.mark.parametrize("text", ["training: {epochs: 5", "[1, 2]"])
 def test_a_params_file_that_cannot_be_read_is_not_replaced(text: str, project: Path) -> None:
     (project / "params.yaml").write_text(text)
     with pytest.raises(PipelineError, match=r"params\.yaml"):
@@ -266,7 +266,7 @@ def test_the_generated_files_follow_from_the_recipes(project: Path) -> None:
     recipe = folder / "mnist_mlp.yaml"
     recipe.write_text(recipe.read_text().replace("407,050", "7").replace("200", "100"))
     write_generated(folder)
-    assert read_json(effective)["mnist_mlp"]["train.batch_size"] == 100
+    assert read_json(effective)["mnist_mlp"]["training.batch_size"] == 100
     assert "| dense 512 | 7 |" in readme.read_text()
     shutil.copy(FOLDER / "mnist_mlp.yaml", recipe)
     write_generated(folder)
@@ -282,19 +282,13 @@ def test_the_network_of_a_recipe_has_the_number_of_parameters_in_its_header(
     name: str, tmp_path: Path
 ) -> None:
     from imgpipe.nn.common import runtime  # noqa: F401, the first silences TensorFlow's start
-    from imgpipe.nn.networks import build_model
-    from imgpipe.records.normalization import Normalization
 
     (tmp_path / "params.yaml").write_text(plan_change(name, FOLDER, tmp_path / "params.yaml").text)
     params = load_params(tmp_path / "params.yaml")
-    channels = params.preprocess.channels
-    model = build_model(
-        params.train.architecture,
-        params.chosen_architecture,
-        image_shape=params.preprocess.image_shape,
+    model = build_network(
+        params.network,
+        params,
+        shape=params.preprocess.image_shape,
         classes=CLASSES[params.dataset],
-        normalization=Normalization(
-            method="rescale", scale=[1 / 255] * channels, offset=[0.0] * channels
-        ),
     )
     assert f"{model.count_params():,}" == read_header(name, FOLDER)["parameters"]

@@ -47,31 +47,31 @@ def expand(value: dict[str, Any], params: dict[str, Any]) -> list[StudyRun]:
         ({"summary": "ensemble", "grids": {}}, r"grids: unknown key \(did you mean 'grid'\?\)"),
         ({"summary": "ensemble"}, "summary: ensemble needs two or more runs"),
         (
-            {"summary": "ensemble", "grid": {"train.seed": [1, 1]}},
-            r"grid.train.seed: expected one or more values, each once; found \[1, 1\]",
+            {"summary": "ensemble", "grid": {"training.seed": [1, 1]}},
+            r"grid.training.seed: expected one or more values, each once; found \[1, 1\]",
         ),
         (
-            {"summary": "folds", "grid": {"train.seed": [1, 2]}},
+            {"summary": "folds", "grid": {"training.seed": [1, 2]}},
             "summary: folds needs a grid of preprocess.test_fold only",
         ),
         (
-            {"summary": "errors", "grid": {"train.seed": [1, 2]}},
-            "summary: errors needs variants, and a grid of train.seed only",
+            {"summary": "errors", "grid": {"training.seed": [1, 2]}},
+            "summary: errors needs variants, and a grid of training.seed only",
         ),
         (
-            {"summary": "errors", "variants": {"a": {}}, "grid": {"train.seed": [1]}},
-            "summary: errors needs variants, and a grid of train.seed only",
+            {"summary": "errors", "variants": {"a": {}}, "grid": {"training.seed": [1]}},
+            "summary: errors needs variants, and a grid of training.seed only",
         ),
         (
-            {"summary": "ensemble", "set": {"train.seed": 3}, "grid": {"train.seed": [1, 2]}},
-            "train.seed: expected in one place; found in two",
+            {"summary": "ensemble", "set": {"training.seed": 3}, "grid": {"training.seed": [1, 2]}},
+            "training.seed: expected in one place; found in two",
         ),
         (
             {
-                "summary": "errors", "set": {"train.epochs": 3},
-                "variants": {"few": {"train.epochs": 1}}, "grid": {"train.seed": [1, 2]},
+                "summary": "errors", "set": {"training.epochs": 3},
+                "variants": {"few": {"training.epochs": 1}}, "grid": {"training.seed": [1, 2]},
             },
-            "variants.few: train.epochs: expected in one place; found in two",
+            "variants.few: training.epochs: expected in one place; found in two",
         ),
     ],
 )  # fmt: skip
@@ -122,9 +122,12 @@ def test_each_variant_is_combined_with_each_value_of_the_grid(
     runs = expand(
         {
             "summary": "errors",
-            "set": {"train.epochs": 3},
-            "variants": {"slow": {"train.learning_rate": 0.001}, "L2": {"train.l2_penalty": 0.1}},
-            "grid": {"train.seed": [4, 5]},
+            "set": {"training.epochs": 3},
+            "variants": {
+                "slow": {"training.learning_rate": 0.001},
+                "L2": {"training.l2_penalty": 0.1},
+            },
+            "grid": {"training.seed": [4, 5]},
         },
         params_value,
     )
@@ -134,9 +137,13 @@ def test_each_variant_is_combined_with_each_value_of_the_grid(
         ("L2", (4,), "L2-seed-4"),
         ("L2", (5,), "L2-seed-5"),
     ]
-    assert runs[2].overrides == {"train.epochs": 3, "train.l2_penalty": 0.1, "train.seed": 4}
-    assert runs[2].params["train"] == {
-        **before["train"], "epochs": 3, "l2_penalty": 0.1, "seed": 4,
+    assert runs[2].overrides == {
+        "training.epochs": 3,
+        "training.l2_penalty": 0.1,
+        "training.seed": 4,
+    }
+    assert runs[2].params["training"] == {
+        **before["training"], "epochs": 3, "l2_penalty": 0.1, "seed": 4,
     }  # fmt: skip
     assert params_value == before
 
@@ -150,10 +157,14 @@ def test_a_label_is_valid_in_the_name_of_an_experiment(params_value: dict[str, A
 @pytest.mark.parametrize(
     ("key", "values", "message"),
     [
-        ("train.sead", [1, 2], r"train.sead: unknown key \(did you mean 'train.seed'\?\)"),
+        ("training.sead", [1, 2], r"training.sead: unknown key \(did you mean 'training.seed'\?\)"),
         ("train", [1, 2], "train: unknown key"),
-        ("train.seed", [1, -2], "run seed-2: train.seed: expected a number of at least 0"),
-        ("train.bootstrap", [False, 1], "run bootstrap-1: train.bootstrap: expected true or false"),
+        ("training.seed", [1, -2], "run seed-2: training.seed: expected a number of at least 0"),
+        (
+            "training.bootstrap",
+            [False, 1],
+            "run bootstrap-1: training.bootstrap: expected true or false",
+        ),
     ],
 )
 def test_invalid_overrides_are_refused(
@@ -167,7 +178,7 @@ def test_runs_that_are_equal_for_all_their_stages_are_refused(
     monkeypatch: pytest.MonkeyPatch, params_value: dict[str, Any]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    value = {"summary": "ensemble", "grid": {"architectures.mlp.dropout_frac": [0.1, 0.2]}}
+    value = {"summary": "ensemble", "grid": {"networks.mlp.dropout_frac": [0.1, 0.2]}}
     study = check(Study, value, "x.yaml")
     with pytest.raises(PipelineError, match=r"dropout_frac-0.1 and dropout_frac-0.2 are the same"):
         plan_runs("bagging", study, expand_study(study, "x.yaml", params_value))
@@ -248,7 +259,7 @@ def test_the_result_of_each_run_is_used_for_its_fold(
     assert table["accuracy"].tolist() == [0.6, 0.9]
 
 
-@pytest.mark.parametrize("key", ["train.epochs", "preprocess.seed"])
+@pytest.mark.parametrize("key", ["training.epochs", "preprocess.seed"])
 def test_an_edit_during_a_run_stops_the_study(
     key: str, two_folds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -298,11 +309,11 @@ def name_run(params: dict[str, Any], data: str = "1") -> str:
 @pytest.mark.parametrize(
     ("key", "value", "is_used"),
     [
-        ("train.seed", 2, True),
+        ("training.seed", 2, True),
         ("evaluate.top_k", 2, True),
         ("dataset", "mnist", True),
-        ("architectures.cnn.kernel_px", 5, True),
-        ("architectures.mlp.units", [9], False),
+        ("networks.cnn.kernel_px", 5, True),
+        ("networks.mlp.units", [9], False),
         ("plot.dpi", 50, False),
     ],
 )

@@ -128,9 +128,7 @@ def test_a_cluster_with_a_killed_worker_stores_the_same_features(tmp_path: Path)
         tmp_path / "project",
         {
             "preprocess.height_px": 64, "preprocess.width_px": 64, "augment.copies": 0,
-            "train.architecture": "pretrained", "train.optimizer": "lbfgs",
-            "train.learning_rate": 1.0, "train.learning_rate_schedule": "constant",
-            "train.early_stopping_patience_epochs": 0, "train.epochs": 20,
+            "method": "transfer", "network": "efficientnet_lite0", "transfer.iterations": 20,
         },
         per_class=300, side_px=64,
     )  # fmt: skip

@@ -139,7 +139,7 @@ def test_a_killed_training_resumes_after_the_last_finished_epoch(project: Path) 
 def test_with_other_parameters_training_starts_again(project: Path) -> None:
     expected = results(project)
     kill_after_epochs(project, 4, "repro", *REALLY, "train")
-    set_leaf(project, "train.seed", 2)
+    set_leaf(project, "training.seed", 2)
     assert "train: resuming" not in dvc(project, "repro", *REALLY, "train")
     git(project, "checkout", "--", ".")
     assert "train: resuming after" in dvc(project, "repro", *REALLY, "train")
@@ -151,7 +151,7 @@ def test_with_other_parameters_training_starts_again(project: Path) -> None:
 def test_a_killed_experiment_resumes(project: Path, place: str) -> None:
     expected = results(project)
     seed = {"in-place": 3, "temporary": 4}[place]
-    arguments = ["exp", "run", "--set-param", f"train.seed={seed}", "train"]
+    arguments = ["exp", "run", "--set-param", f"training.seed={seed}", "train"]
     if place == "temporary":  # in a copy that DVC deletes after the run
         arguments.insert(2, "--temp")
     kill_after_epochs(project, 5, *arguments)
@@ -177,7 +177,7 @@ def find_training(folder: Path) -> psutil.Process | None:
 
 def test_a_killed_experiment_of_a_queue_resumes(project: Path, tmp_path: Path) -> None:
     def queue_and_start() -> None:
-        dvc(project, "exp", "run", "--queue", "--set-param", "train.seed=5", "train")
+        dvc(project, "exp", "run", "--queue", "--set-param", "training.seed=5", "train")
         with (tmp_path / "queue.log").open(
             "w"
         ) as stream:  # the workers of the queue keep this file open
@@ -219,13 +219,13 @@ def test_a_parameter_changed_during_a_run_is_not_recorded(project: Path, tmp_pat
     folder = copy_project(project, tmp_path / "project")
     process = start(folder, "repro", *REALLY, "train")
     wait_for(process, "epoch   2/")
-    set_leaf(folder, "train.learning_rate", 0.1)
+    set_leaf(folder, "training.learning_rate", 0.1)
     set_leaf(folder, "plot.mistakes", 3)  # which this stage does not use
     output, _ = process.communicate()
     assert process.returncode != 0
-    assert "error: train.learning_rate changed while the stage was running" in output
+    assert "error: training.learning_rate changed while the stage was running" in output
     # With the old value, no epoch is repeated.
-    set_leaf(folder, "train.learning_rate", 0.002)
+    set_leaf(folder, "training.learning_rate", 0.002)
     output = dvc(folder, "repro", *REALLY, "train")
     assert "train: resuming after 12 of 12 epochs" in output
     assert (folder / "metrics" / "history.csv").read_bytes() == (

@@ -145,7 +145,7 @@ def test_a_folder_without_the_name_of_its_dataset_is_refused_in_one_line(project
 def test_runs_before_and_after_a_new_image_are_compared(project: Path) -> None:
     folder = write_images(project / "data" / "local" / "leaves", per_class=20)
     choose_own(project, files="data/local/leaves")
-    set_leaf(project, "train.epochs", 1)
+    set_leaf(project, "training.epochs", 1)
     set_leaf(project, "augment.copies", 0)
     assert stages_run(dvc(project, "repro", "evaluate")) == STAGES[:5]
     commit(project)

@@ -33,7 +33,6 @@ from support import (
 from imgpipe.core.yaml_file import format_yaml, read_yaml
 from imgpipe.records.folders import Records
 from imgpipe.reporting.pictures import PICTURES
-from imgpipe.settings.architectures import ARCHITECTURES
 
 pytestmark = pytest.mark.e2e
 
@@ -85,7 +84,7 @@ def test_without_changes_no_stage_runs(project: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "other", "stages"),
     [
-        ("train.learning_rate", 0.0005, ["train", "evaluate", "plot"]),
+        ("training.learning_rate", 0.0005, ["train", "evaluate", "plot"]),
         # tests/pipeline/test_reruns.py checks all values.
         pytest.param("preprocess.seed", 2, STAGES[1:], marks=pytest.mark.slow),
     ],
@@ -154,7 +153,7 @@ def test_queued_experiments_run_from_a_clean_clone(project: Path, tmp_path: Path
     git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
     git(clone, "config", "user.name", "test")
     git(clone, "config", "user.email", "test@localhost")
-    dvc(clone, "exp", "run", "--queue", "--set-param", "train.epochs=range(1,3)")
+    dvc(clone, "exp", "run", "--queue", "--set-param", "training.epochs=range(1,3)")
     log = tmp_path / "queue.log"
     with log.open("w") as stream:  # the workers keep this file open
         subprocess.run(
@@ -175,39 +174,28 @@ def test_queued_experiments_run_from_a_clean_clone(project: Path, tmp_path: Path
     assert epochs == {1, 2}
 
 
-# Values that an architecture needs on small images.
-NEEDED = {
-    "pretrained": (
-        "preprocess.height_px=32", "preprocess.width_px=32", "preprocess.channels=3",
-        "train.optimizer=lbfgs", "train.learning_rate=1.0", "train.learning_rate_schedule=constant",
-        "train.early_stopping_patience_epochs=0",
-    )
-}  # fmt: skip
-
-
 @pytest.mark.parametrize(
-    "architecture",
+    ("network", "method"),
     [
-        pytest.param(name, marks=[] if name == "pretrained" else pytest.mark.slow)
-        for name in ARCHITECTURES
-        if name != "cnn"
+        pytest.param("mlp", "training", marks=pytest.mark.slow),
+        pytest.param("resnet", "training", marks=pytest.mark.slow),
+        ("efficientnet_lite0", "transfer"),
     ],
 )
-def test_other_architectures_run_through_all_stages(project: Path, architecture: str) -> None:
+def test_other_networks_run_through_all_stages(project: Path, network: str, method: str) -> None:
     output = dvc(
-        project, "exp", "run", "--temp", "--name", f"try-{architecture}",
-        "--set-param", f"train.architecture={architecture}", "--set-param", "train.epochs=1",
-        *(f"--set-param={value}" for value in NEEDED.get(architecture, ())),
+        project, "exp", "run", "--temp", "--name", f"try-{network}",
+        "--set-param", f"network={network}", "--set-param", f"method={method}",
+        "--set-param", "training.epochs=1",
     )  # fmt: skip
-    first = "preprocess" if architecture in NEEDED else "train"
-    assert stages_run(output) == STAGES[STAGES.index(first) :]
+    assert stages_run(output) == ["train", "evaluate", "plot"]
     (ref,) = [
         ref
         for ref in git(project, "for-each-ref", "--format=%(refname)", "refs/exps").split()
-        if ref.endswith(f"/try-{architecture}")
+        if ref.endswith(f"/try-{network}")
     ]
     pictures = git(project, "ls-tree", "-r", "--name-only", ref, "metrics/plots/")
-    without_maps = {"feature_maps"} if architecture == "mlp" else set()
+    without_maps = {"feature_maps"} if network == "mlp" else set()
     assert {Path(line).stem for line in pictures.split()} == set(PICTURES) - without_maps
 
 
@@ -216,7 +204,7 @@ def test_one_parameter_selects_another_dataset(project: Path, mirror: Path) -> N
     """In a temporary copy, a relative path of a mirror is relative to the project."""
     output = dvc(
         project, "exp", "run", "--temp", "--name", "try-fashion",
-        "--set-param", "dataset=fashion_mnist", "--set-param", "train.epochs=1",
+        "--set-param", "dataset=fashion_mnist", "--set-param", "training.epochs=1",
         DATASET_MIRROR=os.path.relpath(mirror, project),
     )  # fmt: skip
     assert stages_run(output) == STAGES
@@ -247,7 +235,7 @@ def test_the_steps_of_the_guide_to_photographs_work(tmp_path: Path) -> None:
     subprocess.run(command, cwd=folder, check=True)
     changes = [
         "dataset=leaves",
-        "train.epochs=8",
+        "training.epochs=8",
         "preprocess.height_px=64",
         "preprocess.width_px=64",
     ]
@@ -293,7 +281,14 @@ def tried(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy_project(project, tmp_path_factory.mktemp("tried") / "project")
     dvc(folder, "exp", "remove", "--all-commits")  # experiments of other tests
     output = dvc(
-        folder, "exp", "run", "--temp", "--name", "weak", "--set-param", "train.learning_rate=1e-7"
+        folder,
+        "exp",
+        "run",
+        "--temp",
+        "--name",
+        "weak",
+        "--set-param",
+        "training.learning_rate=1e-7",
     )
     assert stages_run(output) == ["train", "evaluate", "plot"]
     return folder
@@ -303,7 +298,7 @@ def test_two_runs_are_compared_by_their_predictions_in_the_cache(tried: Path) ->
     found = json.loads(tool(tried, "compare", "HEAD", "weak", "--json", "--html", "page.html"))
     assert found["verdict"] == "worse"
     assert found["made_by"] == {
-        "parameters": {"train.learning_rate": [0.002, 1e-7]},
+        "parameters": {"training.learning_rate": [0.002, 1e-7]},
         "libraries": {}, "sources": [], "data": [],
     }  # fmt: skip
     scores = json.loads(git(tried, "show", "HEAD:metrics/test.json"))
@@ -430,7 +425,7 @@ def test_the_flowers_recipe_runs_on_a_small_folder(tmp_path: Path) -> None:
     (folder / "data" / "catalog.yaml").write_text(format_yaml(catalog))
     command = ["make", "PYTHON=true", "recipe", "NAME=flowers"]
     subprocess.run(command, cwd=folder, check=True)
-    set_leaf(folder, "train.epochs", 12)
+    set_leaf(folder, "training.epochs", 12)
     output = dvc(folder, "repro", DATASET_MIRROR=(tmp_path / "mirror").as_posix())
     assert stages_run(output) == STAGES
     scores = read_json(folder / "metrics" / "test.json")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import PRETRAINED_PARAMS, ROOT, STAGES, attempt, hash_files, write_photographs
+from support import ROOT, STAGES, TRANSFER_PARAMS, attempt, hash_files, write_photographs
 
 from imgpipe.core.yaml_file import format_yaml
 from imgpipe.records.folders import Records
@@ -24,7 +24,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_photographs(folder / "data" / "local" / "stripes", IMAGES, side_px=64)
     entry = {"title": "S", "files": "data/local/stripes", "format": {"kind": "image_folder"}}
     (folder / "data" / "catalog.yaml").write_text(format_yaml({"stripes": entry}))
-    value = PRETRAINED_PARAMS.model_dump()
+    value = TRANSFER_PARAMS.model_dump()
     value["dataset"] = "stripes"
     value["preprocess"] |= {"height_px": 64, "width_px": 64}
     value["augment"]["copies"] = 1

@@ -24,8 +24,12 @@ def expected_stages(leaf: str) -> set[str]:
             return {"fetch", "plot"}
         case "threads":
             return {"train", "evaluate", "plot"}
-        case "architectures":
-            return {"train", "plot"} if leaf.startswith("architectures.cnn.") else set()
+        case "method" | "network" | "training":
+            return {"train", "plot"}
+        case "transfer":
+            return set()
+        case "networks":
+            return {"train", "plot"} if leaf.startswith("networks.cnn.") else set()
         case _:
             return {section, "plot"}
 
@@ -88,12 +92,14 @@ def test_each_item_changes_exactly_its_stages(reruns: str) -> None:
         "src/imgpipe/augmentation": {"augment"},
         "src/imgpipe/nn/common": {"train", "evaluate"},
         "src/imgpipe/nn/training": {"train"},
+        "src/imgpipe/nn/transfer": set(),
         "src/imgpipe/nn/inference": {"evaluate"},
         "src/imgpipe/evaluation": {"evaluate", "plot"},
         "src/imgpipe/reporting": {"plot"},
         "src/imgpipe/experiments": set(),
         "src/imgpipe/settings/params.py": {"fetch", "preprocess", "train", "plot"},
-        "src/imgpipe/settings/train.py": {"train", "plot"},
+        "src/imgpipe/settings/training.py": {"train", "plot"},
+        "src/imgpipe/settings/transfer.py": {"plot"},
         "src/imgpipe/settings/plot.py": {"plot"},
         "src/train.py": {"train"},
         "src/predict.py": set(),

@@ -189,12 +189,12 @@ def test_without_copies_augment_writes_an_empty_description(
 def test_a_typo_stops_every_stage_with_one_line(
     project: Path, params_value: dict[str, Any], stage: str
 ) -> None:
-    params_value["train"]["epoch"] = params_value["train"].pop("epochs")
+    params_value["training"]["epoch"] = params_value["training"].pop("epochs")
     set_params(project, params_value)
     result = attempt(project, stage)
     assert result.returncode == 1
     assert result.stdout == ""
-    assert result.stderr.startswith("error: params.yaml: train.epoch: unknown key (did you mean")
+    assert result.stderr.startswith("error: params.yaml: training.epoch: unknown key (did you mean")
     assert result.stderr.count("\n") == 1
     assert [path.name for path in (project / "data").iterdir()] == ["catalog.yaml"]
 

@@ -33,7 +33,7 @@ def test_a_study_starts_only_missing_runs_and_does_not_change_the_workspace(
     file = project / "studies" / "small.yaml"
     file.write_text(
         "summary: folds\n"
-        "set: {preprocess.max_per_class: 10, train.epochs: 1}\n"
+        "set: {preprocess.max_per_class: 10, training.epochs: 1}\n"
         "grid:\n  preprocess.test_fold: [1/3, 2/3]\n"
     )
     git(project, "add", "--all")
@@ -77,7 +77,7 @@ def test_a_study_starts_only_missing_runs_and_does_not_change_the_workspace(
 
 def test_a_failed_run_stops_the_study_and_is_named(project: Path) -> None:
     (project / "studies" / "broken.yaml").write_text(
-        "summary: ensemble\ngrid:\n  train.learning_rate: [0.002, 1.0e+30]\n"
+        "summary: ensemble\ngrid:\n  training.learning_rate: [0.002, 1.0e+30]\n"
     )
     result = attempt(project, "study", "broken")
     assert result.returncode == 1
@@ -93,7 +93,7 @@ def test_a_failed_run_stops_the_study_and_is_named(project: Path) -> None:
     assert error.startswith("error: broken-learning_rate-1e+30-")
     assert "the run failed: train: " in error
     log = project / error.split("its output is in ")[1].split(";")[0]
-    assert "lower train.learning_rate" in log.read_text()
+    assert "lower training.learning_rate" in log.read_text()
     names = dvc(project, "exp", "list", "--all-commits", "--name-only").split()
     assert [name[:27] for name in names if "broken" in name] == ["broken-learning_rate-0.002-"]
     assert not (project / "studies" / "broken").exists()

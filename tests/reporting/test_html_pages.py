@@ -21,7 +21,7 @@ def comparison(**changes: Any) -> str:
         "metrics_rows": [["1", "5 %", "7", "+0.1"], ["2", "-1,000.5", "none", "-0.2"]],
         "explanations": ["How it was measured."],
         "differences_header": ["", "A", "B"],
-        "differences_rows": [["train.seed", "1", "2"]],
+        "differences_rows": [["training.seed", "1", "2"]],
         "data_and_code": ["Data that differ: data/raw."],
         "galleries": [{"png": PNG, "description": "Three <images>."}, "No image that only B."],
     }
@@ -53,7 +53,7 @@ def test_a_comparison_holds_its_parts_in_order() -> None:
         "<h2>Scores on the test split</h2>",
         "<p>How it was measured.</p>",
         "<h2>What differs</h2>",
-        "<td>train.seed</td>",
+        "<td>training.seed</td>",
         "<p>Data that differ: data/raw.</p>",
         "<figcaption>Three",
         "<p>No image that only B.</p>",

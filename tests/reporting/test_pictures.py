@@ -3,7 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from support import PRETRAINED_PARAMS, draw_predictions, texts_in
+from support import TRANSFER_PARAMS, draw_predictions, texts_in
 
 from imgpipe.evaluation.predictions import Predictions
 from imgpipe.reporting.charts.style import encode_figure
@@ -35,7 +35,7 @@ def test_a_picture_that_does_not_apply_is_not_drawn(make_outputs: MakeOutputs) -
 def test_no_best_epoch_is_marked_if_the_last_iteration_is_used(
     make_outputs: MakeOutputs,
 ) -> None:
-    found = texts_in(draw("learning_curves", make_outputs(run_params=PRETRAINED_PARAMS)))
+    found = texts_in(draw("learning_curves", make_outputs(run_params=TRANSFER_PARAMS)))
     assert "best epoch" not in found
     assert any("An epoch is an iteration of L-BFGS" in text for text in found)
 

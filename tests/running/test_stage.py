@@ -35,7 +35,7 @@ stages:
     cmd: python src/editing.py
     deps: [src/editing.py, src/imgpipe/core, src/imgpipe/reporting]
     params:
-      - train
+      - training
       - threads
       - pyproject.toml: [{groups}]
 """
@@ -83,7 +83,7 @@ def run_editing_stage(
             "<head >",
             "imgpipe/reporting/templates/base.html",
         ),
-        ("params.yaml", "learning_rate: 0.002", "learning_rate: 0.1", "train.learning_rate"),
+        ("params.yaml", "learning_rate: 0.002", "learning_rate: 0.1", "training.learning_rate"),
         ("params.yaml", "threads: 2", "threads: 1", "threads"),
         ("pyproject.toml", "pydantic==", "pydantic ==", "project.optional-dependencies.config"),
         # The stage does not depend on these:
@@ -116,7 +116,7 @@ def test_several_changes_are_listed(project: Path) -> None:
         old=f"{epochs}\n  batch_size: 32 ",
         new=f"{epochs.replace('30', '31')}\n  batch_size: 33 ",
     )
-    assert result.stderr.startswith("error: train.epochs, train.batch_size changed while")
+    assert result.stderr.startswith("error: training.epochs, training.batch_size changed while")
 
 
 def test_a_parameter_that_becomes_invalid_is_reported(project: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_mistake_in_the_parameters_stops_a_stage_at_its_start(project: Path) -
     path.write_text(path.read_text().replace("epochs: 30", "epoch: 30"))
     result = run_editing_stage(project)
     assert result.returncode == 1
-    assert result.stderr.startswith("error: params.yaml: train.epoch: unknown key (did you mean")
+    assert result.stderr.startswith("error: params.yaml: training.epoch: unknown key (did you mean")
     assert "dpi: 100" in path.read_text()
 
 

@@ -18,7 +18,8 @@ from imgpipe.settings.params import Params, format_value, load_params
 def test_the_committed_params_are_valid() -> None:
     params = load_params(ROOT / "params.yaml")
     assert params.dataset == "digits"
-    assert params.chosen_architecture == params.architectures.cnn  # type: ignore[attr-defined]
+    assert params.network_settings == params.networks.cnn
+    assert params.method_settings == params.training
 
 
 def test_the_sections_have_the_keys_of_the_file(params_value: dict[str, Any]) -> None:
@@ -33,8 +34,8 @@ def test_the_sections_have_the_keys_of_the_file(params_value: dict[str, Any]) ->
         ("allow_unpinned", "no", "expected true or false; found 'no'"),
         ("preprocess.channels", 2, "expected 1 or 3; found 2"),
         ("augment.copies", 100, "expected a number of at most 99; found 100"),
-        ("train.learning_rate", 0.0, "expected a number greater than 0; found 0.0"),
-        ("architectures.resnet.blocks_per_stage", 1.5, "expected a whole number; found 1.5"),
+        ("training.learning_rate", 0.0, "expected a number greater than 0; found 0.0"),
+        ("networks.resnet.blocks_per_stage", 1.5, "expected a whole number; found 1.5"),
         ("evaluate.top_k", 1, "expected a number of at least 2; found 1"),
         ("plot.dpi", 10, "expected a number of at least 40; found 10"),
         ("plot", 3, "expected a mapping of keys to values; found 3"),
@@ -65,9 +66,12 @@ def test_every_key_is_required(params_value: dict[str, Any]) -> None:
 
 
 def test_several_replicas_exclude_float16() -> None:
-    assert change_params(train__replicas=2, train__precision="mixed_bfloat16").train.replicas == 2
-    with pytest.raises(ValueError, match=r"mixed_float16 needs train\.replicas 1"):
-        change_params(train__replicas=2, train__precision="mixed_float16")
+    assert (
+        change_params(training__replicas=2, training__precision="mixed_bfloat16").training.replicas
+        == 2
+    )
+    with pytest.raises(ValueError, match=r"mixed_float16 needs training\.replicas 1"):
+        change_params(training__replicas=2, training__precision="mixed_float16")
 
 
 RUN_STAGE = """
@@ -83,11 +87,11 @@ except SystemExit as stop:
 
 ANOTHER_KEY = {
     "fetch": "plot.samples_per_class",
-    "preprocess": "train.epochs",
+    "preprocess": "training.epochs",
     "augment": "evaluate.calibration_bins",
     "train": "plot.mistakes",
     "evaluate": "preprocess.height_px",
-    "plot": "architectures.cnn.kernel_px",
+    "plot": "networks.cnn.kernel_px",
 }
 
 

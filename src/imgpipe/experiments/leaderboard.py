@@ -14,7 +14,7 @@ from imgpipe.experiments.run import Run
 from imgpipe.settings.params import format_value
 
 _SHOWN_NAMES = 3
-_SEEDS = ("train.seed", "augment.seed")
+_SEEDS = ("training.seed", "transfer.seed", "augment.seed")
 # With the raw data, these parameters decide which images are used for validation.
 _VALIDATION_KEYS = (
     "dataset",
@@ -133,7 +133,7 @@ def _setting(run: Run) -> tuple[str, ...]:
 def _find_varied(table: Sequence[Entry]) -> list[str]:
     """Return the parameters, without the seeds, that have several values in a table.
 
-    Entries without the parameter do not count, such as runs of another architecture.
+    Entries without the parameter do not count, such as runs of another network.
     """
     settings = [entry.runs[0].provenance.parameters for entry in table]
     keys = dict.fromkeys(key for setting in settings for key in setting if key not in _SEEDS)

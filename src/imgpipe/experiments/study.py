@@ -16,7 +16,7 @@ from imgpipe.experiments.provenance import flatten
 from imgpipe.settings.params import PARAMS_FILE, Params
 
 STUDIES = Path("studies")
-_FOLD_KEY, _SEED_KEY = "preprocess.test_fold", "train.seed"
+_FOLD_KEY, _SEED_KEY = "preprocess.test_fold", "training.seed"
 
 Overrides: TypeAlias = dict[str, Any]
 """Values of params.yaml by dotted key, as `dvc exp run -S` takes them."""
@@ -141,7 +141,7 @@ def apply_overrides(params: Mapping[str, Any], overrides: Overrides, where: str)
         if key not in known:
             raise PipelineError(
                 f"{where}: {key}: unknown key{nearest(key, known)}; expected a key of"
-                f" {PARAMS_FILE.as_posix()}, such as train.seed"
+                f" {PARAMS_FILE.as_posix()}, such as training.seed"
             )
         *sections, last = key.split(".")
         section = result

@@ -5,7 +5,7 @@ import mmap
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,13 @@ class Inputs(Protocol):
 
     def __getitem__(self, numbers: NDArray[np.integer[Any]], /) -> NDArray[Any]:
         """Return the inputs of these numbers, (B, ...)."""
+
+
+class LabeledInputs(NamedTuple):
+    """Inputs of a network, (N, H, W, C) uint8 or (N, F) float32, and their labels (N,) int64."""
+
+    inputs: Inputs
+    labels: NDArray[np.int64]
 
 
 class StoredImages:

@@ -14,7 +14,6 @@ from imgpipe.evaluation.significance import score_intervals
 from imgpipe.reporting.html_pages import TEMPLATES, write_page
 from imgpipe.reporting.pictures import PICTURES
 from imgpipe.reporting.stage_outputs import StageOutputs
-from imgpipe.settings.architectures import Pretrained
 from imgpipe.settings.backbones import BACKBONES
 from imgpipe.settings.params import Params, format_value
 
@@ -23,7 +22,6 @@ GROUPS = ("config", "arrays", "images", "remote", "charts", "nn", "transfer")
 _MOST_BAD_FILES = 20
 _MOST_LISTED_CLASSES = 20
 _MOST_OPEN_LAYERS = 50  # more lines are folded: the results would be far below
-_SECTIONS_OF_PARAMS = ("preprocess", "augment", "train", "evaluate")
 
 
 def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, bytes]) -> None:
@@ -45,7 +43,7 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
     write_page(
         path,
         TEMPLATES / "model_card.html",
-        title=f"Model card: {info.dataset}, {outputs.params.train.architecture}",
+        title=f"Model card: {info.dataset}, {outputs.params.network}",
         scores=scores,
         summary_rows=list(_summary_rows(outputs)),
         trained=outputs.trained,
@@ -99,8 +97,8 @@ def _summary_rows(outputs: StageOutputs) -> Iterator[tuple[str, str]]:
     yield "worst class", f"{worst['class']}: recall {worst['recall']:.4f}, {worst['images']} images"
     images = [f"{split.examples:,} {name}" for name, split in outputs.info.splits.items()]
     yield "images", ", ".join(images)
-    network = f"{outputs.params.train.architecture}, {outputs.trained['parameters']:,} parameters"
-    if isinstance(outputs.params.chosen_architecture, Pretrained):
+    network = f"{outputs.params.network}, {outputs.trained['parameters']:,} parameters"
+    if outputs.params.method == "transfer":
         network += "; all layers but the last are frozen"
     yield "network", network
     # This file contains the hash of each shard.
@@ -110,25 +108,26 @@ def _summary_rows(outputs: StageOutputs) -> Iterator[tuple[str, str]]:
 
 def _backbone_rows(params: Params) -> Iterator[tuple[str, str]]:
     """Yield where the weights of a pretrained network come from; of another network nothing."""
-    if not isinstance(params.chosen_architecture, Pretrained):
+    if params.method != "transfer":
         return
-    name = params.chosen_architecture.backbone
-    backbone = BACKBONES[name]
+    backbone = BACKBONES[params.network]
     package = backbone.package.replace("_", "-")
-    yield "pretrained network", name
+    yield "pretrained network", params.network
     yield "package", f"{package} {find_installed([package])[package]}"
     yield "file", f"{backbone.file}, {backbone.bytes:,} bytes"
     yield "SHA-256", backbone.sha256
-    yield "license", backbone.licence
+    yield "license", backbone.license
     yield "citation", backbone.citation
 
 
 def _parameter_rows(params: Params) -> Iterator[tuple[str, str]]:
     """Yield the values that made the result, by their dotted keys in params.yaml."""
-    sections = {name: getattr(params, name) for name in _SECTIONS_OF_PARAMS}
-    sections[f"architectures.{params.train.architecture}"] = params.chosen_architecture
-    yield "dataset", params.dataset
-    yield "threads", format_value(params.threads)
+    sections = {
+        name: getattr(params, name) for name in ("preprocess", "augment", params.method, "evaluate")
+    }
+    sections[f"networks.{params.network}"] = params.network_settings
+    for name in ("dataset", "method", "network", "threads"):
+        yield name, format_value(getattr(params, name))
     for name, section in sections.items():
         for key, value in section.model_dump().items():
             yield f"{name}.{key}", format_value(value)

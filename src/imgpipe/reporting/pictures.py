@@ -66,7 +66,7 @@ def _read_variants(outputs: StageOutputs) -> Iterator[Sequence[NDArray[np.uint8]
 
 def learning_curves(outputs: StageOutputs) -> Figure:
     """Draw loss and accuracy by epoch."""
-    if outputs.params.train.optimizer == "lbfgs":
+    if outputs.params.method == "transfer":
         # The last iteration is used, even if an earlier one has a lower validation loss.
         note = (
             "An epoch is an iteration of L-BFGS; the model has the weights of the last one."

@@ -1,24 +1,27 @@
 """The whole of params.yaml, checked before any stage begins.
 
-Each stage checks all sections, so that a mistake in `train` is found before `fetch` does anything.
-In dvc.yaml, a stage depends on the schemas of its own sections only: the schema of another section
-can stop the stage, it cannot change an output.
+Each stage checks all sections, so that a mistake in `training` is found before `fetch`
+does anything. In dvc.yaml, a stage depends on the schemas of its own sections only: the schema of
+another section can stop the stage, it cannot change an output. The section of the method that is
+not chosen is checked, too, but nothing reads it.
 """
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from imgpipe.core.schema import Count, Section, check
+from imgpipe.core.schema import Count, Section, check, nearest
 from imgpipe.core.yaml_file import read_yaml
-from imgpipe.settings.architectures import Architectures
 from imgpipe.settings.augment import Augment
+from imgpipe.settings.backbones import BACKBONES
 from imgpipe.settings.evaluate import Evaluate
+from imgpipe.settings.networks import Networks
 from imgpipe.settings.plot import Plot
 from imgpipe.settings.preprocess import Preprocess
-from imgpipe.settings.train import Train
+from imgpipe.settings.training import Training
+from imgpipe.settings.transfer import Transfer
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -26,37 +29,48 @@ PARAMS_FILE = Path("params.yaml")
 class Params(Section):
     """The whole of params.yaml; the comments there say what each value means."""
 
+    removed_keys: ClassVar = {
+        "train": "its values are now in the section training or transfer, by `method`; the value of"
+        " `architecture` is now `network`",
+        "architectures": "the section is now networks",
+    }
+
     dataset: str
     allow_unpinned: bool
+    method: Literal["training", "transfer"]
+    network: str
     threads: Count
     preprocess: Preprocess
     augment: Augment
-    train: Train
-    architectures: Architectures
+    training: Training
+    transfer: Transfer
+    networks: Networks
     evaluate: Evaluate
     plot: Plot
 
     @model_validator(mode="after")
-    def _other_values_suit_a_pretrained_network(self) -> "Params":
-        if self.train.architecture == "pretrained":
-            self.chosen_architecture.check_other_sections(self.preprocess, self.train)
-        elif self.train.optimizer == "lbfgs":
-            raise ValueError("train.optimizer: lbfgs needs architecture pretrained")
-        return self
-
-    @model_validator(mode="after")
-    def _other_values_suit_several_replicas(self) -> "Params":
-        if self.train.replicas > 1 and self.train.precision == "mixed_float16":
-            # Keras's factor for the loss may then differ between the replicas.
+    def _network_suits_the_method(self) -> "Params":
+        choices = [
+            name
+            for name in Networks.model_fields
+            if (name in BACKBONES) == (self.method == "transfer")
+        ]
+        if self.network not in choices:
             raise ValueError(
-                "train.precision: mixed_float16 needs train.replicas 1; choose mixed_bfloat16"
+                f"network: expected one of {', '.join(choices)} with method {self.method}; found"
+                f" {self.network!r}{nearest(self.network, choices)}"
             )
         return self
 
     @property
-    def chosen_architecture(self) -> Any:
-        """The settings of the network that `train.architecture` names."""
-        return getattr(self.architectures, self.train.architecture)
+    def method_settings(self) -> Training | Transfer:
+        """The section that `method` names."""
+        return self.transfer if self.method == "transfer" else self.training
+
+    @property
+    def network_settings(self) -> Any:
+        """The settings of the network that `network` names."""
+        return getattr(self.networks, self.network)
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.tf
 def test_the_parameters_of_the_layers_add_up_to_the_total() -> None:
     from imgpipe.nn.fitting.layer_table import describe_layers
 
-    model = build_network("cnn", change_params(architectures__cnn__batch_norm=True))
+    model = build_network("cnn", change_params(networks__cnn__batch_norm=True))
     lines = describe_layers(model).splitlines()
     assert lines[0].split("  ")[0].strip() == "layer"
     counts = {

@@ -6,15 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import EASY_PARAMS, build_network, change_params, save_network, train_easily
-
-from imgpipe.settings.architectures import ARCHITECTURES
+from support import EASY_PARAMS, NETWORKS, build_network, change_params, save_network, train_easily
 
 pytestmark = pytest.mark.tf
 
 
 def test_equal_seeds_give_equal_weights_and_files(tmp_path: Path) -> None:
-    params = change_params(EASY_PARAMS, architectures__cnn__conv_dropout_frac=0.3, train__epochs=2)
+    params = change_params(EASY_PARAMS, networks__cnn__conv_dropout_frac=0.3, training__epochs=2)
     for name in ("first", "second"):
         save_network(train_easily(params)[0], tmp_path / name / "model.keras")
     first, second = ((tmp_path / name / "model.keras").read_bytes() for name in ("first", "second"))
@@ -33,7 +31,7 @@ def test_a_model_file_has_no_dates_and_has_its_format_version(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_model_file_has_no_memory_addresses(
     name: str, precision: str, set_precision: Callable[[str], None], tmp_path: Path
 ) -> None:
@@ -48,7 +46,7 @@ def test_a_model_file_has_no_memory_addresses(
 
 def test_the_optimizer_is_not_saved(tmp_path: Path) -> None:
     """The optimizer would take two thirds of the file."""
-    model, _ = train_easily(change_params(EASY_PARAMS, train__epochs=1))
+    model, _ = train_easily(change_params(EASY_PARAMS, training__epochs=1))
     save_network(model, tmp_path / "model.keras")
     weights_bytes = 4 * model.count_params()
     assert (tmp_path / "model.keras").stat().st_size < 2 * weights_bytes

@@ -12,7 +12,6 @@ from support import RESCALE, SMALL_SPEC, make_easy_images
 from imgpipe.core.errors import PipelineError
 from imgpipe.nn.fitting import training_set as module
 from imgpipe.nn.fitting.training_set import (
-    LabeledInputs,
     TrainingSet,
     draw_bootstrap,
     is_faster_in_memory,
@@ -22,6 +21,7 @@ from imgpipe.records import stored_images
 from imgpipe.records.folders import AugmentedRecords, Records
 from imgpipe.records.info import AugmentedInfo, RecordsInfo, SplitInfo, copy_folder
 from imgpipe.records.shards import write_shard
+from imgpipe.records.stored_images import LabeledInputs
 
 COPIES = 2
 IMAGES, LABELS = make_easy_images(32)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from support import (
+    NETWORKS,
     build_network,
     change_params,
     make_easy_images,
@@ -10,12 +11,10 @@ from support import (
     train_easily,
 )
 
-from imgpipe.settings.architectures import ARCHITECTURES
-
 pytestmark = pytest.mark.tf
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_can_be_explained(name: str) -> None:
     from imgpipe.nn.inference.explanation import activation_maps, feature_maps, first_kernels
 
@@ -90,7 +89,7 @@ def test_a_dense_kernel_has_the_shape_of_the_image() -> None:
 def test_a_dense_kernel_on_rows_has_the_shape_of_a_row() -> None:
     from imgpipe.nn.inference.explanation import activation_maps, first_kernels
 
-    model = build_network("mlp", change_params(architectures__mlp__sees="row"), shape=(4, 5, 3))
+    model = build_network("mlp", change_params(networks__mlp__sees="row"), shape=(4, 5, 3))
     weights = np.asarray(model.get_layer("dense_1").kernel)
     kernels = first_kernels(model)
     assert kernels.shape == (512, 1, 5, 3)

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from support import PARAMS, RESCALE, build_network, change_params
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.settings.backbones import BACKBONES, FEATURES
+from imgpipe.settings.backbones import BACKBONES
 
 pytestmark = pytest.mark.tf
 
@@ -36,7 +35,6 @@ EXPECTED: dict[str, tuple[dict[int, float], float]] = {
         1059: 1.56303, 1136: 0.6065, 1205: 1.34963, 1277: 1.73419,
     }, 0.29153),
 }  # fmt: skip
-RESCALE_COLOR = RESCALE.model_copy(update={"scale": RESCALE.scale * 3, "offset": [0.0] * 3})
 # Class numbers in ImageNet-1k.
 CATS, DOGS = slice(281, 286), slice(151, 269)
 IMAGES = 100
@@ -48,25 +46,21 @@ def make_image() -> NDArray[np.uint8]:
     return np.stack([4 * rows, 4 * columns, 2 * (rows + columns)], axis=2).astype(np.uint8)
 
 
-def build_backbone(name: str, side_px: int) -> Any:
+def build_backbone(name: str, side_px: int, channels: int = 3) -> Any:
     """Return a network from images to features, with the weights from ImageNet."""
     import keras
 
-    from imgpipe.nn.networks.efficientnet_lite import FEATURES_LAYER, load_backbone_weights
+    from imgpipe.nn.transfer.weights import build_pretrained
 
-    params = change_params(PARAMS, architectures__pretrained__backbone=name)
-    model = build_network(
-        "pretrained", params, shape=(side_px, side_px, 3), normalization=RESCALE_COLOR
-    )
-    load_backbone_weights(model, name)
-    return keras.Model(model.input, model.get_layer(FEATURES_LAYER).output)
+    model = build_pretrained(name, image_shape=(side_px, side_px, channels), classes=2)
+    return keras.Model(model.input, model.get_layer("features").output)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_features_of_an_image_have_their_known_values(name: str) -> None:
     features = np.asarray(build_backbone(name, 64)(make_image()[None]))[0]
     expected, mean = EXPECTED[name]
-    assert features.shape == (FEATURES,)
+    assert features.shape == (1280,)
     assert features.mean() == pytest.approx(mean, abs=1e-4)
     assert features[list(expected)] == pytest.approx(list(expected.values()), abs=1e-4)
 
@@ -74,8 +68,8 @@ def test_the_features_of_an_image_have_their_known_values(name: str) -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_network_distinguishes_cats_and_dogs(mirror: Path, name: str) -> None:
     """The images are real photographs; the output layer for ImageNet is in the weight file."""
-    from imgpipe.nn.networks.efficientnet_lite import find_weight_file
     from imgpipe.nn.transfer.torch_file import read_weights
+    from imgpipe.nn.transfer.weights import find_weight_file
 
     archive = mirror / "cats_and_dogs_small" / "cats_and_dogs_small.zip"
     if not archive.exists():
@@ -110,8 +104,8 @@ def test_batch_normalization_is_a_part_of_the_convolution(
 ) -> None:
     import keras
 
-    from imgpipe.nn.networks.efficientnet_lite import find_weight_file
     from imgpipe.nn.transfer.torch_file import read_weights
+    from imgpipe.nn.transfer.weights import find_weight_file
 
     name = "efficientnet_lite0"
     weights = read_weights(find_weight_file(BACKBONES[name]))
@@ -149,6 +143,24 @@ def test_the_weights_are_frozen_and_the_images_are_normalized_once() -> None:
     assert np.asarray(normalized(make_image()[None])) == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_gray_image_has_the_features_of_a_color_image_with_equal_channels() -> None:
+    gray = make_image()[None, ..., :1]
+    features = np.asarray(build_backbone("efficientnet_lite0", 64, channels=1)(gray))
+    color = np.asarray(build_backbone("efficientnet_lite0", 64)(np.repeat(gray, 3, axis=3)))
+    assert np.ptp(features) > 1
+    assert features.tolist() == color.tolist()
+
+
+@pytest.mark.parametrize("side_px", [1, 5, 31])
+def test_small_images_have_features(side_px: int) -> None:
+    features = np.asarray(
+        build_backbone("efficientnet_lite0", side_px)(make_image()[None, :side_px, :side_px])
+    )
+    assert features.shape == (1, 1280)
+    assert np.isfinite(features).all()
+    assert features.max() > 0
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -163,7 +175,10 @@ def test_wrong_weights_are_reported_in_one_line(
     changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "efficientnet_lite0"
-    monkeypatch.setitem(BACKBONES, name, dataclasses.replace(BACKBONES[name], **changes))
+    backbone = BACKBONES[name]
+    if changes.keys() <= backbone.structure.keys():
+        changes = {"structure": {**backbone.structure, **changes}}
+    monkeypatch.setitem(BACKBONES, name, dataclasses.replace(backbone, **changes))
     with pytest.raises(PipelineError, match=message) as raised:
         build_backbone(name, 64)
     assert "\n" not in str(raised.value)

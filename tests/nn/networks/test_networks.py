@@ -1,4 +1,4 @@
-"""Properties of all architectures in the registry, and properties of single architectures."""
+"""Properties of all networks, and properties of single networks."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import (
+    NETWORKS,
     PARAMS,
     ROOT,
     build_network,
@@ -18,7 +19,8 @@ from support import (
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.records.normalization import Normalization
-from imgpipe.settings.architectures import ARCHITECTURES
+from imgpipe.settings.backbones import BACKBONES
+from imgpipe.settings.networks import Networks
 from imgpipe.settings.params import Params
 
 pytestmark = pytest.mark.tf
@@ -54,21 +56,26 @@ def read_recipe(name: str) -> Params:
 def build_recipe(name: str) -> Any:
     params = read_recipe(name)
     return build_network(
-        params.train.architecture,
+        params.network,
         params,
         shape=params.preprocess.image_shape,
         classes=CLASSES.get(name, 10),
     )
 
 
-def test_every_architecture_has_settings_and_a_builder() -> None:
-    from imgpipe.nn.networks import BUILDERS
+def test_every_network_has_a_builder_and_every_builder_is_tested() -> None:
+    from imgpipe.nn.networks import find_builder
 
-    assert list(BUILDERS) == list(ARCHITECTURES)
+    def name_builder(network: str) -> str:
+        return BACKBONES[network].builder if network in BACKBONES else network
+
+    builders = {name_builder(network) for network in Networks.model_fields}
+    assert all(callable(find_builder(builder).build) for builder in builders)
+    assert {name_builder(network) for network in NETWORKS} == builders
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (40, 33, 3)])
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_takes_pixels_and_returns_probabilities(
     name: str, shape: tuple[int, int, int]
 ) -> None:
@@ -85,7 +92,7 @@ def test_a_network_takes_pixels_and_returns_probabilities(
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(7), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_the_output_for_two_classes_is_one_unit(name: str) -> None:
     model = build_network(name, classes=2)
     assert model.output_shape == (None, 1)
@@ -93,7 +100,7 @@ def test_the_output_for_two_classes_is_one_unit(name: str) -> None:
     assert build_network(name, classes=3).layers[-1].activation.__name__ == "softmax"
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_layers_have_the_same_unique_names_in_every_network_of_a_process(name: str) -> None:
     """Keras's default names contain a counter, which would change the bytes of the model file."""
     first, second = ([layer.name for layer in build_network(name).layers] for _ in range(2))
@@ -101,7 +108,7 @@ def test_layers_have_the_same_unique_names_in_every_network_of_a_process(name: s
     assert len(set(first)) == len(first)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_trains_and_its_file_gives_the_same_probabilities(
     name: str, tmp_path: Path
 ) -> None:
@@ -111,7 +118,7 @@ def test_a_network_trains_and_its_file_gives_the_same_probabilities(
     model = build_network(name)
     images, labels = make_random_images(20, 28, 28, 1), np.arange(20) % 10
     before = predict_probabilities(model, images)
-    train_network(model, change_params(train__epochs=1), images, labels)
+    train_network(model, change_params(training__epochs=1), images, labels)
     trained = predict_probabilities(model, images)
     assert (trained != before).any()
     save_network(model, tmp_path / "model.keras")
@@ -132,7 +139,7 @@ def test_the_first_layer_normalizes_each_channel() -> None:
 
 
 def test_images_too_small_for_a_network_are_an_error() -> None:
-    with pytest.raises(PipelineError, match=r"architectures\.cnn: does not fit images of 6 x 6"):
+    with pytest.raises(PipelineError, match=r"networks\.cnn: does not fit images of 6 x 6"):
         build_network("cnn", shape=(6, 6, 1))
 
 
@@ -166,7 +173,7 @@ def test_the_convolutional_network_with_dropout_has_the_expected_layers() -> Non
 
 
 def test_a_residual_network_has_the_expected_number_of_parameters() -> None:
-    params = change_params(architectures__resnet__filters=[4, 8])
+    params = change_params(networks__resnet__filters=[4, 8])
     # A convolution has no bias; a normalized channel has four values.
     stem = 9 * 4 + 16
     stage_1 = 2 * (9 * 4 * 4 + 16)
@@ -176,18 +183,16 @@ def test_a_residual_network_has_the_expected_number_of_parameters() -> None:
 
 
 def test_a_residual_network_has_the_dropout_and_the_blocks_of_its_settings() -> None:
-    params = change_params(
-        architectures__resnet__dropout_frac=0.4, architectures__resnet__blocks_per_stage=3
-    )
+    params = change_params(networks__resnet__dropout_frac=0.4, networks__resnet__blocks_per_stage=3)
     model = build_network("resnet", params)
     assert model.get_layer("dropout").rate == 0.4
     assert sum(layer.name.endswith("_add") for layer in model.layers) == 3 * 3
-    without = build_network("resnet", change_params(architectures__resnet__dropout_frac=0.0))
+    without = build_network("resnet", change_params(networks__resnet__dropout_frac=0.0))
     assert "dropout" not in [layer.name for layer in without.layers]
 
 
 def test_a_dense_network_has_the_dropout_of_its_settings() -> None:
-    model = build_network("mlp", change_params(architectures__mlp__dropout_frac=0.4))
+    model = build_network("mlp", change_params(networks__mlp__dropout_frac=0.4))
     assert [model.get_layer(f"dropout_{number}").rate for number in (1, 2)] == [0.4, 0.4]
 
 
@@ -198,10 +203,10 @@ def test_pooling_computes_the_maximum_the_mean_or_the_minimum(pool: str, batch_n
     from imgpipe.nn.common.runtime import keras
 
     params = change_params(
-        architectures__cnn__filters=[5],
-        architectures__cnn__pool_px=[2],
-        architectures__cnn__pool=pool,
-        architectures__cnn__batch_norm=batch_norm,
+        networks__cnn__filters=[5],
+        networks__cnn__pool_px=[2],
+        networks__cnn__pool=pool,
+        networks__cnn__batch_norm=batch_norm,
     )
     keras.utils.set_random_seed(1)
     model = build_network("cnn", params, shape=(10, 8, 3))
@@ -228,7 +233,7 @@ def test_pooling_computes_the_maximum_the_mean_or_the_minimum(pool: str, batch_n
 def test_global_pooling_reduces_each_map_to_one_value(kind: str) -> None:
     from imgpipe.nn.common.runtime import keras
 
-    model = build_network("cnn", change_params(architectures__cnn__global_pool=kind))
+    model = build_network("cnn", change_params(networks__cnn__global_pool=kind))
     images = make_random_images(6, 28, 28, 1)
     maps, pooled = (
         np.asarray(keras.Model(model.input, model.get_layer(name).output)(images))
@@ -246,7 +251,7 @@ def test_every_pooling_can_be_saved_and_explained(pool: str, kind: str, tmp_path
     from imgpipe.nn.inference.loading import load_model
     from imgpipe.nn.inference.prediction import predict_probabilities
 
-    params = change_params(architectures__cnn__pool=pool, architectures__cnn__global_pool=kind)
+    params = change_params(networks__cnn__pool=pool, networks__cnn__global_pool=kind)
     model = build_network("cnn", params)
     save_network(model, tmp_path / "model.keras")
     loaded = load_model(tmp_path / "model.keras")
@@ -262,12 +267,10 @@ def test_batch_normalization_and_dropout_are_optional() -> None:
     def kinds(**changes: Any) -> list[type]:
         return [type(layer) for layer in build_network("cnn", change_params(**changes)).layers]
 
-    plain = kinds(
-        architectures__cnn__conv_dropout_frac=0.0, architectures__cnn__dense_dropout_frac=0.0
-    )
+    plain = kinds(networks__cnn__conv_dropout_frac=0.0, networks__cnn__dense_dropout_frac=0.0)
     assert keras.layers.Dropout not in plain
     assert keras.layers.BatchNormalization not in plain
-    normed = kinds(architectures__cnn__batch_norm=True)
+    normed = kinds(networks__cnn__batch_norm=True)
     assert normed.count(keras.layers.BatchNormalization) == 3
     assert normed.count(keras.layers.Dropout) == 2
 
@@ -279,10 +282,10 @@ def test_convolutions_have_the_kernel_size_and_padding_of_the_settings(
 ) -> None:
     params = change_params(
         PARAMS,
-        architectures__cnn__filters=[4],
-        architectures__cnn__pool_px=[1],
-        architectures__cnn__padding=padding,
-        architectures__cnn__kernel_px=kernel_px,
+        networks__cnn__filters=[4],
+        networks__cnn__pool_px=[1],
+        networks__cnn__padding=padding,
+        networks__cnn__kernel_px=kernel_px,
     )
     layer = build_network("cnn", params).get_layer("conv_1")
     side_px = 28 if padding == "same" else 28 - kernel_px + 1

@@ -20,11 +20,11 @@ from support import (
 pytestmark = pytest.mark.tf
 
 RANDOM: dict[str, Any] = {
-    "train__random_flip": "both",
-    "train__random_rotation_deg": 90.0,
-    "train__random_translation_frac": 0.3,
-    "train__random_zoom_frac": 0.4,
-    "train__random_contrast_frac": 0.5,
+    "training__random_flip": "both",
+    "training__random_rotation_deg": 90.0,
+    "training__random_translation_frac": 0.3,
+    "training__random_zoom_frac": 0.4,
+    "training__random_contrast_frac": 0.5,
 }
 
 
@@ -37,7 +37,7 @@ def transform(
 
     pixels = keras.Input(images.shape[1:], dtype="uint8")
     unchanged = keras.Model(pixels, keras.layers.Rescaling(1.0, dtype="float32")(pixels))
-    model = add_random_layers(unchanged, change_params(**changes).train)
+    model = add_random_layers(unchanged, change_params(**changes).training)
     return np.asarray(model(images, training=training))
 
 
@@ -56,17 +56,17 @@ def test_each_transformation_changes_images_only_in_training(key: str, value: An
 def test_flips_translation_and_contrast_give_the_expected_pixels() -> None:
     ramp = np.tile(np.arange(10, 250, 20, dtype=np.uint8)[None, :, None], (64, 12, 1, 1))
     ramp = ramp.reshape(64, 12, 12, 1)  # values rise from 10 at the left to 230 at the right
-    flipped = transform(ramp, train__random_flip="horizontal")
+    flipped = transform(ramp, training__random_flip="horizontal")
     assert {(image == ramp[0, :, ::-1]).all() for image in flipped} == {True, False}
     assert all((image == ramp[0]).all() or (image == ramp[0, :, ::-1]).all() for image in flipped)
-    assert (transform(ramp, train__random_flip="vertical") == ramp).all()
-    shifted = transform(ramp, train__random_translation_frac=0.25)
+    assert (transform(ramp, training__random_flip="vertical") == ramp).all()
+    shifted = transform(ramp, training__random_translation_frac=0.25)
     assert shifted[:, 6, 6].min() >= 70  # a quarter of 12 pixels is 3 steps of 20 from 130
     assert shifted[:, 6, 6].max() <= 190
     assert shifted[:, 6, 6].std() > 20
     assert shifted.min() == 10  # the nearest pixel fills points outside: no new value
     assert shifted.max() == 230
-    contrast = transform(ramp, train__random_contrast_frac=0.5)
+    contrast = transform(ramp, training__random_contrast_frac=0.5)
     spread = contrast.std(axis=(1, 2, 3)) / ramp[0].std()
     assert 0.45 < spread.min() < 0.8 < 1.2 < spread.max() < 1.55
 
@@ -79,11 +79,11 @@ def test_rotation_and_zoom_reach_the_limits_in_their_settings() -> None:
     def mean_of(places: np.ndarray, changed: np.ndarray) -> np.ndarray:
         return np.asarray((changed[..., 0] * places).sum(axis=(1, 2)) / changed.sum(axis=(1, 2, 3)))
 
-    turned = transform(images, train__random_rotation_deg=60.0)
+    turned = transform(images, training__random_rotation_deg=60.0)
     angles = np.degrees(np.arctan2(mean_of(rows, turned), mean_of(columns, turned)))
     assert -61 < angles.min() < -50
     assert 50 < angles.max() < 61
-    zoomed = transform(images, train__random_zoom_frac=0.2)
+    zoomed = transform(images, training__random_zoom_frac=0.2)
     factors = 10 / mean_of(columns, zoomed)  # the block was 10 pixels from the middle
     assert 0.79 < factors.min() < 0.85
     assert 1.15 < factors.max() < 1.21
@@ -94,7 +94,7 @@ def test_pixels_are_rounded_to_the_nearest_number() -> None:
     changes = {key: value for key, value in RANDOM.items() if "contrast" not in key}
     assert (transform(gray, **changes) == 101).all()
     steps = np.tile(np.array([100, 101], dtype=np.uint8), (64, 12, 6))[..., None]
-    shifted = transform(steps, train__random_translation_frac=0.3)
+    shifted = transform(steps, training__random_translation_frac=0.3)
     assert abs(shifted[:, 3:9, 4:8].mean() - 100.5) < 0.1  # truncation would give a lower mean
 
 
@@ -102,7 +102,7 @@ def test_without_transformations_the_network_is_returned() -> None:
     from imgpipe.nn.training.augmentation_layers import add_random_layers
 
     model = build_network("mlp")
-    assert add_random_layers(model, PARAMS.train) is model
+    assert add_random_layers(model, PARAMS.training) is model
 
 
 def test_transformations_repeat_with_their_seed_and_differ_from_each_other() -> None:
@@ -111,8 +111,8 @@ def test_transformations_repeat_with_their_seed_and_differ_from_each_other() -> 
     images, _ = make_easy_images(30)
     first = transform(images, **RANDOM)
     assert (first == transform(images, **RANDOM)).all()
-    assert (first != transform(images, **RANDOM, train__seed=2)).any()
-    model = add_random_layers(build_network("mlp"), change_params(**RANDOM).train)
+    assert (first != transform(images, **RANDOM, training__seed=2)).any()
+    model = add_random_layers(build_network("mlp"), change_params(**RANDOM).training)
     seeds = [layer.seed for layer in model.layers if hasattr(layer, "seed")]
     assert len(seeds) == len(set(seeds)) == 6  # each of the two flips is a layer
 
@@ -124,7 +124,7 @@ def test_the_trained_model_has_no_transformations(
     from imgpipe.nn.inference.loading import load_model
 
     set_precision(precision)
-    params = change_params(EASY_PARAMS, train__random_translation_frac=0.1, train__epochs=6)
+    params = change_params(EASY_PARAMS, training__random_translation_frac=0.1, training__epochs=6)
     model, history = train_easily(params)
     assert max(epoch.validation_accuracy for epoch in history) > 0.8
     save_network(model, tmp_path / "model.keras")

@@ -18,7 +18,8 @@ from support import (
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.nn.fitting.history import best_epoch
-from imgpipe.nn.fitting.training_set import LabeledInputs, TrainingSet
+from imgpipe.nn.fitting.training_set import TrainingSet
+from imgpipe.records.stored_images import LabeledInputs
 from imgpipe.settings.params import Params
 
 pytestmark = pytest.mark.tf
@@ -47,10 +48,12 @@ def test_the_model_gets_the_weights_of_the_best_epoch() -> None:
 
 
 def test_early_stopping_waits_for_its_patience() -> None:
-    params = change_params(EASY_PARAMS, train__epochs=9, train__early_stopping_patience_epochs=2)
+    params = change_params(
+        EASY_PARAMS, training__epochs=9, training__early_stopping_patience_epochs=2
+    )
     _, history = train_easily(params, misleading=True)
     assert len(history) == best_epoch(history).epoch + 2 < 9
-    params = change_params(params, train__early_stopping_patience_epochs=0)
+    params = change_params(params, training__early_stopping_patience_epochs=0)
     assert len(train_easily(params, misleading=True)[1]) == 9
 
 
@@ -69,11 +72,9 @@ def test_mixed_precision_learns_and_returns_float32(
 
 
 def test_a_diverging_loss_is_an_error() -> None:
-    params = change_params(EASY_PARAMS, train__optimizer="sgd", train__learning_rate=1e30)
-    with pytest.raises(
-        PipelineError,
-        match=r"^train: the loss is nan after epoch 1; lower train\.learning_rate in params\.yaml$",
-    ):
+    params = change_params(EASY_PARAMS, training__optimizer="sgd", training__learning_rate=1e30)
+    message = r"the loss is nan after epoch 1; lower training\.learning_rate in params\.yaml$"
+    with pytest.raises(PipelineError, match=rf"^train: {message}"):
         train_easily(params)
 
 
@@ -83,12 +84,14 @@ def test_a_trained_model_has_the_weights_of_the_best_epoch(repository: Path) -> 
     from imgpipe.nn.training.loop import train_model
     from imgpipe.nn.training.replicas import Replicas
 
-    params = change_params(EASY_PARAMS, train__early_stopping_patience_epochs=2, train__epochs=9)
+    params = change_params(
+        EASY_PARAMS, training__early_stopping_patience_epochs=2, training__epochs=9
+    )
     training_set = make_training_set(params)
     keras.utils.set_random_seed(1)
     model = build_network("cnn", params, shape=(12, 12, 1))
     checkpoint = Checkpoint(sources={}, parameters={}, data="")
-    history = train_model(model, training_set, params.train, checkpoint, Replicas(1)).history
+    history = train_model(model, training_set, params.training, checkpoint, Replicas(1)).epochs
     images, labels = training_set.validation
     probabilities = np.asarray(model(images[np.arange(200)]))
     loss = -np.log(np.maximum(probabilities[range(200), labels], 1e-7)).mean()
@@ -99,7 +102,7 @@ def test_a_trained_model_has_the_weights_of_the_best_epoch(repository: Path) -> 
 def make_training_set(params: Params) -> TrainingSet:
     """Return easy images; wrong validation labels stop the training early if it may stop."""
     images, labels = make_easy_images(200)
-    stops_early = params.train.early_stopping_patience_epochs < params.train.epochs
+    stops_early = params.training.early_stopping_patience_epochs < params.training.epochs
     wrong_labels = (labels + 1) % 10
     return TrainingSet(
         images, labels, LabeledInputs(images, wrong_labels if stops_early else labels)
@@ -107,12 +110,12 @@ def make_training_set(params: Params) -> TrainingSet:
 
 
 REGULARIZED = {
-    "architectures__cnn__conv_dropout_frac": 0.3,
-    "architectures__cnn__batch_norm": True,
-    "train__random_translation_frac": 0.1,
-    "train__class_weights": "balanced",
-    "train__l2_penalty": 0.001,
-    "train__epochs": 5,
+    "networks__cnn__conv_dropout_frac": 0.3,
+    "networks__cnn__batch_norm": True,
+    "training__random_translation_frac": 0.1,
+    "training__class_weights": "balanced",
+    "training__l2_penalty": 0.001,
+    "training__epochs": 5,
 }
 
 
@@ -120,9 +123,13 @@ REGULARIZED = {
     "changes",
     [
         REGULARIZED,
-        {**REGULARIZED, "train__optimizer": "sgd", "train__learning_rate_schedule": "exponential"},
-        {"train__precision": "mixed_float16", "train__epochs": 5},  # with a scaled loss
-        {"train__early_stopping_patience_epochs": 2, "train__epochs": 9},
+        {
+            **REGULARIZED,
+            "training__optimizer": "sgd",
+            "training__learning_rate_schedule": "exponential",
+        },
+        {"training__precision": "mixed_float16", "training__epochs": 5},  # with a scaled loss
+        {"training__early_stopping_patience_epochs": 2, "training__epochs": 9},
     ],
     ids=["adam", "sgd", "float16", "early-stopping"],
 )
@@ -141,7 +148,7 @@ def test_a_resumed_training_equals_an_uninterrupted_training(
     from imgpipe.nn.training.shuffled_batches import TrainingBatches
 
     params = change_params(EASY_PARAMS, **changes)
-    set_precision(params.train.precision)
+    set_precision(params.training.precision)
     epochs_run: list[int] = []
     of_epoch = TrainingBatches.of_epoch
 
@@ -165,8 +172,8 @@ def test_a_resumed_training_equals_an_uninterrupted_training(
         model = build_network("cnn", params, shape=(12, 12, 1))
         checkpoint = Checkpoint(sources={}, parameters={}, data="")
         training_set = make_training_set(params)
-        training = train_model(model, training_set, params.train, checkpoint, Replicas(1))
-        return list(training.history), model.get_weights()
+        training = train_model(model, training_set, params.training, checkpoint, Replicas(1))
+        return list(training.epochs), model.get_weights()
 
     history, weights = run()
     assert "resuming" not in capsys.readouterr().out
@@ -179,7 +186,7 @@ def test_a_resumed_training_equals_an_uninterrupted_training(
         for path in Path("metrics").iterdir():  # DVC does the same before it runs a stage
             path.unlink()
         resumed_history, resumed_weights = run()
-        epochs = params.train.epochs
+        epochs = params.training.epochs
         assert (
             f"train: resuming after {stopped_after} of {epochs} epochs\n" in capsys.readouterr().out
         )
@@ -197,7 +204,7 @@ def test_metrics_are_written_and_printed_after_each_epoch(
     from imgpipe.nn.training.loop import train_model
     from imgpipe.nn.training.replicas import Replicas
 
-    params = change_params(EASY_PARAMS, train__epochs=3)
+    params = change_params(EASY_PARAMS, training__epochs=3)
     written: list[tuple[int, int]] = []
     print_epoch = TrainingProgress.print_epoch
 
@@ -210,7 +217,7 @@ def test_metrics_are_written_and_printed_after_each_epoch(
     model = build_network("cnn", params, shape=(12, 12, 1))
     checkpoint = Checkpoint(sources={}, parameters={}, data="")
     training_set = make_training_set(params)
-    train_model(model, training_set, params.train, checkpoint, Replicas(1))
+    train_model(model, training_set, params.training, checkpoint, Replicas(1))
     assert written == [(1, 1), (2, 2), (3, 3)]
     _, *lines = capsys.readouterr().out.splitlines()  # after the names of the columns
     assert [line[:11] for line in lines] == ["epoch   1/3", "epoch   2/3", "epoch   3/3"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support import (
     EASY_PARAMS,
+    NETWORKS,
     build_network,
     change_params,
     make_easy_images,
@@ -13,7 +14,7 @@ from support import (
     train_network,
 )
 
-from imgpipe.settings.architectures import ARCHITECTURES
+from imgpipe.settings.backbones import BACKBONES
 
 pytestmark = pytest.mark.tf
 
@@ -24,7 +25,9 @@ pytestmark = pytest.mark.tf
 )
 def test_the_learning_rate_follows_its_schedule(schedule: str, second: float) -> None:
     """The second of two epochs is half of the schedule, which ends at 0.01 of the first rate."""
-    params = change_params(EASY_PARAMS, train__learning_rate_schedule=schedule, train__epochs=2)
+    params = change_params(
+        EASY_PARAMS, training__learning_rate_schedule=schedule, training__epochs=2
+    )
     _, history = train_easily(params)
     assert history[0].learning_rate == pytest.approx(0.01)
     assert history[1].learning_rate == pytest.approx(second, rel=1e-4)
@@ -35,11 +38,11 @@ def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
     from imgpipe.nn.common.runtime import keras
     from imgpipe.nn.training.objective import make_optimizer
 
-    params = change_params(EASY_PARAMS, train__optimizer=optimizer, train__epochs=2)
+    params = change_params(EASY_PARAMS, training__optimizer=optimizer, training__epochs=2)
     _, history = train_easily(params)
     assert history[1].loss < history[0].loss
     kinds = {name.lower(): getattr(keras.optimizers, name) for name in dir(keras.optimizers)}
-    assert type(make_optimizer(params.train, examples=200)) is kinds[optimizer]
+    assert type(make_optimizer(params.training, examples=200)) is kinds[optimizer]
 
 
 def test_two_classes_are_learned_by_binary_cross_entropy() -> None:
@@ -58,7 +61,7 @@ def test_two_classes_are_learned_by_binary_cross_entropy() -> None:
 def test_one_hot_and_sparse_labels_give_the_same_training() -> None:
     losses = {}
     for encoding in ("sparse", "one_hot"):
-        params = change_params(EASY_PARAMS, train__label_encoding=encoding, train__epochs=2)
+        params = change_params(EASY_PARAMS, training__label_encoding=encoding, training__epochs=2)
         losses[encoding] = [epoch.loss for epoch in train_easily(params)[1]]
     assert losses["one_hot"] == pytest.approx(losses["sparse"], rel=1e-3)
 
@@ -73,10 +76,10 @@ def test_the_encoding_of_the_labels_chooses_the_function(
     from imgpipe.nn.common.runtime import keras, tf
     from imgpipe.nn.training.objective import Objective
 
-    params = change_params(EASY_PARAMS, train__label_encoding=encoding)
+    params = change_params(EASY_PARAMS, training__label_encoding=encoding)
     labels = np.array([2, 0, 1])
     probabilities = np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.3, 0.6, 0.1]], np.float32)
-    objective = Objective(3, params.train, labels)
+    objective = Objective(3, params.training, labels)
     monkeypatch.setattr(keras.losses, function, lambda *_, **__: "called")
     assert objective.losses(tf.constant(labels), tf.constant(probabilities)) == "called"
     monkeypatch.undo()
@@ -87,7 +90,7 @@ def test_the_encoding_of_the_labels_chooses_the_function(
 @pytest.mark.parametrize("classes", [2, 10])
 def test_labels_of_any_number_of_classes_can_be_smoothed(classes: int) -> None:
     _, history = train_easily(
-        change_params(EASY_PARAMS, train__label_smoothing=0.2), classes=classes
+        change_params(EASY_PARAMS, training__label_smoothing=0.2), classes=classes
     )
     target = 0.8 + 0.2 / classes
     assert history[-1].validation_loss == pytest.approx(-np.log(target), abs=0.1)
@@ -99,7 +102,9 @@ def test_label_smoothing_changes_the_target_but_not_the_scale_of_the_metrics() -
     images, _ = make_easy_images(50)
     confidence = {}
     for smoothing in (0.0, 0.5):
-        model, history = train_easily(change_params(EASY_PARAMS, train__label_smoothing=smoothing))
+        model, history = train_easily(
+            change_params(EASY_PARAMS, training__label_smoothing=smoothing)
+        )
         confidence[smoothing] = predict_probabilities(model, images).max(axis=1).mean()
     assert confidence[0.5] < 0.65 < 0.9 < confidence[0.0]
     # The target of the true class is 0.55; the lowest plain cross-entropy is then -ln(0.55).
@@ -107,19 +112,19 @@ def test_label_smoothing_changes_the_target_but_not_the_scale_of_the_metrics() -
 
 
 @pytest.mark.parametrize(("l1", "l2"), [(0.01, 0.0), (0.0, 0.02), (0.01, 0.02)])
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_penalties_are_computed_from_the_kernels_only(name: str, l1: float, l2: float) -> None:
     from imgpipe.nn.training.objective import set_penalties
 
-    params = change_params(train__l1_penalty=l1, train__l2_penalty=l2)
+    params = change_params(training__l1_penalty=l1, training__l2_penalty=l2)
     model = build_network(name, params)
-    set_penalties(model, params.train)
+    set_penalties(model, params.training)
     kernels = [
         np.asarray(weights)
         for weights in model.trainable_variables
         if weights.name not in ("bias", "gamma", "beta")
     ]
-    frozen = name == "pretrained"  # only the output layer is trained
+    frozen = name in BACKBONES  # only the output layer is trained
     assert len(kernels) == 1 if frozen else len(kernels) > 2
     expected = sum(l1 * np.abs(kernel).sum() + l2 * (kernel**2).sum() for kernel in kernels)
     assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-4)
@@ -130,7 +135,7 @@ def test_penalties_shrink_the_kernels_but_are_not_in_the_metrics(penalty: str) -
     size, histories = {}, {}
     for weight in (0.0, 0.01):
         model, histories[weight] = train_easily(
-            change_params(EASY_PARAMS, **{f"train__{penalty}_penalty": weight})
+            change_params(EASY_PARAMS, **{f"training__{penalty}_penalty": weight})
         )
         kernel = np.asarray(model.get_layer("dense_1").kernel)
         size[weight] = {"l1": np.abs(kernel).sum(), "l2": (kernel**2).sum()}[penalty]
@@ -163,14 +168,14 @@ def test_class_weights_help_the_rare_class(classes: int, encoding: str) -> None:
     for weights in ("none", "balanced"):
         params = change_params(
             EASY_PARAMS,
-            architectures__mlp__units=[16],
-            architectures__mlp__dropout_frac=0.0,
-            train__class_weights=weights,
-            train__label_encoding=encoding,
-            train__epochs=30,
-            train__learning_rate=0.05,
-            train__batch_size=100,
-            train__learning_rate_schedule="constant",
+            networks__mlp__units=[16],
+            networks__mlp__dropout_frac=0.0,
+            training__class_weights=weights,
+            training__label_encoding=encoding,
+            training__epochs=30,
+            training__learning_rate=0.05,
+            training__batch_size=100,
+            training__learning_rate_schedule="constant",
         )
         keras.utils.set_random_seed(1)
         model = build_network("mlp", params, shape=(12, 12, 1), classes=classes)
@@ -185,7 +190,7 @@ def train_constant(**changes: Any) -> Any:
 
     Of the images, 90 % have class 0 and 10 % have class 1.
     """
-    params = change_params(EASY_PARAMS, train__epochs=1, train__learning_rate=1e-9, **changes)
+    params = change_params(EASY_PARAMS, training__epochs=1, training__learning_rate=1e-9, **changes)
     labels = np.where(np.arange(200) < 180, 0, 1)
     images, _ = make_easy_images(200)
     model = build_network("cnn", params, shape=(12, 12, 1), classes=3)
@@ -196,7 +201,7 @@ def train_constant(**changes: Any) -> Any:
 
 
 def test_with_balanced_classes_losses_are_means_over_classes() -> None:
-    epoch = train_constant(train__class_weights="balanced")
+    epoch = train_constant(training__class_weights="balanced")
     balanced = -(np.log(0.7) + np.log(0.2)) / 2
     assert epoch.loss == pytest.approx(balanced, rel=1e-3)
     assert epoch.validation_loss == pytest.approx(balanced, rel=1e-3)
@@ -206,7 +211,7 @@ def test_with_balanced_classes_losses_are_means_over_classes() -> None:
 @pytest.mark.parametrize("encoding", ["sparse", "one_hot"])
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
 def test_the_unweighted_loss_is_a_mean_over_images(class_weights: str, encoding: str) -> None:
-    epoch = train_constant(train__class_weights=class_weights, train__label_encoding=encoding)
+    epoch = train_constant(training__class_weights=class_weights, training__label_encoding=encoding)
     expected = -(0.9 * np.log(0.7) + 0.1 * np.log(0.2))
     assert epoch.validation_loss_unweighted == pytest.approx(expected, rel=1e-3)
     equal = epoch.validation_loss_unweighted == epoch.validation_loss

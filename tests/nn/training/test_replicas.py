@@ -44,10 +44,11 @@ from support import EASY_PARAMS, build_network, change_params, make_easy_images
 from imgpipe.nn.training.checkpoint import Checkpoint
 from imgpipe.nn.training.loop import train_model
 from imgpipe.nn.training.replicas import Replicas
-from imgpipe.nn.fitting.training_set import LabeledInputs, TrainingSet
+from imgpipe.nn.fitting.training_set import TrainingSet
+from imgpipe.records.stored_images import LabeledInputs
 params = change_params(
-    EASY_PARAMS, train__epochs=3, train__l2_penalty=0.01, train__class_weights="balanced",
-    architectures__cnn__batch_norm=True, train__learning_rate_schedule="constant",
+    EASY_PARAMS, training__epochs=3, training__l2_penalty=0.01, training__class_weights="balanced",
+    networks__cnn__batch_norm=True, training__learning_rate_schedule="constant",
 )
 images, labels = make_easy_images(90)
 found = Replicas(replicas)
@@ -55,9 +56,9 @@ with found.scope():
     model = build_network("cnn", params, shape=(12, 12, 1))
 examples = TrainingSet(images, labels, LabeledInputs(images, labels))
 checkpoint = Checkpoint(sources={}, parameters={}, data="")
-trained = train_model(model, examples, params.train, checkpoint, Path("metrics"), found)
+trained = train_model(model, examples, params.training, checkpoint, found)
 weights = sha256(b"".join(value.tobytes() for value in model.get_weights())).hexdigest()
-losses = [[epoch.loss, epoch.validation_loss] for epoch in trained.history]
+losses = [[epoch.loss, epoch.validation_loss] for epoch in trained.epochs]
 print(json.dumps({"losses": losses, "weights": weights, "accuracy": trained.best.accuracy}))
 """
 
@@ -136,7 +137,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     value = PARAMS.model_dump()
     value["preprocess"] |= {"max_per_class": 40, "test_frac": 0.0335}
     value["augment"]["copies"] = 1
-    value["train"] |= {"replicas": 2, "epochs": 6, "random_translation_frac": 0.1}
+    value["training"] |= {"replicas": 2, "epochs": 6, "random_translation_frac": 0.1}
     set_params(folder, value)
     for stage in ("fetch", "preprocess", "augment"):
         run(folder, stage)
@@ -188,7 +189,7 @@ def test_a_training_resumes_after_a_worker_was_killed(projects: list[Path]) -> N
 
 
 def test_workers_with_different_parameters_are_refused(projects: list[Path]) -> None:
-    set_leaf(projects[1], "train.learning_rate", 0.004)
+    set_leaf(projects[1], "training.learning_rate", 0.004)
     for process in start_training(projects):
         _, errors = process.communicate(timeout=LONGEST_WAIT_S)
         assert process.returncode == 1
@@ -202,7 +203,9 @@ def test_workers_with_different_parameters_are_refused(projects: list[Path]) -> 
 def test_too_few_devices_are_reported(prepared: Path) -> None:
     result = attempt(prepared, "train")
     assert result.returncode == 1
-    assert result.stderr.startswith("error: params.yaml: train.replicas: expected at most 1, becau")
+    assert result.stderr.startswith(
+        "error: params.yaml: training.replicas: expected at most 1, becau"
+    )
     assert result.stderr.endswith("; found 2\n")
 
 
@@ -211,7 +214,7 @@ def test_too_few_devices_are_reported(prepared: Path) -> None:
     [
         (
             describe_workers(3)[0]["TF_CONFIG"],
-            "params.yaml: train.replicas: expected a multiple of 3, the number of workers in"
+            "params.yaml: training.replicas: expected a multiple of 3, the number of workers in"
             " TF_CONFIG; found 2",
         ),
         ("{}", 'TF_CONFIG: expected {"cluster": {"worker": ["host:port", ...]}, "task": '),
@@ -253,9 +256,10 @@ def test_a_last_batch_that_is_too_small_is_reported() -> None:
     from support import EASY_PARAMS, build_network, make_easy_images
 
     from imgpipe.core.errors import PipelineError
-    from imgpipe.nn.fitting.training_set import LabeledInputs, TrainingSet
+    from imgpipe.nn.fitting.training_set import TrainingSet
     from imgpipe.nn.training.loop import Trainer
     from imgpipe.nn.training.replicas import Replicas
+    from imgpipe.records.stored_images import LabeledInputs
 
     images, labels = make_easy_images(33)
     training_set = TrainingSet(images, labels, LabeledInputs(images, labels))
@@ -263,8 +267,8 @@ def test_a_last_batch_that_is_too_small_is_reported() -> None:
     replicas.count = 2
     model = build_network("cnn", EASY_PARAMS, shape=(12, 12, 1))
     with pytest.raises(PipelineError) as error:
-        Trainer(model, training_set, EASY_PARAMS.train, replicas)
+        Trainer(model, training_set, EASY_PARAMS.training, replicas)
     assert str(error.value) == (
-        "params.yaml: train.batch_size: the last batch of an epoch has 1 of 33 images, expected at"
-        " least train.replicas, 2; choose another size"
+        "params.yaml: training.batch_size: the last batch of an epoch has 1 of 33 images, expected"
+        " at least training.replicas, 2; choose another size"
     )

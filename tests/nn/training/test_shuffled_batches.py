@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from imgpipe.nn.fitting.training_set import LabeledInputs, TrainingSet
+from imgpipe.nn.fitting.training_set import TrainingSet
+from imgpipe.records.stored_images import LabeledInputs
 
 pytestmark = pytest.mark.tf
 

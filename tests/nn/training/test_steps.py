@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from support import EASY_PARAMS, build_network, change_params, make_easy_images
 
-from imgpipe.nn.fitting.training_set import LabeledInputs, TrainingSet
+from imgpipe.nn.fitting.training_set import TrainingSet
+from imgpipe.records.stored_images import LabeledInputs
 
 pytestmark = pytest.mark.tf
 
@@ -15,15 +16,21 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "plain": (10, {}),
     "batch normalization and dropout": (
         10,
-        {"architectures__cnn__batch_norm": True, "architectures__cnn__dense_dropout_frac": 0.3},
+        {"networks__cnn__batch_norm": True, "networks__cnn__dense_dropout_frac": 0.3},
     ),
     "two classes": (2, {}),
-    "one-hot, smoothed": (10, {"train__label_encoding": "one_hot", "train__label_smoothing": 0.1}),
-    "class weights": (10, {"train__class_weights": "balanced"}),
-    "penalties": (10, {"train__l1_penalty": 0.001, "train__l2_penalty": 0.01}),
-    "random layers": (10, {"train__random_translation_frac": 0.1, "train__random_flip": "both"}),
-    "half precision": (10, {"train__precision": "mixed_float16"}),
-    "sgd": (10, {"train__optimizer": "sgd", "train__learning_rate_schedule": "exponential"}),
+    "one-hot, smoothed": (
+        10,
+        {"training__label_encoding": "one_hot", "training__label_smoothing": 0.1},
+    ),
+    "class weights": (10, {"training__class_weights": "balanced"}),
+    "penalties": (10, {"training__l1_penalty": 0.001, "training__l2_penalty": 0.01}),
+    "random layers": (
+        10,
+        {"training__random_translation_frac": 0.1, "training__random_flip": "both"},
+    ),
+    "half precision": (10, {"training__precision": "mixed_float16"}),
+    "sgd": (10, {"training__optimizer": "sgd", "training__learning_rate_schedule": "exponential"}),
 }
 
 
@@ -42,8 +49,8 @@ def test_the_weights_are_equal_to_the_weights_from_fit(
     from imgpipe.nn.training.shuffled_batches import TrainingBatches
 
     classes, changes = CASES[case]
-    params = change_params(EASY_PARAMS, train__epochs=2, **changes)
-    settings = params.train
+    params = change_params(EASY_PARAMS, training__epochs=2, **changes)
+    settings = params.training
     set_precision(settings.precision)
     images, labels = make_easy_images(90, classes)
     training_set = TrainingSet(images, labels, LabeledInputs(images, labels))
@@ -104,9 +111,9 @@ def test_validation_metrics_are_means_over_all_examples() -> None:
 
     images, labels = make_easy_images(33)
     model = build_network("cnn", EASY_PARAMS, shape=(12, 12, 1))
-    optimizer = make_optimizer(EASY_PARAMS.train, examples=33)
+    optimizer = make_optimizer(EASY_PARAMS.training, examples=33)
     optimizer.build(model.trainable_variables)
-    steps = Steps(model, optimizer, Objective(10, EASY_PARAMS.train, labels), Replicas(1))
+    steps = Steps(model, optimizer, Objective(10, EASY_PARAMS.training, labels), Replicas(1))
     found = steps.validate(ordered_batches(images, labels, batch_size=32), 33, 32)
     probabilities = np.asarray(model(images), dtype=float)
     losses = -np.log(probabilities[np.arange(33), labels])

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import PRETRAINED_PARAMS, write_random_records
+from support import TRANSFER_PARAMS, write_random_records
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.sources import hash_sources
 from imgpipe.records.folders import Records
 
 pytestmark = pytest.mark.tf
@@ -15,14 +16,14 @@ pytestmark = pytest.mark.tf
 @pytest.fixture
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A worker for records of 32 x 32 x 3, in this process; it has no extractor yet."""
-    from imgpipe.nn.transfer import cluster_features, features
+    from imgpipe.nn.transfer import cluster_features
 
-    monkeypatch.setattr(features, "_CODE", ())
     monkeypatch.setattr(cluster_features, "_extractors", [])
     monkeypatch.setattr(cluster_features, "configure_runtime", lambda **_: None)
     info = write_random_records(tmp_path / "records", {"train": [6]}, image_shape=(32, 32, 3))
-    extractor = cluster_features._Worker(info, PRETRAINED_PARAMS, {}, {})._make_extractor()
-    return cluster_features._Worker(info, PRETRAINED_PARAMS, {}, extractor.determined_by)
+    sources = hash_sources()
+    extractor = cluster_features._Worker(info, TRANSFER_PARAMS, sources, {})._make_extractor()
+    return cluster_features._Worker(info, TRANSFER_PARAMS, sources, extractor.determined_by)
 
 
 def test_a_worker_makes_its_extractor_once(worker: Any, tmp_path: Path) -> None:

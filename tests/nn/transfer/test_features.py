@@ -1,5 +1,6 @@
 """Features of images, computed once."""
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -8,39 +9,33 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import write_random_records
+from support import TRANSFER_PARAMS, build_network, write_random_records
 
+from imgpipe.core.sources import hash_sources
 from imgpipe.records.folders import Records
+from imgpipe.settings.backbones import BACKBONES
 
 pytestmark = pytest.mark.tf
 
-SOURCES = {"imgpipe/nn/transfer/features.py": "a"}
-
 
 @pytest.fixture
-def extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def extractor(tmp_path: Path) -> Callable[..., Any]:
     """Return a function that makes an extractor with a small network and a count of batches."""
     import keras
 
     from imgpipe.nn.transfer import features
 
-    monkeypatch.setattr(features, "_CODE", tuple(SOURCES))
     keras.utils.set_random_seed(1)
     images = keras.Input((12, 17, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(images)
-    network = keras.Model(images, keras.layers.GlobalAveragePooling2D()(
-        keras.layers.Conv2D(5, 3)(x)
-    ))  # fmt: skip
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(5, 3)(x))
+    model = keras.Model(images, keras.layers.Dense(2, name="logits")(pooled))
     records = tmp_path / "records"
     info = write_random_records(records, {"train": [11, 7]})
 
     def make(**changes: Any) -> Any:
-        options = {
-            "batch_size": 4,
-            "determined_by": {"weights": "w", "threads": 2},
-            "sources": SOURCES,
-        }
-        made = features.FeatureExtractor(network, info, **{**options, **changes})
+        options = {"batch_size": 4, "determined_by": {"weights": "w", "threads": 2}}
+        made = features.FeatureExtractor(model, info, **{**options, **changes})
         compute, made.batches = made._extract, 0
 
         def counted(batch: Any) -> Any:
@@ -48,7 +43,7 @@ def extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
             return compute(batch)
 
         made._extract = counted
-        made.network = network
+        made.network = keras.Model(images, pooled)
         made.shards = Records(records, info).shards("train")
         return made
 
@@ -93,7 +88,6 @@ def test_stored_features_are_not_computed_again(
         {"batch_size": 8},
         {"determined_by": {"weights": "w", "threads": 1}},
         {"determined_by": {"weights": "other", "threads": 2}},
-        {"sources": {"imgpipe/nn/transfer/features.py": "b"}},
     ],
 )
 def test_file_names_depend_on_everything_that_determines_the_features(
@@ -188,9 +182,56 @@ def test_nothing_is_stored_outside_a_repository(
     assert [path.name for path in tmp_path.iterdir()] == ["records"]
 
 
-def test_the_modules_that_determine_features_exist() -> None:
-    from support import SRC
-
+@pytest.mark.parametrize(
+    ("changed", "are_other_features"),
+    [
+        ("imgpipe/nn/transfer/torch_file.py", True),
+        ("imgpipe/nn/networks/efficientnet_lite.py", True),
+        ("imgpipe/nn/networks/__init__.py", True),
+        ("imgpipe/nn/common/runtime.py", True),
+        ("imgpipe/records/shards.py", True),
+        ("imgpipe/nn/networks/cnn.py", False),
+        ("imgpipe/nn/transfer/output_layer.py", False),
+        ("imgpipe/nn/fitting/training_set.py", False),
+        ("imgpipe/console/progress.py", False),
+        ("imgpipe/settings/backbones.py", False),
+    ],
+)
+def test_only_the_code_that_computes_features_determines_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, are_other_features: bool
+) -> None:
     from imgpipe.nn.transfer import features
 
-    assert all((SRC / name).is_file() for name in features._CODE)
+    info = write_random_records(tmp_path, {"train": [2]}, image_shape=(32, 32, 3))
+    model = build_network("efficientnet_lite0", shape=(32, 32, 3), classes=2)
+    monkeypatch.setattr(features, "build_pretrained", lambda *_, **__: model)
+    sources = hash_sources()
+    assert changed in sources
+    first = features.make_extractor(TRANSFER_PARAMS, info, sources)
+    second = features.make_extractor(TRANSFER_PARAMS, info, {**sources, changed: "another"})
+    assert (first.determined_by != second.determined_by) == are_other_features
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean": 128.0},
+        {"scale": 127.0},
+        {"norm_epsilon": 1e-5},
+        {"sha256": "another"},
+        {"structure": {"repeats": (1,), "channels": (16,)}},
+    ],
+)
+def test_the_description_of_the_network_determines_the_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    from imgpipe.nn.transfer import features
+
+    info = write_random_records(tmp_path, {"train": [2]}, image_shape=(32, 32, 3))
+    name = TRANSFER_PARAMS.network
+    model = build_network(name, shape=(32, 32, 3), classes=2)
+    monkeypatch.setattr(features, "build_pretrained", lambda *_, **__: model)
+    found = features.make_extractor(TRANSFER_PARAMS, info, hash_sources()).determined_by
+    monkeypatch.setitem(BACKBONES, name, dataclasses.replace(BACKBONES[name], **change))
+    changed = features.make_extractor(TRANSFER_PARAMS, info, hash_sources()).determined_by
+    assert found != changed

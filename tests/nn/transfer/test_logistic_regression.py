@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from imgpipe.nn.transfer.logistic_regression import (
-    Examples,
+    LabeledFeatures,
     Layer,
     choose_penalty,
     cross_entropy,
@@ -28,7 +28,7 @@ def threads() -> Iterator[None]:
 
 def make_examples(
     per_class: int, *, classes: int = 2, noise: float = 1.0, width: int = 12, variants: int = 1
-) -> tuple[Examples, NDArray[np.int64]]:
+) -> tuple[LabeledFeatures, NDArray[np.int64]]:
     """Return examples of classes around random centers, and the labels of the examples."""
     generator = np.random.default_rng([per_class, classes])
     labels = np.repeat(np.arange(classes), per_class)
@@ -38,7 +38,7 @@ def make_examples(
         for _ in range(variants)
     ]
     every = np.tile(labels, variants)
-    examples = Examples(
+    examples = LabeledFeatures(
         features=np.concatenate(rows).astype(np.float32),
         targets=np.eye(classes)[every],
         weights=np.ones(len(every)),
@@ -60,7 +60,7 @@ def test_the_layer_equals_the_layer_of_scikit_learn(
     examples, labels = make_examples(50, classes=classes)
     if weighted:
         weights = np.where(labels == 0, 3.0, 0.5)
-        examples = Examples(examples.features, examples.targets, weights, examples.groups)
+        examples = LabeledFeatures(examples.features, examples.targets, weights, examples.groups)
     layer = fit_layer(examples, penalty, most_iterations=1000)
     expected = LogisticRegression(C=1 / (2 * penalty * examples.weights.sum()), tol=1e-8).fit(
         examples.features.astype(np.float64), labels, examples.weights
@@ -74,7 +74,7 @@ def test_the_order_of_the_columns_does_not_matter() -> None:
     """The problem is convex: it has one solution."""
     examples, _ = make_examples(50, classes=4)
     order = np.random.default_rng(3).permutation(examples.features.shape[1])
-    permuted = Examples(
+    permuted = LabeledFeatures(
         examples.features[:, order], examples.targets, examples.weights, examples.groups
     )
     first = fit_layer(examples, 0.01, most_iterations=1000)
@@ -88,7 +88,7 @@ def test_a_wrong_label_does_not_stop_the_fit() -> None:
     examples, labels = make_examples(50, noise=0.1)
     wrong = examples.targets.copy()
     wrong[0] = wrong[0, ::-1]
-    scaled = Examples(examples.features * 1000, wrong, examples.weights, examples.groups)
+    scaled = LabeledFeatures(examples.features * 1000, wrong, examples.weights, examples.groups)
     layer = fit_layer(scaled, 1e-9, most_iterations=1000)
     assert np.isfinite(layer.kernel).all()
     assert (layer.predict(scaled.features).argmax(axis=1) == labels).mean() >= 0.98
@@ -121,7 +121,7 @@ def test_the_log_loss_is_computed_on_images_outside_the_fit() -> None:
 def test_all_variants_of_an_image_are_in_one_fold() -> None:
     """If equal variants were in several folds, the loss on noise would be low."""
     examples, _ = make_examples(20, noise=100.0, width=200)
-    repeated = Examples(
+    repeated = LabeledFeatures(
         *(
             np.concatenate([values] * 3)
             for values in (examples.features, examples.targets, examples.weights, examples.groups)
@@ -187,3 +187,15 @@ def test_standardized_features_have_mean_0_and_mean_square_1() -> None:
     assert standardized.mean(axis=0) == pytest.approx(np.zeros(12), abs=1e-5)
     assert np.square(standardized).mean() == pytest.approx(1, rel=1e-5)
     assert fit_standardization(np.ones((3, 2), dtype=np.float32))[1] == 1
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_layer_that_includes_the_standardization_gives_the_same_logits(outputs: int) -> None:
+    """In float64, so that the bound is far above all rounding errors of 200 terms."""
+    generator = np.random.default_rng(1)
+    layer = Layer(generator.normal(size=(200, outputs)), generator.normal(size=outputs))
+    mean, scale = generator.normal(3, 1, 200).astype(np.float32), np.float32(0.7)
+    features = generator.normal(3, 1, (10, 200))
+    found = layer.include_standardization(mean, scale)
+    expected = ((features - mean) / scale) @ layer.kernel + layer.bias
+    assert features @ found.kernel + found.bias == pytest.approx(expected, abs=1e-9)

@@ -1,28 +1,26 @@
 """Some training images as a training step sees them, for a picture."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from imgpipe.nn.fitting.training_set import TrainingSet
-from imgpipe.records.training_examples import TrainingExamples, write_training_examples
+from imgpipe.records.training_examples import TrainingExamples
 
 _IMAGES, _DRAWS = 6, 4
 
 
-def write_examples(
-    path: Path, training_set: TrainingSet, transform: Callable[..., Any] | None
-) -> None:
-    """Write the first training examples of epoch 1, and random transformations of each.
+def draw_examples(
+    training_set: TrainingSet, transform: Callable[..., Any] | None
+) -> TrainingExamples:
+    """Return the first training examples of epoch 1, and random transformations of each.
 
     `transform` has random numbers of its own. So this function does not change the training, and
-    the file does not depend on the number of epochs or on a resume.
+    the result does not depend on the number of epochs or on a resume.
 
     Args:
-        path: the file.
-        training_set: the examples to train on.
+        training_set: the images to train on.
         transform: transforms images (N, H, W, C) at random, as training does; None if training does
             not.
     """
@@ -33,4 +31,4 @@ def write_examples(
     if transform:
         for number, image in enumerate(images):  # one image at a time, because images may be large
             draws[number] = transform(np.stack([image] * _DRAWS), training=True)
-    write_training_examples(path, TrainingExamples(images, draws))
+    return TrainingExamples(images, draws)

@@ -39,10 +39,10 @@ class Epoch:
     """Comparable between trainings with and without class weights."""
 
 
-class Training(NamedTuple):
-    """The result of a training."""
+class History(NamedTuple):
+    """The epochs of a training."""
 
-    history: Sequence[Epoch]
+    epochs: Sequence[Epoch]
     """All epochs, also the epochs of an earlier run."""
     best: Epoch
     """The epoch whose weights the model gets."""
@@ -53,40 +53,40 @@ class Training(NamedTuple):
         accuracy = f"validation accuracy {self.best.validation_accuracy:.4f}"
         if self.l2_penalty is None:
             return (
-                f"{format_count(len(self.history), 'epoch')}; best is epoch {self.best.epoch}:"
+                f"{format_count(len(self.epochs), 'epoch')}; best is epoch {self.best.epoch}:"
                 f" lowest validation loss {self.best.validation_loss:.4f}, {accuracy}"
             )
         return (
-            f"{format_count(len(self.history), 'iteration')} of L-BFGS with l2_penalty"
+            f"{format_count(len(self.epochs), 'iteration')} of L-BFGS with l2_penalty"
             f" {self.l2_penalty:g}; weights of the last one: {accuracy}"
         )
 
 
-def best_epoch(history: Sequence[Epoch]) -> Epoch:
+def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
     """Return the epoch whose weights the model gets: the first of lowest validation loss."""
-    return min(history, key=lambda epoch: epoch.validation_loss)
+    return min(epochs, key=lambda epoch: epoch.validation_loss)
 
 
-def is_patience_spent(history: Sequence[Epoch], patience_epochs: int) -> bool:
+def is_patience_spent(epochs: Sequence[Epoch], patience_epochs: int) -> bool:
     """Return whether the validation loss did not fall in the last `patience_epochs` epochs.
 
     A patience of 0 is never spent.
     """
-    if not patience_epochs or not history:
+    if not patience_epochs or not epochs:
         return False
-    return history[-1].epoch - best_epoch(history).epoch >= patience_epochs
+    return epochs[-1].epoch - best_epoch(epochs).epoch >= patience_epochs
 
 
-def write_metrics(training: Training, parameters: int) -> None:
+def write_metrics(history: History, parameters: int) -> None:
     """Write the metrics of each epoch, a line for each, and the metrics of the best epoch.
 
     Args:
-        training: the finished epochs, at least one.
+        history: the finished epochs, at least one.
         parameters: the number of parameters of the network.
     """
-    rows = [[getattr(epoch, column) for column in HISTORY_COLUMNS] for epoch in training.history]
+    rows = [[getattr(epoch, column) for column in HISTORY_COLUMNS] for epoch in history.epochs]
     write_csv(HISTORY, HISTORY_COLUMNS, rows)
-    best = training.best
+    best = history.best
     write_json(
         TRAINING_METRICS,
         {
@@ -94,7 +94,7 @@ def write_metrics(training: Training, parameters: int) -> None:
             "validation_loss": best.validation_loss,
             "validation_loss_unweighted": best.validation_loss_unweighted,
             "best_epoch": best.epoch,
-            "epochs": len(training.history),
+            "epochs": len(history.epochs),
             "parameters": parameters,
         },
     )

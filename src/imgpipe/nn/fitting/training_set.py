@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,20 +21,13 @@ from imgpipe.nn.fitting.memory import fits_in_memory
 from imgpipe.records.folders import AugmentedRecords, Records
 from imgpipe.records.info import RecordsInfo
 from imgpipe.records.shards import StoredShard
-from imgpipe.records.stored_images import Inputs, StoredImages
+from imgpipe.records.stored_images import Inputs, LabeledInputs, StoredImages
 
 # Larger images are read from their files when they are needed: an array would be one more copy, and
 # the first use of new memory is slow. For smaller images, finding an image in a file costs as much
 # as copying the image, so an array is faster.
 _SMALL_IMAGE_BYTES = 1 << 14
 _BOOTSTRAP_STREAM = 4  # makes these random numbers differ from the numbers of other stages
-
-
-class LabeledInputs(NamedTuple):
-    """Inputs of a network, (N, H, W, C) uint8 or (N, F) float32, and their labels (N,) int64."""
-
-    inputs: Inputs
-    labels: NDArray[np.int64]
 
 
 class TrainingSet:

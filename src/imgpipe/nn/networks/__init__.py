@@ -1,34 +1,27 @@
-"""Networks by name, built from their settings in params.yaml.
+"""Networks by name, built from their settings.
 
-To add a network, write its settings in `imgpipe/settings/architectures.py`, its builder in a module
-of this package, and register the builder in `BUILDERS` under the same name.
+To add a network, write its settings in `imgpipe/settings/networks.py`, and a function `build` in a
+module of this package that has the name of the network.
 
-A builder takes the normalized images, (N, H, W, C) float, and returns features, (N, F): everything
+`build` takes the normalized images, (N, H, W, C) float, and returns features, (N, F): everything
 between the normalization layer and the output layer, which all networks share. It gives every layer
 a name: Keras's default names contain a counter of the whole process, which would change the bytes
 of the model file.
+
+The modules are imported by their names, when a network is built: so the features of a pretrained
+network do not depend on the code of the other networks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import keras
 from keras import layers
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.nn.networks.cnn import build_cnn
-from imgpipe.nn.networks.efficientnet_lite import build_pretrained
-from imgpipe.nn.networks.mlp import build_mlp
-from imgpipe.nn.networks.resnet import build_resnet
 from imgpipe.records.normalization import Normalization
 from imgpipe.settings.params import PARAMS_FILE
-
-BUILDERS: Mapping[str, Callable[[keras.KerasTensor, Any], keras.KerasTensor]] = {
-    "mlp": build_mlp,
-    "cnn": build_cnn,
-    "resnet": build_resnet,
-    "pretrained": build_pretrained,
-}
 
 
 def build_model(
@@ -38,20 +31,23 @@ def build_model(
     image_shape: Sequence[int],
     classes: int,
     normalization: Normalization,
+    builder: str | None = None,
 ) -> keras.Model:
     """Build a network.
 
-    The input is images as in the records, (N, H, W, C) uint8 in [0, 255]. The first layer applies
-    the normalization that `preprocess` fitted, so a program that loads the model needs no other.
-    The output is probabilities, float32: (N, K) from a softmax; or, for two classes, only the
-    probabilities of the second class, (N, 1) from a sigmoid.
+    The input is images as in the records, (N, H, W, C) uint8 in [0, 255]. The first layer applies a
+    normalization, so a program that loads the model needs no other. The output is probabilities,
+    float32: (N, K) from a softmax; or, for two classes, only the probabilities of the second class,
+    (N, 1) from a sigmoid.
 
     Args:
-        name: a key of `BUILDERS`.
-        settings: the section `architectures.<name>` of params.yaml.
+        name: of the network.
+        settings: what the builder takes: the section `networks.<name>` of params.yaml, or the
+            description of a backbone.
         image_shape: (H, W, C).
         classes: the number of classes, K.
         normalization: scale and offset, which the first layer applies.
+        builder: the module of this package that builds the network, if it has another name.
 
     Raises:
         PipelineError: the settings do not fit the size of the images.
@@ -63,17 +59,22 @@ def build_model(
         name="normalization",
     )(images)
     try:
-        x = BUILDERS[name](x, settings)
+        x = find_builder(builder or name).build(x, settings)
     except ValueError as error:  # Keras: a size would become negative
         height_px, width_px, _ = image_shape
         raise PipelineError(
-            f"{PARAMS_FILE}: architectures.{name}: does not fit images of"
+            f"{PARAMS_FILE}: networks.{name}: does not fit images of"
             f" {height_px} x {width_px}: {str(error).splitlines()[0]}"
         ) from None
-    return keras.Model(images, add_output(x, 1 if classes == 2 else classes), name=name)
+    return keras.Model(images, _add_output(x, 1 if classes == 2 else classes), name=name)
 
 
-def add_output(features: keras.KerasTensor, outputs: int) -> keras.KerasTensor:
+def find_builder(name: str) -> Any:
+    """Return a module of this package: it has `build` and, for a backbone, `name_weights`."""
+    return import_module(f"{__name__}.{name}")
+
+
+def _add_output(features: keras.KerasTensor, outputs: int) -> keras.KerasTensor:
     """Add a linear layer, then a softmax; with one output, for two classes, a sigmoid."""
     x = layers.Dense(outputs, name="logits")(features)
     # Probabilities are float32, also if the layers before this one have half precision.

@@ -6,10 +6,10 @@ import keras
 from keras import layers
 
 from imgpipe.nn.networks.dropout import add_dropout
-from imgpipe.settings.architectures import Cnn
+from imgpipe.settings.networks import Cnn
 
 
-def build_cnn(x: keras.KerasTensor, settings: Cnn) -> keras.KerasTensor:
+def build(x: keras.KerasTensor, settings: Cnn) -> keras.KerasTensor:
     """Add convolutions with ReLU and pooling, dropout, then dense layers, each with dropout.
 
     Max and min pooling come before batch normalization and ReLU: ReLU after the pooling gives the

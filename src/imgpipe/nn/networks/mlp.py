@@ -4,10 +4,10 @@ import keras
 from keras import layers
 
 from imgpipe.nn.networks.dropout import add_dropout
-from imgpipe.settings.architectures import Mlp
+from imgpipe.settings.networks import Mlp
 
 
-def build_mlp(x: keras.KerasTensor, settings: Mlp) -> keras.KerasTensor:
+def build(x: keras.KerasTensor, settings: Mlp) -> keras.KerasTensor:
     """Add dense layers with ReLU, each followed by dropout.
 
     With `sees: image`, the input of the first layer is the flattened image. With `sees: row`, all

@@ -4,10 +4,10 @@ import keras
 from keras import layers
 
 from imgpipe.nn.networks.dropout import add_dropout
-from imgpipe.settings.architectures import Resnet
+from imgpipe.settings.networks import Resnet
 
 
-def build_resnet(x: keras.KerasTensor, settings: Resnet) -> keras.KerasTensor:
+def build(x: keras.KerasTensor, settings: Resnet) -> keras.KerasTensor:
     """Add stages of residual blocks of two convolutions, global average pooling, and dropout.
 
     Source: He, Zhang, Ren and Sun (2015), arXiv:1512.03385, section 4.2, with a 1 x 1 convolution

@@ -5,10 +5,10 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from imgpipe.settings.train import Train
+from imgpipe.settings.training import Training
 
 
-def add_random_layers(model: keras.Model, settings: Train) -> keras.Model:
+def add_random_layers(model: keras.Model, settings: Training) -> keras.Model:
     """Return a model that transforms images at random, then applies `model`.
 
     The transformations are active only in training. The returned model takes uint8 images like the
@@ -21,7 +21,9 @@ def add_random_layers(model: keras.Model, settings: Train) -> keras.Model:
     return keras.Model(transformation.input, model(transformation.output), name="training")
 
 
-def make_random_transformation(image_shape: tuple[int, ...], settings: Train) -> keras.Model | None:
+def make_random_transformation(
+    image_shape: tuple[int, ...], settings: Training
+) -> keras.Model | None:
     """Return a model from uint8 images to transformed images; None without any transformation.
 
     Each returned model has its own random numbers, which start from the seed.
@@ -30,14 +32,14 @@ def make_random_transformation(image_shape: tuple[int, ...], settings: Train) ->
     if not random_layers:
         return None
     image = keras.Input(image_shape, dtype="uint8", name="untransformed")
-    # float32 for every `train.precision`: half precision would round interpolated values too much.
+    # float32 for every `training.precision`: half precision would round interpolated values.
     x = layers.Rescaling(1.0, dtype="float32", name="pixels")(image)
     for layer in random_layers:
         x = layer(x)
     return keras.Model(image, ops.cast(ops.round(ops.clip(x, 0, 255)), "uint8"))
 
 
-def _make_random_layers(settings: Train) -> list[keras.layers.Layer]:
+def _make_random_layers(settings: Training) -> list[keras.layers.Layer]:
     turn, shift = settings.random_rotation_deg / 360, settings.random_translation_frac
     zoom, contrast = settings.random_zoom_frac, settings.random_contrast_frac
     chosen: list[tuple[type[keras.layers.Layer], dict[str, Any]]] = []

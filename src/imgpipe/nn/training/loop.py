@@ -17,7 +17,7 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.nn.common.batches import evaluation_batch_size, ordered_batches
 from imgpipe.nn.fitting.history import (
     Epoch,
-    Training,
+    History,
     best_epoch,
     is_patience_spent,
     write_metrics,
@@ -30,16 +30,16 @@ from imgpipe.nn.training.replicas import Replicas
 from imgpipe.nn.training.shuffled_batches import TrainingBatches
 from imgpipe.nn.training.steps import Steps
 from imgpipe.settings.params import PARAMS_FILE
-from imgpipe.settings.train import Train
+from imgpipe.settings.training import Training
 
 
 def train_model(
     model: keras.Model,
     training_set: TrainingSet,
-    settings: Train,
+    settings: Training,
     checkpoint: Checkpoint,
     replicas: Replicas,
-) -> Training:
+) -> History:
     """Train a model; leave it with the weights of the epoch of lowest validation loss.
 
     After each epoch, save the checkpoint, write the metrics and print a line. If the checkpoint
@@ -48,7 +48,7 @@ def train_model(
     Args:
         model: from `build_model`, made in the scope of the replicas.
         training_set: the examples to train and to validate on.
-        settings: the section `train` of params.yaml.
+        settings: the section `training` of params.yaml.
         checkpoint: the checkpoint of this training.
         replicas: where the training runs.
 
@@ -65,15 +65,15 @@ def train_model(
 
         def write() -> None:
             if replicas.is_chief:
-                write_metrics(trainer.training, model.count_params())
+                write_metrics(trainer.history, model.count_params())
 
-        if trainer.history:
-            print(f"train: resuming after {len(trainer.history)} of {settings.epochs} epochs")
+        if trainer.epochs:
+            print(f"train: resuming after {len(trainer.epochs)} of {settings.epochs} epochs")
             write()
         with TrainingProgress(
             epochs=settings.epochs,
             examples=training_set.examples,
-            finished_epochs=len(trainer.history),
+            finished_epochs=len(trainer.epochs),
             may_stop_early=settings.early_stopping_patience_epochs > 0,
         ) as progress:
             while not trainer.is_finished:
@@ -87,7 +87,7 @@ def train_model(
                     (epoch.loss, epoch.accuracy, epoch.validation_loss, epoch.validation_accuracy),
                 )
         trainer.restore_best_weights()
-    return trainer.training
+    return trainer.history
 
 
 def _resume(trainer: "Trainer", checkpoint: Checkpoint, replicas: Replicas) -> None:
@@ -107,14 +107,14 @@ class Trainer:
     """Trains a model epoch by epoch.
 
     Attributes:
-        history: the metrics of the finished epochs.
+        epochs: the metrics of the finished epochs.
     """
 
     def __init__(
         self,
         model: keras.Model,
         training_set: TrainingSet,
-        settings: Train,
+        settings: Training,
         replicas: Replicas,
     ) -> None:
         """Prepare the optimizer, the loss and the batches; call this in the scope of the replicas.
@@ -122,7 +122,7 @@ class Trainer:
         Args:
             model: from `build_model` or `add_random_layers`.
             training_set: the examples to train and to validate on.
-            settings: the section `train` of params.yaml.
+            settings: the section `training` of params.yaml.
             replicas: where the training runs.
 
         Raises:
@@ -131,8 +131,8 @@ class Trainer:
         last_batch = training_set.examples % settings.batch_size or settings.batch_size
         if last_batch < replicas.count:
             raise PipelineError(
-                f"{PARAMS_FILE}: train.batch_size: the last batch of an epoch has {last_batch} of"
-                f" {training_set.examples:,} images, expected at least train.replicas,"
+                f"{PARAMS_FILE}: training.batch_size: the last batch of an epoch has {last_batch}"
+                f" of {training_set.examples:,} images, expected at least training.replicas,"
                 f" {replicas.count}; choose another size"
             )
         set_penalties(model, settings)
@@ -156,12 +156,12 @@ class Trainer:
             inputs, labels, batch_size=self._validation_batch_size, rows=replicas.rows
         )
         self._variables = [*model.variables, *self._optimizer.variables]
-        self.history: list[Epoch] = []
+        self.epochs: list[Epoch] = []
         self._best_weights: list[NDArray[Any]] = []
 
     def resume(self, state: TrainingState) -> None:
         """Continue an earlier run of the same training."""
-        self.history = [Epoch(int(number), *metrics) for number, *metrics in state.history]
+        self.epochs = [Epoch(int(number), *metrics) for number, *metrics in state.history]
         self._best_weights = state.best_weights
         for variable, value in zip(self._variables, state.variables, strict=True):
             variable.assign(value)
@@ -169,20 +169,20 @@ class Trainer:
     @property
     def is_finished(self) -> bool:
         """Whether all epochs are run, or the validation loss has stopped falling."""
-        return len(self.history) >= self._settings.epochs or is_patience_spent(
-            self.history, self._settings.early_stopping_patience_epochs
+        return len(self.epochs) >= self._settings.epochs or is_patience_spent(
+            self.epochs, self._settings.early_stopping_patience_epochs
         )
 
     @property
-    def training(self) -> Training:
+    def history(self) -> History:
         """The result so far; at least one epoch must be finished."""
-        return Training(self.history, best_epoch(self.history))
+        return History(self.epochs, best_epoch(self.epochs))
 
     @property
     def state(self) -> TrainingState:
         """Everything that a later run needs to resume here."""
         return TrainingState(
-            [list(astuple(epoch)) for epoch in self.history],
+            [list(astuple(epoch)) for epoch in self.epochs],
             [np.asarray(variable) for variable in self._variables],
             self._best_weights,
         )
@@ -193,7 +193,7 @@ class Trainer:
         Raises:
             PipelineError: the loss is no longer a number.
         """
-        number, examples = len(self.history) + 1, self._training_set.examples
+        number, examples = len(self.epochs) + 1, self._training_set.examples
         learning_rate = float(np.asarray(self._optimizer.learning_rate))
         batches = self._batches.of_epoch(number - 1)
         for images, trained in self._steps.train(batches, examples, self._settings.batch_size):
@@ -214,11 +214,11 @@ class Trainer:
         )
         if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
             raise PipelineError(
-                f"train: the loss is {epoch.loss} after epoch {number}; lower train.learning_rate"
-                f" in {PARAMS_FILE}"
+                f"train: the loss is {epoch.loss} after epoch {number}; lower"
+                f" training.learning_rate in {PARAMS_FILE}"
             )
-        self.history.append(epoch)
-        if best_epoch(self.history) is epoch:
+        self.epochs.append(epoch)
+        if best_epoch(self.epochs) is epoch:
             self._best_weights = self._model.get_weights()
         return epoch
 

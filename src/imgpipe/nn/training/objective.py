@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from imgpipe.nn.common.batches import count_steps
 from imgpipe.nn.fitting.training_set import balance_classes
-from imgpipe.settings.train import Train
+from imgpipe.settings.training import Training
 
 
 class Objective:
@@ -17,12 +17,12 @@ class Objective:
     with label smoothing, the labels become one-hot vectors.
     """
 
-    def __init__(self, outputs: int, settings: Train, labels: NDArray[np.int64]) -> None:
+    def __init__(self, outputs: int, settings: Training, labels: NDArray[np.int64]) -> None:
         """Prepare the loss.
 
         Args:
             outputs: values that the network returns for an image: 1 for two classes, else K.
-            settings: the section `train` of params.yaml.
+            settings: the section `training` of params.yaml.
             labels: (N,), of the training examples; they decide the class weights.
         """
         self._outputs, self._smoothing = outputs, settings.label_smoothing
@@ -75,7 +75,7 @@ class Objective:
         return tf.equal(tf.argmax(probabilities, axis=-1), labels)
 
 
-def set_penalties(model: keras.Model, settings: Train) -> None:
+def set_penalties(model: keras.Model, settings: Training) -> None:
     """Add the penalties on all kernels to `model.losses`.
 
     Biases and the weights of batch normalization have no penalty.
@@ -88,11 +88,11 @@ def set_penalties(model: keras.Model, settings: Train) -> None:
                 )
 
 
-def make_optimizer(settings: Train, *, examples: int) -> keras.optimizers.Optimizer:
+def make_optimizer(settings: Training, *, examples: int) -> keras.optimizers.Optimizer:
     """Return the optimizer with its learning rate schedule.
 
     Args:
-        settings: the section `train` of params.yaml.
+        settings: the section `training` of params.yaml.
         examples: the number of training examples in an epoch.
     """
     steps = settings.epochs * count_steps(examples, settings.batch_size)
@@ -107,8 +107,6 @@ def make_optimizer(settings: Train, *, examples: int) -> keras.optimizers.Optimi
             optimizer = keras.optimizers.RMSprop(rate)
         case "sgd":
             optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
-        case "lbfgs":
-            raise ValueError("lbfgs is not an optimizer of Keras")
     if settings.precision == "mixed_float16":
         # Without a factor, many gradients would be too small for half precision.
         return keras.optimizers.LossScaleOptimizer(optimizer)
@@ -116,7 +114,7 @@ def make_optimizer(settings: Train, *, examples: int) -> keras.optimizers.Optimi
 
 
 def _make_learning_rate(
-    settings: Train, steps: int
+    settings: Training, steps: int
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
     first, final_frac = settings.learning_rate, settings.learning_rate_final_frac
     match settings.learning_rate_schedule:

@@ -146,14 +146,14 @@ class Replicas:
 
 
 def _check_devices(count: int, devices: Sequence[Any], workers: int = 1) -> None:
-    """Check that there are enough devices for `train.replicas`.
+    """Check that there are enough devices for `training.replicas`.
 
     Args:
         count: the number of replicas.
         devices: the devices of this machine.
         workers: the number of processes.
     """
-    where = f"{PARAMS_FILE}: train.replicas: expected "
+    where = f"{PARAMS_FILE}: training.replicas: expected "
     if count % workers:
         raise PipelineError(
             f"{where}a multiple of {workers}, the number of workers in TF_CONFIG; found {count}"

@@ -9,44 +9,13 @@ from typing import Any
 from imgpipe.nn.common.runtime import configure_runtime  # first: a worker has no Keras yet
 
 # isort: split
-import keras
-
 from imgpipe.core.errors import PipelineError
-from imgpipe.nn.networks import build_model
-from imgpipe.nn.networks.efficientnet_lite import FEATURES_LAYER, load_backbone_weights
-from imgpipe.nn.transfer.features import FeatureExtractor
+from imgpipe.nn.transfer.features import FeatureExtractor, make_extractor
 from imgpipe.parallel.shards import map_shards
 from imgpipe.parallel.task import Task
 from imgpipe.records.info import RecordsInfo
 from imgpipe.records.shards import StoredShard
-from imgpipe.settings.architectures import Pretrained
-from imgpipe.settings.backbones import BACKBONES
 from imgpipe.settings.params import Params
-
-
-def make_extractor(
-    model: keras.Model, info: RecordsInfo, params: Params, sources: Mapping[str, str]
-) -> FeatureExtractor:
-    """Return the extractor of a network that `build_pretrained` built.
-
-    Args:
-        model: from `build_model`; it gets its weights from ImageNet.
-        info: describes the records.
-        params: the whole of params.yaml.
-        sources: the SHA-256 of the project's source files, by their names under `src`.
-
-    Raises:
-        PipelineError: the weights are not installed, or differ from the declared hash.
-    """
-    chosen: Pretrained = params.chosen_architecture
-    load_backbone_weights(model, chosen.backbone)
-    return FeatureExtractor(
-        keras.Model(model.input, model.get_layer(FEATURES_LAYER).output),
-        info,
-        batch_size=params.train.batch_size,
-        determined_by={"weights": BACKBONES[chosen.backbone].sha256, "threads": params.threads},
-        sources=sources,
-    )
 
 
 def store_on_cluster(
@@ -94,24 +63,17 @@ class _Worker:
         return _extractors[0][1]
 
     def _make_extractor(self) -> FeatureExtractor:
-        here, train = f"Dask worker on {gethostname()}", self.params.train
+        here, settings = f"Dask worker on {gethostname()}", self.params.transfer
         try:
             configure_runtime(
-                threads=self.params.threads, seed=train.seed, precision=train.precision
+                threads=self.params.threads, seed=settings.seed, precision=settings.precision
             )
         except RuntimeError:  # TensorFlow has started
             raise PipelineError(
                 f"{here}: it has computed features with another number of threads; start the"
                 " workers again"
             ) from None
-        model = build_model(
-            train.architecture,
-            self.params.chosen_architecture,
-            image_shape=self.info.image_shape,
-            classes=len(self.info.classes),
-            normalization=self.info.normalization,
-        )
-        extractor = make_extractor(model, self.info, self.params, self.sources)
+        extractor = make_extractor(self.params, self.info, self.sources)
         for name, expected in self.determined_by.items():
             if (found := extractor.determined_by[name]) != expected:
                 raise PipelineError(

@@ -23,52 +23,50 @@ from imgpipe.console.messages import format_count, report
 from imgpipe.console.progress import Bar, progress_bar
 from imgpipe.core.dvc_tmp import delete_unused, entry_path
 from imgpipe.core.files import replace_file
+from imgpipe.core.sources import find_imports, name_file
+from imgpipe.nn.common import runtime
 from imgpipe.nn.common.batches import count_steps
-from imgpipe.nn.fitting.training_set import LabeledInputs
+from imgpipe.nn.transfer.weights import build_pretrained
 from imgpipe.records.info import RecordsInfo
 from imgpipe.records.shards import ShardIndex, StoredShard
-from imgpipe.records.stored_images import StoredImages
+from imgpipe.records.stored_images import LabeledInputs, StoredImages
+from imgpipe.settings.backbones import BACKBONES
+from imgpipe.settings.params import Params
 
 _KIND = "features"
 _DIGEST_BYTES = hashlib.sha256().digest_size
-_CODE = (
-    "imgpipe/nn/common/batches.py",
-    "imgpipe/nn/common/runtime.py",
-    "imgpipe/nn/networks/__init__.py",
-    "imgpipe/nn/networks/efficientnet_lite.py",
-    "imgpipe/nn/transfer/features.py",
-    "imgpipe/nn/transfer/torch_file.py",
-    "imgpipe/records/shards.py",
-    "imgpipe/records/stored_images.py",
-    "imgpipe/records/tfrecord.py",
-    "imgpipe/settings/backbones.py",
-)
-"""The modules that determine the features, under `src`."""
+# Modules that cannot change a feature. Of `settings`, the values count, not the schemas.
+_WITHOUT_EFFECT = ("imgpipe.console", "imgpipe.core", "imgpipe.running", "imgpipe.settings")
 
 
 class FeatureExtractor:
-    """Computes the features of shards, or reads the stored ones."""
+    """Computes the features of shards, or reads the stored ones.
+
+    Attributes:
+        model: the pretrained network; the features are the input of its output layer.
+        determined_by: everything that determines the features, except the images.
+    """
 
     def __init__(
         self,
-        network: keras.Model,
+        model: keras.Model,
         info: RecordsInfo,
         *,
         batch_size: int,
         determined_by: Mapping[str, Any],
-        sources: Mapping[str, str],
     ) -> None:
         """Prepare the extraction.
 
         Args:
-            network: from images (N, H, W, C) uint8 to features (N, F) float32.
+            model: from images (N, H, W, C) uint8, with a layer "logits" that takes the features.
             info: describes the records.
             batch_size: images in a batch. The feature maps of a large batch do not fit in a
                 processor's cache: for 224 x 224 pixels and one core, 8 is faster than 32.
-            determined_by: other values that determine the features: the hash of the weights, the
-                number of threads.
-            sources: the SHA-256 of the project's source files, by their names under `src`.
+            determined_by: what determines the features beside the libraries, the processor and
+                the shape of a batch.
         """
+        self.model = model
+        network = keras.Model(model.input, model.get_layer("logits").input)
         self._batch_size = batch_size
         self._features = int(network.output_shape[-1])
         self._info = info
@@ -80,8 +78,6 @@ class FeatureExtractor:
             **determined_by,
             "batch_size": batch_size,
             "image_shape": info.image_shape,
-            "normalization": info.normalization.model_dump(),
-            "code": {name: sources[name] for name in _CODE},
             "libraries": [tf.__version__, keras.__version__, np.__version__],
             "processor": _describe_processor(),
         }
@@ -162,6 +158,40 @@ class FeatureExtractor:
             present = int((numbers < count).sum())
             on_computed(present)
             yield batch[:present]
+
+
+def make_extractor(
+    params: Params, info: RecordsInfo, sources: Mapping[str, str]
+) -> FeatureExtractor:
+    """Build the network that params.yaml names, with its weights, and return its extractor.
+
+    Args:
+        params: the whole of params.yaml; its method is `transfer`.
+        info: describes the records.
+        sources: the SHA-256 of the project's source files, by their names under `src`.
+
+    Raises:
+        PipelineError: as `build_pretrained`.
+    """
+    backbone = BACKBONES[params.network]
+    builder = f"imgpipe.nn.networks.{backbone.builder}"
+    code = find_imports(__name__, runtime.__name__, builder, without=_WITHOUT_EFFECT)
+    return FeatureExtractor(
+        build_pretrained(params.network, image_shape=info.image_shape, classes=len(info.classes)),
+        info,
+        batch_size=params.transfer.batch_size,
+        determined_by={
+            "weights": backbone.sha256,
+            "network": [
+                backbone.structure,
+                backbone.mean,
+                backbone.scale,
+                backbone.norm_epsilon,
+            ],
+            "threads": params.threads,
+            "code": {module: sources[name_file(module)] for module in sorted(code)},
+        },
+    )
 
 
 def _load(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:

@@ -38,10 +38,15 @@ class Layer(NamedTuple):
         probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
         return probabilities
 
+    def include_standardization(self, mean: NDArray[np.float32], scale: np.float32) -> "Layer":
+        """Return the layer that does with features what this one does with standardized ones."""
+        kernel = self.kernel / scale
+        return Layer(kernel, self.bias - mean.astype(np.float64) @ kernel)
+
 
 @dataclass(frozen=True)
-class Examples:
-    """Training examples of a regression."""
+class LabeledFeatures:
+    """Examples of a regression."""
 
     features: NDArray[np.float32]
     """(N, F)."""
@@ -52,13 +57,13 @@ class Examples:
     groups: NDArray[np.int64]
     """(N,), the number of the image that each example is a variant of."""
 
-    def subset(self, chosen: NDArray[np.bool_]) -> "Examples":
+    def subset(self, chosen: NDArray[np.bool_]) -> "LabeledFeatures":
         """Return some of the examples; the weights are not scaled again."""
-        return Examples(
+        return LabeledFeatures(
             self.features[chosen], self.targets[chosen], self.weights[chosen], self.groups[chosen]
         )
 
-    def standardize(self, mean: NDArray[np.float32], scale: np.float32) -> "Examples":
+    def standardize(self, mean: NDArray[np.float32], scale: np.float32) -> "LabeledFeatures":
         """Return the examples with features minus `mean`, divided by `scale`."""
         return replace(self, features=(self.features - mean) / scale)
 
@@ -76,7 +81,7 @@ def one_thread() -> Iterator[None]:
 
 
 def fit_layer(
-    examples: Examples,
+    examples: LabeledFeatures,
     penalty: float,
     *,
     most_iterations: int,
@@ -126,7 +131,12 @@ def fit_layer(
 
 
 def choose_penalty(
-    examples: Examples, penalties: Sequence[float], *, folds: int, seed: int, most_iterations: int
+    examples: LabeledFeatures,
+    penalties: Sequence[float],
+    *,
+    folds: int,
+    seed: int,
+    most_iterations: int,
 ) -> tuple[float, float | None]:
     """Return the penalty of lowest log loss in a stratified cross-validation, and this log loss.
 

@@ -1,18 +1,13 @@
-"""Transfer learning: fit the last layer of a pretrained network to features computed once."""
+"""The output layer of a pretrained network, fitted to features."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.console.messages import report
-from imgpipe.nn.fitting.history import Epoch, Training, write_metrics
-from imgpipe.nn.fitting.training_set import LabeledInputs, TrainingSet, balance_classes
-from imgpipe.nn.transfer.cluster_features import make_extractor, store_on_cluster
+from imgpipe.nn.fitting.history import Epoch, History
+from imgpipe.nn.fitting.training_set import TrainingSet, balance_classes
 from imgpipe.nn.transfer.logistic_regression import (
-    Examples,
+    LabeledFeatures,
     Layer,
     choose_penalty,
     cross_entropy,
@@ -20,119 +15,96 @@ from imgpipe.nn.transfer.logistic_regression import (
     fit_standardization,
     one_thread,
 )
-from imgpipe.parallel.cluster import find_scheduler
-from imgpipe.records.info import RecordsInfo
-from imgpipe.records.shards import StoredShard
-from imgpipe.settings.architectures import Pretrained
-from imgpipe.settings.params import Params
-from imgpipe.settings.train import Train
+from imgpipe.settings.transfer import Transfer
 
 
-class TransferLearning:
-    """The training of a network that `build_pretrained` built."""
+def fit_output_layer(
+    features: TrainingSet, classes: int, settings: Transfer
+) -> tuple[Layer, History]:
+    """Fit a linear layer to features.
 
-    def __init__(
-        self,
-        model: keras.Model,
-        info: RecordsInfo,
-        params: Params,
-        sources: Mapping[str, str],
-    ) -> None:
-        """Give the network its weights from ImageNet.
+    The layer is fitted to standardized features: the mean of each feature is 0, and one factor for
+    all features makes the mean square 1. The weights of the returned layer include mean and factor.
 
-        Args:
-            model: from `build_model`.
-            info: describes the records.
-            params: the whole of params.yaml.
-            sources: the SHA-256 of the project's source files, by their names under `src`.
+    Args:
+        features: features of the examples to train and to validate on.
+        classes: the number of classes.
+        settings: the section `transfer` of params.yaml.
 
-        Raises:
-            PipelineError: the weights are not installed, or differ from the declared hash.
-        """
-        self._chosen: Pretrained = params.chosen_architecture
-        self._model, self._settings = model, params.train
-        self._extractor = make_extractor(model, info, params, sources)
-        self._store_on_cluster = partial(store_on_cluster, self._extractor, info, params, sources)
-
-    def read_features(self, shards: Sequence[StoredShard]) -> LabeledInputs:
-        """Return the features (N, F) float32 of shards; `open_training_set` takes this function.
-
-        If there is a Dask cluster, its workers compute the features that are not stored.
-
-        Raises:
-            PipelineError: a shard is damaged, or the cluster cannot be used.
-        """
-        computed = self._store_on_cluster(shards) if find_scheduler() else 0
-        return self._extractor.read(shards, computed_elsewhere=computed)
-
-    def fit_output_layer(self, features: TrainingSet) -> Training:
-        """Fit the output layer of the network; leave the network with its weights.
-
-        The layer is fitted to standardized features: the mean of each feature is 0, and one factor
-        for all features makes the mean square 1. The weights of the layer then include mean and
-        factor. An epoch is an iteration of L-BFGS. The last epoch is the best one, because the
-        penalty, not early stopping, prevents over-fitting.
-
-        Args:
-            features: features of the examples to train and to validate on.
-
-        Returns:
-            the metrics of all iterations, and of the last one.
-        """
-        examples = _collect_examples(features, self._model.output_shape[-1], self._settings)
-        validation, labels = features.validation
-        iterations = self._settings.epochs
-        with one_thread():
-            penalty, log_loss = choose_penalty(
-                examples,
-                self._chosen.l2_penalties,
-                folds=self._chosen.folds,
-                seed=self._settings.seed,
-                most_iterations=iterations,
-            )
-            mean, scale = fit_standardization(examples.features)
-            standardized = examples.standardize(mean, scale)
-            rows = (validation[np.arange(len(labels))] - mean) / scale
-            classes = examples.targets.shape[1]
-            weights = _weigh_classes(features.labels, classes, self._settings)[labels]
-            history: list[Epoch] = []
-
-            def add_epoch(layer: Layer) -> None:
-                number = len(history) + 1
-                history.append(_measure(layer, standardized, rows, labels, weights, number))
-
-            layer = fit_layer(
-                standardized, penalty, most_iterations=iterations, on_iteration=add_epoch
-            )
-        if not history:  # features without information: L-BFGS stops at weights 0
-            add_epoch(layer)
-        kernel = (layer.kernel / scale).astype(np.float32)
-        bias = (layer.bias - mean.astype(np.float64) @ (layer.kernel / scale)).astype(np.float32)
-        self._model.get_layer("logits").set_weights([kernel, bias])
-        if log_loss is not None:
-            report(
-                f"train: cross-validation on {len(np.unique(examples.groups)):,} training images"
-                f" chose l2_penalty {penalty:g}, log loss {log_loss:.4f}"
-            )
-        training = Training(history, best=history[-1], l2_penalty=penalty)
-        write_metrics(training, self._model.count_params())
-        return training
+    Returns:
+        the layer, and the metrics of all iterations of L-BFGS as epochs. The last epoch is the best
+        one, because the penalty, not early stopping, prevents over-fitting.
+    """
+    training = _collect_training(features, classes, settings)
+    validation = _collect_validation(features, classes, settings)
+    with one_thread():
+        penalty, log_loss = choose_penalty(
+            training,
+            settings.l2_penalties,
+            folds=settings.folds,
+            seed=settings.seed,
+            most_iterations=settings.iterations,
+        )
+        mean, scale = fit_standardization(training.features)
+        layer, epochs = _fit_with_history(
+            training.standardize(mean, scale),
+            validation.standardize(mean, scale),
+            penalty,
+            settings.iterations,
+        )
+    if log_loss is not None:
+        report(
+            f"train: cross-validation on {len(np.unique(training.groups)):,} training images"
+            f" chose l2_penalty {penalty:g}, log loss {log_loss:.4f}"
+        )
+    history = History(epochs, best=epochs[-1], l2_penalty=penalty)
+    return layer.include_standardization(mean, scale), history
 
 
-def _collect_examples(features: TrainingSet, outputs: int, settings: Train) -> Examples:
+def _fit_with_history(
+    training: LabeledFeatures, validation: LabeledFeatures, penalty: float, iterations: int
+) -> tuple[Layer, list[Epoch]]:
+    """Return the fitted layer, and the metrics of each iteration."""
+    epochs: list[Epoch] = []
+
+    def add_epoch(layer: Layer) -> None:
+        epochs.append(_measure(layer, training, validation, number=len(epochs) + 1))
+
+    layer = fit_layer(training, penalty, most_iterations=iterations, on_iteration=add_epoch)
+    if not epochs:  # features without information: L-BFGS stops at weights 0
+        add_epoch(layer)
+    return layer, epochs
+
+
+def _collect_training(features: TrainingSet, classes: int, settings: Transfer) -> LabeledFeatures:
     """Return all variants of all training examples."""
     everything = np.arange(features.examples)
     variants = range(features.variants)
-    rows = np.concatenate([features.take(everything, epoch) for epoch in variants])
     labels = np.tile(features.labels, len(variants))
-    classes = max(2, outputs)
     smoothing = settings.label_smoothing
-    targets = np.eye(classes)[labels] * (1 - smoothing) + smoothing / classes
-    weights = _weigh_classes(features.labels, classes, settings)[labels]
-    return Examples(rows, targets, weights, np.tile(features.sample, len(variants)))
+    return LabeledFeatures(
+        np.concatenate([features.take(everything, epoch) for epoch in variants]),
+        targets=np.eye(classes)[labels] * (1 - smoothing) + smoothing / classes,
+        weights=_weigh_classes(features.labels, classes, settings)[labels],
+        groups=np.tile(features.sample, len(variants)),
+    )
 
 
-def _weigh_classes(labels: NDArray[np.int64], classes: int, settings: Train) -> NDArray[np.float64]:
+def _collect_validation(features: TrainingSet, classes: int, settings: Transfer) -> LabeledFeatures:
+    """Return the validation examples; the labels of the training examples decide the weights."""
+    inputs, labels = features.validation
+    numbers = np.arange(len(labels))
+    return LabeledFeatures(
+        inputs[numbers],
+        targets=np.eye(classes)[labels],
+        weights=_weigh_classes(features.labels, classes, settings)[labels],
+        groups=numbers,
+    )
+
+
+def _weigh_classes(
+    labels: NDArray[np.int64], classes: int, settings: Transfer
+) -> NDArray[np.float64]:
     """Return the weight of each class, (K,); a balanced class without examples has weight 0."""
     if settings.class_weights != "balanced":
         return np.ones(classes)
@@ -141,22 +113,17 @@ def _weigh_classes(labels: NDArray[np.int64], classes: int, settings: Train) -> 
 
 
 def _measure(
-    layer: Layer,
-    training: Examples,
-    validation: NDArray[np.float32],
-    validation_labels: NDArray[np.int64],
-    validation_weights: NDArray[np.float64],
-    number: int,
+    layer: Layer, training: LabeledFeatures, validation: LabeledFeatures, *, number: int
 ) -> Epoch:
-    labels = training.targets.argmax(axis=1)
-    fitted, predicted = layer.predict(training.features), layer.predict(validation)
-    losses = cross_entropy(predicted, validation_labels)
+    fitted, predicted = layer.predict(training.features), layer.predict(validation.features)
+    labels, actual = training.targets.argmax(axis=1), validation.targets.argmax(axis=1)
+    losses, weights = cross_entropy(predicted, actual), validation.weights
     return Epoch(
         epoch=number,
         learning_rate=1.0,
         loss=float(np.average(cross_entropy(fitted, labels), weights=training.weights)),
         accuracy=float((fitted.argmax(axis=1) == labels).mean()),
-        validation_loss=float(losses @ validation_weights / (validation_weights.sum() or 1.0)),
-        validation_accuracy=float((predicted.argmax(axis=1) == validation_labels).mean()),
+        validation_loss=float(losses @ weights / (weights.sum() or 1.0)),
+        validation_accuracy=float((predicted.argmax(axis=1) == actual).mean()),
         validation_loss_unweighted=float(losses.mean()),
     )

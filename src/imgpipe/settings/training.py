@@ -1,21 +1,21 @@
-"""The section `train` of params.yaml."""
+"""The section `training` of params.yaml: all weights of a network, from scratch."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from imgpipe.core.schema import Count, CountOrZero, Fraction, Section, Seed
-from imgpipe.settings.architectures import ArchitectureName
 
 
-class Train(Section):
-    """How the network is trained."""
+class Training(Section):
+    """How all weights of a network are trained."""
 
-    architecture: ArchitectureName
+    removed_keys: ClassVar = {"architecture": "write the name of the network in `network`"}
+
     epochs: Count
     batch_size: Count
     replicas: Count
-    optimizer: Literal["adam", "adamw", "rmsprop", "sgd", "lbfgs"]
+    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"]
     learning_rate: Annotated[float, Field(gt=0)]
     learning_rate_schedule: Literal["constant", "cosine", "exponential"]
     learning_rate_final_frac: Annotated[float, Field(gt=0, le=1)]
@@ -33,3 +33,12 @@ class Train(Section):
     early_stopping_patience_epochs: CountOrZero
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
     seed: Seed
+
+    @model_validator(mode="after")
+    def _several_replicas_do_not_have_float16(self) -> "Training":
+        if self.replicas > 1 and self.precision == "mixed_float16":
+            # Keras's factor for the loss may then differ between the replicas.
+            raise ValueError(
+                "precision: mixed_float16 needs training.replicas 1; choose mixed_bfloat16"
+            )
+        return self

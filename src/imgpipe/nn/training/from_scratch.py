@@ -1,0 +1,57 @@
+"""Train all weights of a network, from scratch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from imgpipe.nn.fitting.fitted_model import FittedModel
+from imgpipe.nn.fitting.layer_table import describe_layers
+from imgpipe.nn.fitting.training_set import TrainingSet
+from imgpipe.nn.networks import build_model
+from imgpipe.nn.training.augmentation_layers import make_random_transformation
+from imgpipe.nn.training.checkpoint import Checkpoint
+from imgpipe.nn.training.loop import train_model
+from imgpipe.nn.training.replicas import Replicas
+from imgpipe.records.info import RecordsInfo
+from imgpipe.settings.params import Params
+
+
+def train_from_scratch(
+    params: Params,
+    info: RecordsInfo,
+    training_set: TrainingSet,
+    *,
+    sources: Mapping[str, str],
+    values: Mapping[str, Any],
+) -> FittedModel:
+    """Build the network that params.yaml names, and train it on all replicas.
+
+    Args:
+        params: the whole of params.yaml; its method is `training`.
+        info: describes the records.
+        training_set: the images to train and to validate on.
+        sources: hashes of the source files that the training uses, by name.
+        values: the parameters that the training uses.
+
+    Raises:
+        PipelineError: as `train_model`; or the settings do not fit the images or the devices.
+    """
+    settings = params.training
+    replicas = Replicas(settings.replicas)
+    with replicas.scope():
+        model = build_model(
+            params.network,
+            params.network_settings,
+            image_shape=info.image_shape,
+            classes=len(info.classes),
+            normalization=info.normalization,
+        )
+    print(describe_layers(model))
+    checkpoint = Checkpoint(sources=sources, parameters=values, data=training_set.digest)
+    history = train_model(model, training_set, settings, checkpoint, replicas)
+    return FittedModel(
+        model,
+        history,
+        random_transformation=make_random_transformation(info.image_shape, settings),
+        is_chief=replicas.is_chief,
+        finish=checkpoint.delete if replicas.is_chief else None,
+    )
