@@ -186,4 +186,6 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     center = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half_width = math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
     half_width *= z / (1 + z * z / trials)
-    return max(0.0, center - half_width), min(1.0, center + half_width)
+    # If all or no trials succeed, the share is an end of the interval; rounding may exclude it.
+    low, high = max(0.0, center - half_width), min(1.0, center + half_width)
+    return min(share, low), max(share, high)
