@@ -8,11 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
-from support import change_params, write_random_records
+from support import change_params, git, write_random_records
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import write_json
-from imgpipe.experiments.pipeline import describe_cost, describe_result, run_dvc, run_pipeline
+from imgpipe.experiments.pipeline import (
+    check_git,
+    describe_cost,
+    describe_result,
+    run_dvc,
+    run_pipeline,
+)
 
 
 def write_result(folder: Path, *, right: int, rows: str) -> None:
@@ -106,3 +112,35 @@ def test_stages_use_the_same_python(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert run_dvc("repro", output=stream) == 0
     first = (tmp_path / "log").read_text().split(os.pathsep)[0]
     assert first == Path(sys.executable).parent.as_posix()
+
+
+@pytest.fixture
+def new_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty git repository without any user configuration, as working directory."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init", "--quiet")
+    return tmp_path
+
+
+def test_a_missing_git_name_is_reported(new_repository: Path) -> None:
+    with pytest.raises(PipelineError, match=r"^git: user.name and user.email are not set[^\n]*$"):
+        check_git()
+    git(new_repository, "config", "user.name", "test")
+    git(new_repository, "config", "user.email", "test@localhost")
+    check_git()
+
+
+def test_a_file_that_git_does_not_track_is_named(new_repository: Path) -> None:
+    git(new_repository, "config", "user.name", "test")
+    git(new_repository, "config", "user.email", "test@localhost")
+    (new_repository / "src").mkdir()
+    (new_repository / "src" / "new.py").touch()
+    (new_repository / "notes.txt").touch()
+    with pytest.raises(PipelineError, match=r"^src/new.py: git does not track this file"):
+        check_git()
+    git(new_repository, "add", "src")
+    check_git()

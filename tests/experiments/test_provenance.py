@@ -9,6 +9,8 @@ from support import commit_run, git, keep_experiment, run_parameters, set_params
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import format_yaml, read_yaml
 from imgpipe.experiments.provenance import (
+    STAGES_TO_EVALUATE,
+    STAGES_TO_TRAIN,
     Provenance,
     find_parameter_edits,
     find_revision,
@@ -22,7 +24,7 @@ PREDICTIONS = "data/evaluation/predictions.csv"
 
 
 def read(name: str) -> Provenance:
-    return read_provenance(find_revision(name), to_evaluate=True)
+    return read_provenance(find_revision(name), STAGES_TO_EVALUATE)
 
 
 def test_revisions_are_found_by_every_name(repository: Path) -> None:
@@ -71,7 +73,7 @@ def test_provenance_has_parameters_libraries_sources_and_outputs(repository: Pat
     assert provenance.sources["src/train.py"] == hashlib.md5(b"train\n").hexdigest()
     assert provenance.sources["src/imgpipe/core"].endswith(".dir")
     assert provenance.outputs["data/raw"] == "raw"
-    to_train = read_provenance(find_revision("HEAD"), to_evaluate=False)
+    to_train = read_provenance(find_revision("HEAD"), STAGES_TO_TRAIN)
     assert "evaluate.top_k" not in to_train.parameters
     assert "src/evaluate.py" not in to_train.sources
 
@@ -120,7 +122,7 @@ def test_a_run_with_a_stage_that_is_out_of_date_is_refused(repository: Path) -> 
         "workspace: dvc.lock: the stage evaluate has not run since models/model.keras changed;"
         " run `dvc repro`"
     )
-    to_train = read_provenance(find_revision("workspace"), to_evaluate=False)
+    to_train = read_provenance(find_revision("workspace"), STAGES_TO_TRAIN)
     assert to_train.outputs["models/model.keras"] == "0.9"
 
 

@@ -3,32 +3,27 @@
 import copy
 import json
 import re
-import shutil
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from support import ROOT, attempt, git, make_copy, set_leaf
+from support import ROOT, attempt, make_copy, set_leaf
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.paths import HISTORY
 from imgpipe.core.schema import check
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.experiments import studies
-from imgpipe.experiments.provenance import STAGES_TO_EVALUATE, Revision
+from imgpipe.experiments.provenance import Revision
 from imgpipe.experiments.studies import (
     SUMMARIES,
     Summary,
-    check_git,
-    hash_inputs,
     load_result,
     plan_runs,
     run_study,
 )
-from imgpipe.experiments.study import Study, StudyRun, expand_study, study_path
-from imgpipe.running.entry import read_entries
+from imgpipe.experiments.study import Overrides, Study, StudyRun, expand_study, study_path
 
 STUDY_NAMES = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
 
@@ -184,41 +179,6 @@ def test_runs_that_are_equal_for_all_their_stages_are_refused(
         plan_runs("bagging", study, expand_study(study, "x.yaml", params_value))
 
 
-# Before the first run
-
-
-@pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty git repository without any user configuration, as working directory."""
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
-    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "EMAIL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    git(tmp_path, "init", "--quiet")
-    return tmp_path
-
-
-def test_a_missing_git_name_is_reported(repository: Path) -> None:
-    with pytest.raises(PipelineError, match=r"^git: user.name and user.email are not set[^\n]*$"):
-        check_git([])
-    git(repository, "config", "user.name", "test")
-    git(repository, "config", "user.email", "test@localhost")
-    check_git([])
-
-
-def test_a_file_that_git_does_not_track_is_named(repository: Path) -> None:
-    git(repository, "config", "user.name", "test")
-    git(repository, "config", "user.email", "test@localhost")
-    (repository / "src").mkdir()
-    (repository / "src" / "new.py").touch()
-    (repository / "notes.txt").touch()
-    with pytest.raises(PipelineError, match=r"^src/new.py: git does not track this file"):
-        check_git(["src"])
-    git(repository, "add", "src")
-    check_git(["src"])
-
-
 # The runs, without DVC
 
 
@@ -238,8 +198,8 @@ def test_the_result_of_each_run_is_used_for_its_fold(
 ) -> None:
     accuracies = {"1/2": 0.6, "2/2": 0.9}
 
-    def run_experiment(experiment: str, run: StudyRun, summary: Summary) -> Revision:
-        return Revision(run.overrides["preprocess.test_fold"], "1" * 40)
+    def run_experiment(experiment: str, overrides: Overrides, target: tuple[()]) -> Revision:
+        return Revision(overrides["preprocess.test_fold"], "1" * 40)
 
     def load_result(revision: Revision, summary: Summary) -> dict[Path, bytes]:
         accuracy = accuracies[revision.name]
@@ -263,7 +223,7 @@ def test_the_result_of_each_run_is_used_for_its_fold(
 def test_an_edit_during_a_run_stops_the_study(
     key: str, two_folds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run_experiment(experiment: str, run: StudyRun, summary: Summary) -> Revision:
+    def run_experiment(experiment: str, overrides: Overrides, target: tuple[()]) -> Revision:
         set_leaf(two_folds, key, 7)
         return Revision(experiment, "1" * 40)
 
@@ -281,59 +241,9 @@ def test_a_finished_run_without_its_outputs_is_named(monkeypatch: pytest.MonkeyP
             raise PipelineError(f"gone: {path} is lost")
         return path.encode()
 
-    monkeypatch.setattr(studies, "read_provenance", lambda revision, to_evaluate: None)
+    monkeypatch.setattr(studies, "read_provenance", lambda revision, stages: None)
     monkeypatch.setattr(studies, "open_output", open_output)
     summary = SUMMARIES["errors"]
     assert load_result(Revision("whole", "1" * 40), summary) == {HISTORY: b"metrics/history.csv"}
     with pytest.raises(PipelineError, match=r"is lost; .* `dvc exp remove gone` and run the"):
         load_result(Revision("gone", "1" * 40), summary)
-
-
-# The name of an experiment
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The files that declare the stages, as working directory."""
-    (tmp_path / "data").mkdir()
-    for name in ("dvc.yaml", "params.yaml", "pyproject.toml", "data/catalog.yaml"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def name_run(params: dict[str, Any], data: str = "1") -> str:
-    return hash_inputs(read_entries(STAGES_TO_EVALUATE, params).values(), lambda path: path + data)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "is_used"),
-    [
-        ("training.seed", 2, True),
-        ("evaluate.top_k", 2, True),
-        ("dataset", "mnist", True),
-        ("networks.cnn.kernel_px", 5, True),
-        ("networks.mlp.units", [9], False),
-        ("plot.dpi", 50, False),
-    ],
-)
-def test_only_values_that_the_stages_use_distinguish_runs(
-    key: str, value: Any, is_used: bool, project: Path, params_value: dict[str, Any]
-) -> None:
-    before = name_run(params_value)
-    set_leaf(project, key, value)
-    assert (name_run(read_yaml(project / "params.yaml")) != before) is is_used
-
-
-def test_code_libraries_and_data_distinguish_runs(
-    project: Path, params_value: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = {name_run(params_value), name_run(params_value, data="2")}
-    pins = project / "pyproject.toml"
-    pins.write_text(pins.read_text().replace('"keras==', '"keras==9'))
-    names.add(name_run(params_value))
-    monkeypatch.setattr(studies, "hash_sources", lambda *places: {"train.py": "edited"})
-    names.add(name_run(params_value))
-    set_leaf(project, "digits.format.kind", date(2024, 1, 31), "data/catalog.yaml")
-    names.add(name_run(params_value))  # `fetch` then reports the value
-    assert len(names) == 5

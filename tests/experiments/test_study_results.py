@@ -9,19 +9,27 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from support import make_predictions
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.evaluation.predictions import Predictions
+from imgpipe.core.paths import HISTORY, PREDICTIONS, TEST_METRICS
+from imgpipe.evaluation.predictions import Predictions, write_predictions
+from imgpipe.experiments.studies import SUMMARIES
+from imgpipe.experiments.study import StudyRun
 from imgpipe.experiments.study_results import (
-    parse_history,
+    WRITERS,
+    Results,
     summarize_scores,
     write_ensemble,
     write_errors,
     write_folds,
 )
 
-CLASSES = ["cat", "dog", "owl"]
-LABELS = np.arange(60) % 3
+PARAMS = {"plot": {"dpi": 50}, "evaluate": {"top_k": 2, "calibration_bins": 5}}
+
+
+def make_run(variant: str | None, *values: Any) -> StudyRun:
+    return StudyRun(variant, values, {}, PARAMS, "label")
 
 
 def make_scores(accuracy: float, images: int = 60) -> dict[str, float]:
@@ -43,29 +51,37 @@ def test_mean_and_standard_deviation_of_every_score() -> None:
     }
 
 
-def make_members(seeds: list[int]) -> dict[str, tuple[dict[str, float], Predictions]]:
-    generator = np.random.default_rng(0)
-    members = {}
-    for seed in seeds:
-        logits = generator.normal(size=(60, 3)) + 2.0 * np.eye(3)[LABELS]
-        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        predictions = Predictions(CLASSES, list(map(str, range(60))), LABELS, probabilities)
-        members[str(seed)] = (make_scores(accuracy_of(probabilities)), predictions)
-    return members
+def test_each_kind_of_summary_has_its_writer() -> None:
+    assert WRITERS.keys() == SUMMARIES.keys()
 
 
-def accuracy_of(probabilities: NDArray[Any]) -> float:
-    return float((probabilities.argmax(axis=1) == LABELS).mean())
+def accuracy_of(labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def make_members(folder: Path, members: dict[int, Predictions]) -> Results:
+    """The results of runs with these predictions, by their seeds."""
+    results = []
+    for seed, predictions in members.items():
+        write_predictions(folder / "predictions.csv", predictions)
+        scores = make_scores(accuracy_of(predictions.labels, predictions.probabilities))
+        outputs = {
+            TEST_METRICS: json.dumps(scores).encode(),
+            PREDICTIONS: (folder / "predictions.csv").read_bytes(),
+        }
+        results.append((make_run(None, seed), outputs))
+    return results
 
 
 def test_the_ensemble_averages_probabilities(tmp_path: Path) -> None:
-    members = make_members([1, 2, 7])
-    mean = np.mean([predictions.probabilities for _, predictions in members.values()], axis=0)
-    expected = accuracy_of(mean)
-    accuracies = [scores["accuracy"] for scores, _ in members.values()]
+    members = {seed: make_predictions(skill=1, seed=seed, images=60) for seed in (1, 2, 7)}
+    labels = members[1].labels
+    mean = np.mean([member.probabilities for member in members.values()], axis=0)
+    expected = accuracy_of(labels, mean)
+    accuracies = [accuracy_of(labels, member.probabilities) for member in members.values()]
     assert expected not in accuracies  # if it were, the test could not fail
 
-    line = write_ensemble(tmp_path, members, top_k=2, bins=5, dpi=50)
+    line = write_ensemble(tmp_path, make_members(tmp_path, members))
     assert line.startswith(f"accuracy of the ensemble {expected:.4f}; of its 3 members ")
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
         "ensemble_accuracy": pytest.approx(expected),
@@ -75,21 +91,23 @@ def test_the_ensemble_averages_probabilities(tmp_path: Path) -> None:
     table = pd.read_csv(tmp_path / "members.csv")
     assert table["member"].tolist() == ["1", "2", "7", "ensemble"]
     assert table["accuracy"].tolist() == pytest.approx([*accuracies, expected])
-    assert table["loss"].iloc[-1] == pytest.approx(-np.log(mean[range(60), LABELS]).mean())
+    assert table["loss"].iloc[-1] == pytest.approx(-np.log(mean[range(60), labels]).mean())
     assert is_picture(tmp_path / "members.png")
 
 
 def test_members_scored_on_different_images_are_refused(tmp_path: Path) -> None:
-    members = make_members([1, 2])
-    scores, predictions = members["2"]
-    others = [f"{number + 1}" for number in range(60)]
-    moved = Predictions(CLASSES, others, LABELS, predictions.probabilities)
+    members = {1: make_predictions(images=60), 2: make_predictions(images=59)}
     with pytest.raises(PipelineError, match=r"scored on different images or classes: 1 and 2"):
-        write_ensemble(tmp_path, {**members, "2": (scores, moved)}, top_k=2, bins=5, dpi=50)
+        write_ensemble(tmp_path, make_members(tmp_path, members))
 
 
 def test_scores_of_the_folds_are_averaged(tmp_path: Path) -> None:
-    line = write_folds(tmp_path, {1: make_scores(0.8, 10), 3: make_scores(0.9, 30)}, 50)
+    folds = {"1/3": make_scores(0.8, 10), "3/3": make_scores(0.9, 30)}
+    results = [
+        (make_run(None, fold), {TEST_METRICS: json.dumps(scores).encode()})
+        for fold, scores in folds.items()
+    ]
+    line = write_folds(tmp_path, results)
     assert line == "accuracy 0.8500, sd 0.0707, over 2 folds with 40 test images"
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
         "folds_accuracy": pytest.approx(0.85),
@@ -104,7 +122,7 @@ def test_scores_of_the_folds_are_averaged(tmp_path: Path) -> None:
 
 
 def test_errors_are_read_at_the_epoch_of_lowest_validation_loss(tmp_path: Path) -> None:
-    def make_history(shift: float, seed: int) -> pd.DataFrame:
+    def make_history(shift: float, seed: int) -> bytes:
         table = pd.DataFrame(
             {
                 "epoch": [1, 2, 3],
@@ -113,13 +131,14 @@ def test_errors_are_read_at_the_epoch_of_lowest_validation_loss(tmp_path: Path) 
                 "validation_accuracy": [0.5, 0.7 + shift + 0.02 * seed, 0.6],
             }
         )
-        return parse_history(table.to_csv(index=False).encode())
+        return table.to_csv(index=False).encode()
 
-    variants = {
-        name: [make_history(shift, seed) for seed in (1, 2)]
+    results = [
+        (make_run(name, seed), {HISTORY: make_history(shift, seed)})
         for name, shift in (("none", 0.0), ("all", 0.1))
-    }
-    line = write_errors(tmp_path, variants, 50)
+        for seed in (1, 2)
+    ]
+    line = write_errors(tmp_path, results)
     assert line.endswith("over 2 seeds: none 0.2700, sd 0.0141; all 0.1700, sd 0.0141")
     table = pd.read_csv(tmp_path / "errors.csv").set_index("variant")
     assert table.loc["all", "validation_error"] == pytest.approx(0.17)

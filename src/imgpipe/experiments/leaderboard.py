@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from imgpipe.console.tables import format_columns
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.paths import RAW
-from imgpipe.experiments.provenance import find_revision, list_experiments, read_provenance
+from imgpipe.experiments.provenance import (
+    STAGES_TO_TRAIN,
+    find_revision,
+    list_experiments,
+    read_provenance,
+)
 from imgpipe.experiments.run import Run
 from imgpipe.settings.params import format_value
 
@@ -56,7 +61,7 @@ def load_runs() -> tuple[list[Run], list[str]]:
     notes = []
     for revision in (find_revision("HEAD"), *list_experiments()):
         try:
-            run = Run(revision, read_provenance(revision, to_evaluate=False))
+            run = Run(revision, read_provenance(revision, STAGES_TO_TRAIN))
             _ = run.validation  # fails here if the metrics are missing
         except PipelineError as error:
             notes.append(f"skipped: {error}")

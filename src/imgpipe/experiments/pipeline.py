@@ -1,10 +1,11 @@
-"""Run the whole pipeline by DVC, link its outputs to DVC's cache, and report the result."""
+"""Run the pipeline by DVC, also as an experiment; link its outputs to DVC's cache; report."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,7 @@ from imgpipe.core.paths import (
     REPORT,
     TEST_METRICS,
 )
+from imgpipe.experiments.provenance import Revision, find_revision, run_git
 from imgpipe.records.info import read_info
 from imgpipe.settings.params import Params
 
@@ -29,6 +31,8 @@ IMAGE_S = 0.015
 """Time for each image of 224 x 224 pixels, all stages together, on two cores without GPU."""
 CACHE_FACTOR = 2
 """Copies of an output on the disk until the outputs share the disk with DVC's cache."""
+
+_LOGS = Path(".dvc/tmp/studies")
 
 
 def run_pipeline() -> None:
@@ -67,6 +71,67 @@ def run_dvc(*arguments: str, output: IO[Any] | None = None) -> int:
     except KeyboardInterrupt:
         process.wait()
         raise
+
+
+def check_git() -> None:
+    """Check that DVC can save an experiment with the source files of the workspace in git.
+
+    Raises:
+        PipelineError: git has no name of the user, or does not track a file.
+    """
+    try:
+        for who in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"):
+            run_git("-c", "user.useConfigOnly=true", "var", who)
+    except PipelineError:
+        raise PipelineError(
+            "git: user.name and user.email are not set, and `dvc exp run` needs them;"
+            " `git config user.name NAME` and `git config user.email ADDRESS` set them"
+        ) from None
+    if untracked := run_git("ls-files", "--others", "--exclude-standard", "--", "src"):
+        raise PipelineError(
+            f"{untracked.splitlines()[0]}: git does not track this file, so experiments would run"
+            " without it; `git add` it first, or delete it"
+        )
+
+
+def run_experiment(
+    experiment: str, overrides: Mapping[str, Any], target: Sequence[str]
+) -> Revision:
+    """Run the pipeline as an experiment.
+
+    If DVC's run cache has the results of a stage, from any other run, DVC restores the results.
+
+    Args:
+        experiment: its name.
+        overrides: values of params.yaml by dotted key.
+        target: the stages to run; empty for all.
+
+    Raises:
+        PipelineError: the run failed.
+    """
+    # JSON and the grammar of -S agree for all values that params.yaml allows.
+    settings = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+    command = ["exp", "run", "--temp", "--name", experiment]
+    command += [part for setting in settings for part in ("--set-param", setting)]
+    log = _LOGS / f"{experiment}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as stream:
+        status = run_dvc(*command, *target, output=stream)
+    if status:
+        raise PipelineError(
+            f"{experiment}: the run failed: {_find_error(log)}; its output is in"
+            f" {log.as_posix()}; finished runs are not run again"
+        )
+    return find_revision(experiment)
+
+
+def _find_error(log: Path) -> str:
+    """Return the error of the stage that failed, or else of DVC."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    for start in ("error: ", "ERROR: "):
+        if found := [line for line in lines if line.startswith(start)]:
+            return found[-1].removeprefix(start)
+    return lines[-1] if lines else "it printed no output"
 
 
 def share_outputs() -> None:

@@ -6,7 +6,7 @@ parameters, data and code of the run; `params.yaml` and source files may have be
 
 import hashlib
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ class Provenance:
 
 def list_experiments() -> list[Revision]:
     """Return the experiments that `dvc exp run` saved in git, sorted by name."""
-    lines = _git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps").splitlines()
+    lines = run_git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps").splitlines()
     found = []
     for ref, commit in (line.split() for line in lines):
         # refs/exps/<2 digits>/<38 digits of the commit that the experiment started from>/<name>
@@ -78,7 +78,7 @@ def find_revision(name: str) -> Revision:
     if with_name:
         return with_name[0]
     try:
-        commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
+        commit = run_git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
     except PipelineError:
         names = ", ".join(revision.name for revision in experiments) or "none"
         raise PipelineError(
@@ -97,17 +97,17 @@ def read_text(revision: Revision, path: str) -> str:
     try:
         if revision.commit is None:
             return Path(path).read_text(encoding="utf-8")
-        return _git("show", f"{revision.commit}:{path}")
+        return run_git("show", f"{revision.commit}:{path}")
     except (FileNotFoundError, PipelineError):
         raise PipelineError(f"{revision.name}: {path} not found") from None
 
 
-def read_provenance(revision: Revision, *, to_evaluate: bool) -> Provenance:
+def read_provenance(revision: Revision, stages: Iterable[str]) -> Provenance:
     """Read the provenance of a run from `dvc.lock`.
 
     Args:
         revision: the revision with the run.
-        to_evaluate: read the stages to `evaluate`; otherwise the stages to `train`.
+        stages: the stages to read, from the first one: STAGES_TO_TRAIN or STAGES_TO_EVALUATE.
 
     Raises:
         PipelineError: a stage has not run, or an earlier stage has run again since then.
@@ -118,7 +118,7 @@ def read_provenance(revision: Revision, *, to_evaluate: bool) -> Provenance:
     libraries: dict[str, str] = {}
     sources: dict[str, str] = {}
     outputs: dict[str, str] = {}
-    for stage in STAGES_TO_EVALUATE if to_evaluate else STAGES_TO_TRAIN:
+    for stage in stages:
         entry = lock.get("stages", {}).get(stage)
         if not entry:
             raise PipelineError(f"{where}: the stage {stage} has not run; run `dvc repro`")
@@ -226,7 +226,12 @@ def open_files(revision: Revision) -> Iterator[Any]:
         raise PipelineError(f"{revision.name}: DVC: {' '.join(str(error).split())}") from None
 
 
-def _git(*arguments: str) -> str:
+def run_git(*arguments: str) -> str:
+    """Return the output of git.
+
+    Raises:
+        PipelineError: git failed, or is not installed.
+    """
     try:
         return subprocess.run(
             ["git", *arguments], check=True, capture_output=True, text=True, encoding="utf-8"

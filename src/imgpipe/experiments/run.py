@@ -15,6 +15,7 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.core.paths import PREDICTIONS, RECORDS, TRAINING_METRICS
 from imgpipe.evaluation.predictions import Predictions, parse_predictions
 from imgpipe.experiments.provenance import (
+    STAGES_TO_EVALUATE,
     Provenance,
     Revision,
     find_revision,
@@ -125,4 +126,4 @@ def load_run(name: str) -> Run:
         PipelineError: there is no such revision, or the stages have not run there.
     """
     revision = find_revision(name)
-    return Run(revision, read_provenance(revision, to_evaluate=True))
+    return Run(revision, read_provenance(revision, STAGES_TO_EVALUATE))

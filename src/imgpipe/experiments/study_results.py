@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,11 +13,10 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import write_csv, write_json
 from imgpipe.core.paths import HISTORY, PREDICTIONS, TEST_METRICS
 from imgpipe.evaluation.metrics import score_predictions
-from imgpipe.evaluation.predictions import Predictions, parse_predictions
-from imgpipe.experiments.study import Study, StudyRun
+from imgpipe.evaluation.predictions import parse_predictions
+from imgpipe.experiments.study import StudyRun
 from imgpipe.experiments.study_charts import draw_errors, draw_folds, draw_members
 from imgpipe.reporting.charts.style import save_figure
-from imgpipe.settings.params import load_params
 
 Scores = Mapping[str, float]
 
@@ -26,34 +25,6 @@ Results: TypeAlias = Sequence[tuple[StudyRun, Mapping[Path, bytes]]]
 
 # Scores of a run that are not averaged: the number of images and the interval.
 _NOT_AVERAGED = {"images", "accuracy_low", "accuracy_high"}
-
-
-def write_results(folder: Path, study: Study, results: Results) -> str:
-    """Write the tables, scores and pictures of a study; return its result in one line."""
-    dpi = load_params().plot.dpi
-    if study.summary == "folds":
-        folds = {
-            int(str(run.values[0]).partition("/")[0]): parse_scores(outputs[TEST_METRICS])
-            for run, outputs in results
-        }
-        return write_folds(folder, folds, dpi)
-    if study.summary == "ensemble":
-        members = {
-            "-".join(map(str, [*filter(None, [run.variant]), *run.values])): (
-                parse_scores(outputs[TEST_METRICS]),
-                parse_predictions(outputs[PREDICTIONS], f"{run.label}: {PREDICTIONS.as_posix()}"),
-            )
-            for run, outputs in results
-        }
-        settings = results[0][0].params["evaluate"]
-        return write_ensemble(
-            folder, members, top_k=settings["top_k"], bins=settings["calibration_bins"], dpi=dpi
-        )
-    variants: dict[str, list[Any]] = {}
-    for run, outputs in results:
-        history = parse_history(outputs[HISTORY])
-        variants.setdefault(str(run.variant), []).append(history)
-    return write_errors(folder, variants, dpi)
 
 
 def summarize_scores(runs: Sequence[Scores]) -> dict[str, dict[str, float]]:
@@ -66,18 +37,17 @@ def summarize_scores(runs: Sequence[Scores]) -> dict[str, dict[str, float]]:
     return summary
 
 
-def write_folds(folder: Path, folds: Mapping[int, Scores], dpi: int) -> str:
+def write_folds(folder: Path, results: Results) -> str:
     """Write mean and standard deviation of every score over the folds of a cross-validation.
 
     Args:
         folder: gets metrics.json, folds.csv (a row for each fold) and folds.png.
-        folds: the scores of each fold, by its number.
-        dpi: resolution of the picture.
+        results: a run for each fold.
 
     Returns:
         the result in one line.
     """
-    runs = list(folds.values())
+    runs = _read_scores(results)
     summary = summarize_scores(runs)
     mean, sd = summary["accuracy"]["mean"], summary["accuracy"]["sd"]
     write_json(
@@ -88,21 +58,15 @@ def write_folds(folder: Path, folds: Mapping[int, Scores], dpi: int) -> str:
             "scores": [{"score": score, **both} for score, both in summary.items()],
         },
     )
-    table = pd.DataFrame(runs, index=pd.Index(list(folds), name="fold"))
+    folds = [int(str(run.values[0]).partition("/")[0]) for run, _ in results]
+    table = pd.DataFrame(runs, index=pd.Index(folds, name="fold"))
     write_csv(folder / "folds.csv", ["fold", *table.columns], table.itertuples(name=None))
-    save_figure(draw_folds(table, summary), folder / "folds.png", dpi)
+    save_figure(draw_folds(table, summary), folder / "folds.png", _dpi(results))
     images = sum(run["images"] for run in runs)
     return f"accuracy {mean:.4f}, sd {sd:.4f}, over {len(runs)} folds with {images} test images"
 
 
-def write_ensemble(
-    folder: Path,
-    members: Mapping[str, tuple[Scores, Predictions]],
-    *,
-    top_k: int,
-    bins: int,
-    dpi: int,
-) -> str:
+def write_ensemble(folder: Path, results: Results) -> str:
     """Average the probabilities of several networks; score the average and each network.
 
     Source: Breiman (1996), Bagging predictors, doi:10.1007/BF00058655.
@@ -110,10 +74,7 @@ def write_ensemble(
     Args:
         folder: gets metrics.json, members.csv (a row for each member and the ensemble) and
             members.png.
-        members: scores and predictions of each network, by its name.
-        top_k: number of classes in the top-k accuracy.
-        bins: number of bins of the calibration error.
-        dpi: resolution of the picture.
+        results: a run for each network.
 
     Returns:
         the result in one line.
@@ -121,17 +82,26 @@ def write_ensemble(
     Raises:
         PipelineError: the members were not scored on the same images.
     """
-    runs = [scores for scores, _ in members.values()]
-    predictions = [predictions for _, predictions in members.values()]
+    runs = _read_scores(results)
+    names = ["-".join(map(str, [*filter(None, [run.variant]), *run.values])) for run, _ in results]
+    predictions = [
+        parse_predictions(outputs[PREDICTIONS], f"{run.label}: {PREDICTIONS.as_posix()}")
+        for run, outputs in results
+    ]
     first = predictions[0]
-    for name, (_, other) in members.items():
+    for name, other in zip(names, predictions, strict=True):
         if (other.identities, other.classes) != (first.identities, first.classes):
             raise PipelineError(
                 f"{folder.as_posix()}: the members were scored on different images or classes:"
-                f" {next(iter(members))} and {name}; an ensemble needs the same test split"
+                f" {names[0]} and {name}; an ensemble needs the same test split"
             )
-    probabilities = np.mean([each.probabilities for each in predictions], axis=0)
-    ensemble = score_predictions(first.labels, probabilities, top_k=top_k, bins=bins)
+    settings = results[0][0].params["evaluate"]
+    ensemble = score_predictions(
+        first.labels,
+        np.mean([each.probabilities for each in predictions], axis=0),
+        top_k=settings["top_k"],
+        bins=settings["calibration_bins"],
+    )
     summary = summarize_scores(runs)
     mean, sd = summary["accuracy"]["mean"], summary["accuracy"]["sd"]
     write_json(
@@ -142,27 +112,29 @@ def write_ensemble(
             "members_accuracy_sd": sd,
         },
     )
-    table = pd.DataFrame([*runs, ensemble], index=pd.Index([*members, "ensemble"], name="member"))
+    table = pd.DataFrame([*runs, ensemble], index=pd.Index([*names, "ensemble"], name="member"))
     write_csv(folder / "members.csv", ["member", *table.columns], table.itertuples(name=None))
-    save_figure(draw_members(table), folder / "members.png", dpi)
+    save_figure(draw_members(table), folder / "members.png", _dpi(results))
     return (
         f"accuracy of the ensemble {ensemble['accuracy']:.4f}; of its {len(runs)} members"
         f" {mean:.4f}, sd {sd:.4f}"
     )
 
 
-def write_errors(folder: Path, variants: Mapping[str, Sequence[pd.DataFrame]], dpi: int) -> str:
+def write_errors(folder: Path, results: Results) -> str:
     """Compare training and validation error of variants, at the epochs of lowest validation loss.
 
     Args:
         folder: gets errors.csv (for each variant mean and standard deviation over its runs) and
             errors.png (the errors by epoch).
-        variants: for each variant the histories of its runs, from `parse_history`.
-        dpi: resolution of the picture.
+        results: several runs for each variant.
 
     Returns:
         the result in one line.
     """
+    variants: dict[str, list[pd.DataFrame]] = {}
+    for run, outputs in results:
+        variants.setdefault(str(run.variant), []).append(_parse_history(outputs[HISTORY]))
     rows: list[list[Any]] = []
     for name, runs in variants.items():
         best = pd.DataFrame([run.iloc[int(run["validation_loss"].argmin())] for run in runs])
@@ -173,7 +145,7 @@ def write_errors(folder: Path, variants: Mapping[str, Sequence[pd.DataFrame]], d
     header += ["validation_error", "validation_error_sd"]
     write_csv(folder / "errors.csv", header, rows)
     table = pd.DataFrame(rows, columns=header).set_index("variant")
-    save_figure(draw_errors(variants, table), folder / "errors.png", dpi)
+    save_figure(draw_errors(variants, table), folder / "errors.png", _dpi(results))
     listing = "; ".join(
         f"{name} {mean:.4f}, sd {sd:.4f}"
         for name, mean, sd in zip(
@@ -183,7 +155,15 @@ def write_errors(folder: Path, variants: Mapping[str, Sequence[pd.DataFrame]], d
     return f"validation error over {table['runs'].iloc[0]} seeds: {listing}"
 
 
-def parse_history(content: bytes) -> pd.DataFrame:
+WRITERS: Mapping[str, Callable[[Path, Results], str]] = {
+    "folds": write_folds,
+    "ensemble": write_ensemble,
+    "errors": write_errors,
+}
+"""By kind of summary: writes tables, scores and pictures, and returns the result in one line."""
+
+
+def _parse_history(content: bytes) -> pd.DataFrame:
     """Parse metrics/history.csv into epoch, training_error, validation_error, validation_loss."""
     history = pd.read_csv(io.BytesIO(content))
     return pd.DataFrame(
@@ -196,7 +176,11 @@ def parse_history(content: bytes) -> pd.DataFrame:
     )
 
 
-def parse_scores(content: bytes) -> dict[str, float]:
-    """Parse metrics/test.json."""
-    scores: dict[str, float] = json.loads(content)
-    return scores
+def _read_scores(results: Results) -> list[Scores]:
+    return [json.loads(outputs[TEST_METRICS]) for _, outputs in results]
+
+
+def _dpi(results: Results) -> int:
+    """Return the resolution of the pictures."""
+    dpi: int = results[0][0].params["plot"]["dpi"]
+    return dpi
