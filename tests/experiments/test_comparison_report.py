@@ -11,7 +11,7 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.experiments.comparison import RunComparison, compare_runs
 from imgpipe.experiments.comparison_report import (
     Gallery,
-    collect_page,
+    draw_galleries,
     render_json,
     render_text,
     write_html,
@@ -115,7 +115,7 @@ def test_the_page_shows_the_images_that_only_one_run_gets_right(
     monkeypatch.setattr(
         Run, "read_test_images", lambda _: iter(zip(identities, images, strict=True))
     )
-    won, lost = collect_page(better).galleries
+    won, lost = draw_galleries(better)
     assert isinstance(won, Gallery)
     assert won.png.startswith(b"\x89PNG")
     count = len(better.comparison.won)
@@ -129,8 +129,8 @@ def test_the_page_shows_the_images_that_only_one_run_gets_right(
 
 
 def test_runs_with_equal_predictions_have_no_pictures(repository: Path) -> None:
-    page = collect_page(compare_runs(load_run("HEAD"), load_run("workspace")))
-    assert page.galleries == [
+    compared = compare_runs(load_run("HEAD"), load_run("workspace"))
+    assert list(draw_galleries(compared)) == [
         "There are no images that only workspace gets right.",
         "There are no images that only HEAD gets right.",
     ]

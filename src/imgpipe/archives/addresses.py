@@ -9,10 +9,10 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from imgpipe.console.messages import format_count
 from imgpipe.console.progress import progress_bar
@@ -34,16 +34,14 @@ class Range(NamedTuple):
     size_bytes: int
 
 
-class ArchiveFile(Protocol):
-    """The file of an archive. It can be sent to another process, which opens the file itself."""
+class LocalFile:
+    """A file on this machine. Another process to which it is sent opens the file itself."""
 
-    @property
-    def shown(self) -> str:
-        """The path or address, for errors."""
+    is_remote = False
 
-    @property
-    def is_remote(self) -> bool:
-        """Whether the file is outside of `data/raw`, so that it may change at any time."""
+    def __init__(self, path: Path, shown: str) -> None:
+        """Describe the file by its path, and by its name in errors; nothing is opened."""
+        self.path, self.shown = path, shown
 
     def open(self) -> BinaryIO:
         """Open the file; the stream can seek.
@@ -51,27 +49,6 @@ class ArchiveFile(Protocol):
         Raises:
             PipelineError: there is no such file.
         """
-
-    def open_checked(self) -> AbstractContextManager[BinaryIO]:
-        """Open the file; when the block ends without error, the file has been checked."""
-
-    def read(self, part: Range) -> bytes:
-        """Return a part of the file; less than that at the end of the file."""
-
-    def close(self) -> None:
-        """Close the file; the next access opens it again."""
-
-
-class LocalFile:
-    """A file on this machine."""
-
-    is_remote = False
-
-    def __init__(self, path: Path, shown: str) -> None:
-        self.path, self.shown = path, shown
-
-    def open(self) -> BinaryIO:
-        """Open the file."""
         try:
             return self.path.open("rb")
         except FileNotFoundError:
@@ -107,18 +84,12 @@ class LocalFile:
 
 
 class RemoteFile:
-    """A file at an address."""
+    """A file at an address, which may change at any time. It can be sent to another process."""
 
     is_remote = True
 
     def __init__(self, address: str, size_bytes: int, sha256: str) -> None:
-        """Describe the file; nothing is opened.
-
-        Args:
-            address: of the file.
-            size_bytes: of the file.
-            sha256: of the file.
-        """
+        """Describe the file; nothing is opened."""
         self.shown, self._size_bytes, self._sha256 = address, size_bytes, sha256
         self._prefetched: dict[Range, bytes] = {}
 
@@ -193,6 +164,9 @@ class RemoteFile:
     def __getstate__(self) -> dict[str, Any]:
         kept = ("shown", "_size_bytes", "_sha256")
         return {name: self.__dict__[name] for name in kept} | {"_prefetched": {}}
+
+
+ArchiveFile = LocalFile | RemoteFile
 
 
 def _find_system(address: str) -> tuple[Any, str]:

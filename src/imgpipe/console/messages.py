@@ -1,7 +1,7 @@
 """The lines that commands print: at most 100 characters, counts and sizes with their units."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 LINE_CHARACTERS = 100
@@ -43,6 +43,12 @@ def format_count(count: int, noun: str, plural: str | None = None) -> str:
         plural: for any other number; by default the noun with "s".
     """
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def join_some(names: Sequence[str], most: int) -> str:
+    """Return names with commas, such as "a, b and 3 more" for five names of which two are shown."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def format_bytes(size_bytes: float) -> str:

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from time import monotonic
-from types import TracebackType
 
 from imgpipe.console.messages import format_duration
 from imgpipe.console.progress import progress_bar
@@ -40,12 +39,7 @@ class TrainingProgress:
     def __enter__(self) -> "TrainingProgress":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.close()
 
     def show(self, epoch: int, images: int, loss: float, accuracy: float) -> None:

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from imgpipe.console.messages import join_some
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.paths import AUGMENTED, RAW, RECORDS
 from imgpipe.evaluation.predictions import Predictions
@@ -77,7 +78,7 @@ def find_edits(run: Run) -> list[str]:
         "code": find_code_edits(run),
     }
     return [
-        f"{run.name}: {kind} edited since the run: {_join_some(names)}"
+        f"{run.name}: {kind} edited since the run: {join_some(names, _SHOWN_EDITS)}"
         for kind, names in edits.items()
         if names
     ]
@@ -207,8 +208,3 @@ def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str,
     return {
         key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)
     }
-
-
-def _join_some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN_EDITS} more" if len(names) > _SHOWN_EDITS else ""
-    return ", ".join(names[:_SHOWN_EDITS]) + more

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.console.messages import join_some
 from imgpipe.console.tables import format_columns
 from imgpipe.core.errors import PipelineError
-from imgpipe.evaluation.significance import Difference
 from imgpipe.experiments.comparison import RunComparison
 from imgpipe.settings.params import format_value
 
@@ -34,11 +34,8 @@ def render_text(compared: RunComparison) -> str:
     found = compared.comparison
     for run, indices in ((compared.second, found.won), (compared.first, found.lost)):
         if len(indices):
-            shown = ", ".join(identities[index] for index in indices[:_SHOWN_NAMES])
-            more = len(indices) - _SHOWN_NAMES
-            lines.append(
-                f"Right only in {run.name}: {shown}{f' and {more:,} more' if more > 0 else ''}."
-            )
+            names = [identities[index] for index in indices]
+            lines.append(f"Right only in {run.name}: {join_some(names, _SHOWN_NAMES)}.")
     return "\n".join([*lines, "", _state_verdict(compared)])
 
 
@@ -77,33 +74,13 @@ class Gallery:
     description: str
 
 
-@dataclass(frozen=True)
-class ComparisonPage:
-    """The values that `templates/comparison.html` shows."""
-
-    title: str
-    verdict: str
-    notes: list[str]
-    metrics_header: list[str]
-    metrics_rows: list[list[str]]
-    explanations: list[str]
-    differences_header: list[str]
-    differences_rows: list[list[str]]
-    data_and_code: list[str]
-    galleries: list[Gallery | str]
-    """A sentence in place of a gallery that has no images."""
-
-
 def write_html(compared: RunComparison, path: Path) -> None:
     """Write the comparison as a page, with pictures of the images that one run gets right."""
     from imgpipe.reporting.html_pages import write_page  # Jinja2, which text does not need
 
-    write_page(path, _TEMPLATE, **vars(collect_page(compared)))
-
-
-def collect_page(compared: RunComparison) -> ComparisonPage:
-    """Return the values on the page of a comparison."""
-    return ComparisonPage(
+    write_page(
+        path,
+        _TEMPLATE,
         title=f"{compared.second.name} against {compared.first.name}",
         verdict=_state_verdict(compared),
         notes=compared.notes,
@@ -113,7 +90,7 @@ def collect_page(compared: RunComparison) -> ComparisonPage:
         differences_header=["", compared.first.name, compared.second.name],
         differences_rows=_difference_rows(compared),
         data_and_code=_describe_data_and_code(compared),
-        galleries=[*_draw_galleries(compared)],
+        galleries=list(draw_galleries(compared)),
     )
 
 
@@ -122,17 +99,16 @@ def _metrics_header(compared: RunComparison) -> list[str]:
 
 
 def _metrics_rows(compared: RunComparison) -> list[list[str]]:
-    return [_metrics_row(each) for each in compared.comparison.differences]
-
-
-def _metrics_row(each: Difference) -> list[str]:
     return [
-        each.score,
-        f"{each.first:.4f}",
-        f"{each.second:.4f}",
-        f"{each.change:+.4f}",
-        f"{each.low:+.4f} to {each.high:+.4f}",
-        "" if each.verdict == "no evidence either way" else each.verdict,
+        [
+            each.score,
+            f"{each.first:.4f}",
+            f"{each.second:.4f}",
+            f"{each.change:+.4f}",
+            f"{each.low:+.4f} to {each.high:+.4f}",
+            "" if each.verdict == "no evidence either way" else each.verdict,
+        ]
+        for each in compared.comparison.differences
     ]
 
 
@@ -183,8 +159,11 @@ def _describe_data_and_code(compared: RunComparison) -> list[str]:
     return sentences
 
 
-def _draw_galleries(compared: RunComparison) -> Iterator[Gallery | str]:
-    """Yield a gallery of the images that only the second run gets right, then only the first."""
+def draw_galleries(compared: RunComparison) -> Iterator[Gallery | str]:
+    """Yield a gallery of the images that only the second run gets right, then only the first.
+
+    A sentence is in place of a gallery that has no images.
+    """
     # Importing matplotlib takes 2 s, which text does not need.
     from imgpipe.reporting.charts.results import draw_gallery
     from imgpipe.reporting.charts.style import encode_figure

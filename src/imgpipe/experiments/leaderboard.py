@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from imgpipe.console.messages import join_some
 from imgpipe.console.tables import format_columns
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.paths import RAW
@@ -159,7 +160,6 @@ def _table_rows(table: Sequence[Entry]) -> list[list[str]]:
         first = entry.runs[0]
         sd = "" if entry.accuracy_sd is None else f" ± {entry.accuracy_sd:.4f}"
         names = [run.name for run in entry.runs]
-        more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
         rows.append(
             [
                 str(place),
@@ -168,7 +168,7 @@ def _table_rows(table: Sequence[Entry]) -> list[list[str]]:
                 str(len(names)),
                 *(format_value(first.provenance.parameters.get(key, "absent")) for key in varied),
                 *([_code(first)] if code_header else []),
-                ", ".join(names[:_SHOWN_NAMES]) + more,
+                join_some(names, _SHOWN_NAMES),
             ]
         )
     return rows

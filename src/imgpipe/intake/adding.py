@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from imgpipe.archives.addresses import list_archives
-from imgpipe.console.messages import format_bytes, format_count
+from imgpipe.console.messages import format_bytes, format_count, join_some
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import replace_directory, replace_file
 from imgpipe.core.yaml_file import format_yaml, parse_yaml, read_yaml
@@ -118,7 +118,8 @@ def add_dataset(
         reading["root"] = top.relative_to(new.source).as_posix()
     if splits:
         reading["splits"] = dict(splits)
-    entry = {"title": _title(classes), "files": new.folder.as_posix(), "format": reading}
+    title = f"Photographs: {join_some(sorted(classes), _SHOWN_CLASSES)}"
+    entry = {"title": title, "files": new.folder.as_posix(), "format": reading}
     _append_entry(new.name, entry)  # an error is found before the files are copied
     how = "in place"
     if not new.is_in_place:
@@ -189,12 +190,6 @@ def _name_after(folder: Path) -> str:
     if not name:
         raise PipelineError(f"NAME: choose a name; {folder.name!r} has no letters or digits")
     return name
-
-
-def _title(classes: Collection[str]) -> str:
-    shown = ", ".join(sorted(classes)[:_SHOWN_CLASSES])
-    more = len(classes) - _SHOWN_CLASSES
-    return f"Photographs: {shown}" + (f" and {more} more" if more > 0 else "")
 
 
 def _read_catalog() -> dict[str, Any]:

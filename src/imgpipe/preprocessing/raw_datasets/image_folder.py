@@ -19,6 +19,7 @@ from imgpipe.archives.addresses import (
 )
 from imgpipe.archives.folders import is_litter
 from imgpipe.archives.members import Archive, Member, open_archive
+from imgpipe.console.messages import join_some
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import replace_file
 from imgpipe.datasets.catalog import DownloadEntry, LocalEntry
@@ -45,6 +46,7 @@ SPLIT_OF_NAME = {
 }
 
 _MOST_OPEN_FILES = 128
+_SHOWN_NAMES = 10
 _LARGEST_PREFETCH_BYTES = 1 << 20  # larger images would fill the memory, and save little time
 
 
@@ -230,5 +232,4 @@ def _split_folders(reading: ImageFolderFormat) -> dict[str, int]:
 
 
 def _list(names: Iterable[str]) -> str:
-    shown = sorted(names)
-    return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
+    return join_some(sorted(names), _SHOWN_NAMES)
