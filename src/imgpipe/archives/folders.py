@@ -74,14 +74,14 @@ def pack_folder(folder: Path, path: Path) -> int:
     """
     count = fingerprint = 0
     with (
-        closing(_sort_on_disk(find_members(folder))) as members,
+        closing(_sort_on_disk(find_items(folder))) as members,
         tempfile.TemporaryFile() as stream,
         zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive,
         progress_bar("fetch", _count_files(members), "file") as bar,
     ):
         archive.filelist = _MembersOnDisk(stream)  # type: ignore[assignment]
         for row in members.execute("SELECT name, size_bytes, changed_ns FROM member ORDER BY name"):
-            member = Member(*row)
+            member = FolderItem(*row)
             fingerprint += hash(member)
             _write_member(archive, folder, member)
             archive.NameToInfo.clear()  # a second index of the members in memory
@@ -92,12 +92,12 @@ def pack_folder(folder: Path, path: Path) -> int:
         raise PipelineError(
             f"{folder.as_posix()}: no files there; put a folder of images for each class into it"
         )
-    if sum(map(hash, find_members(folder))) != fingerprint:
+    if sum(map(hash, find_items(folder))) != fingerprint:
         raise PipelineError(f"{folder.as_posix()}: changed while it was read; run the stage again")
     return count
 
 
-class Member(NamedTuple):
+class FolderItem(NamedTuple):
     """A file or folder below a folder."""
 
     name: str
@@ -124,7 +124,7 @@ def is_litter(name: str) -> bool:
     )
 
 
-def find_members(folder: Path) -> Iterator[Member]:
+def find_items(folder: Path) -> Iterator[FolderItem]:
     """Yield all that is below a folder, in no order.
 
     Hidden files and the files that operating systems leave in folders are left out.
@@ -153,7 +153,7 @@ def find_members(folder: Path) -> Iterator[Member]:
             raise _unreadable(Path(error.filename), error) from None
 
 
-def _describe(entry: os.DirEntry[str], parent: str) -> Member | None:
+def _describe(entry: os.DirEntry[str], parent: str) -> FolderItem | None:
     """Return a file or folder as a member; None if it is left out.
 
     Args:
@@ -173,17 +173,17 @@ def _describe(entry: os.DirEntry[str], parent: str) -> Member | None:
     if is_folder:
         if entry.is_symlink():
             raise _link_to_folder(Path(entry.path))
-        return Member(parent + last_part)
+        return FolderItem(parent + last_part)
     try:
         found = entry.stat()
     except FileNotFoundError:  # a link to nothing; who reads it reports it
-        return Member(parent + last_part)
+        return FolderItem(parent + last_part)
     if not stat.S_ISREG(found.st_mode):  # a socket or the like
         return None
-    return Member(parent + last_part, found.st_size, found.st_mtime_ns)
+    return FolderItem(parent + last_part, found.st_size, found.st_mtime_ns)
 
 
-def _sort_on_disk(members: Iterator[Member]) -> sqlite3.Connection:
+def _sort_on_disk(members: Iterator[FolderItem]) -> sqlite3.Connection:
     """Return a temporary database with the members, which SQLite can sort on the disk.
 
     Its order of names is the order of Python: by code points.
@@ -218,7 +218,7 @@ class _MembersOnDisk:
             yield pickle.load(self._stream)
 
 
-def _write_member(archive: zipfile.ZipFile, folder: Path, member: Member) -> None:
+def _write_member(archive: zipfile.ZipFile, folder: Path, member: FolderItem) -> None:
     info = zipfile.ZipInfo(member.name, _EARLIEST_DATE)
     info.create_system = _UNIX
     if member.is_folder:

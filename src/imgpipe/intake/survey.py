@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgpipe.archives.folders import find_members
+from imgpipe.archives.folders import find_items
 from imgpipe.archives.members import MEMBER_LIMIT_BYTES, check_name
 from imgpipe.console.messages import format_bytes, format_count
 from imgpipe.console.progress import progress_bar
@@ -80,7 +80,7 @@ def survey_folder(folder: Path) -> Survey:
         PipelineError: the layout is different, there are fewer than two classes, a class has too
             few images, or the stages refuse a name or a link.
     """
-    paths = {name: folder / name for name, *_ in sorted(find_members(folder))}
+    paths = {name: folder / name for name, *_ in sorted(find_items(folder))}
     inner = _find_top([name for name in paths if name.endswith("/")], paths)
     top = folder / inner
     shown = top.as_posix()
