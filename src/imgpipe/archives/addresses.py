@@ -202,9 +202,6 @@ def list_archives(address: str) -> list[RawFile]:
 
     Every file is read from its beginning to its end.
 
-    Args:
-        address: of the folder.
-
     Raises:
         PipelineError: the address cannot be used, or has no such files.
     """

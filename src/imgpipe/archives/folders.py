@@ -154,12 +154,7 @@ def find_items(folder: Path) -> Iterator[FolderItem]:
 
 
 def _describe(entry: os.DirEntry[str], parent: str) -> FolderItem | None:
-    """Return a file or folder as a member; None if it is left out.
-
-    Args:
-        entry: the file or folder.
-        parent: the name of the folder that holds it, with "/" at its end.
-    """
+    """Return an item of the folder `parent`, "" or ending with "/"; None if it is left out."""
     is_folder = entry.is_dir()
     last_part = entry.name + "/" * is_folder
     if is_litter(last_part):

@@ -92,11 +92,7 @@ def open_archive(file: ArchiveFile, scratch: Path) -> Archive:
     """Open a zip or tar archive; its content decides which of them it is.
 
     A compressed tar archive can only be read from its beginning, so it is first unpacked, as one
-    file, into the folder `scratch`.
-
-    Args:
-        file: of the archive.
-        scratch: a folder for the unpacked archive; it must last as long as the archive is read.
+    file, into the folder `scratch`, which must last as long as the archive is read.
 
     Raises:
         PipelineError: no such archive, neither zip nor tar, or a compressed tar archive at an

@@ -26,13 +26,7 @@ _STREAM = 3  # makes these random numbers differ from the numbers of `preprocess
 
 
 def write_copies(records: Records, settings: Augment, folder: Path) -> None:
-    """Write all copies of the training split, and their description, into an empty folder.
-
-    Args:
-        records: the original records.
-        settings: the section `augment` of params.yaml.
-        folder: the folder for the copies.
-    """
+    """Write all copies of the training split, and their description, into an empty folder."""
     shards = records.shards("train")
     copies = range(1, settings.copies + 1)
     for copy in copies:

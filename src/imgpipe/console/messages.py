@@ -9,12 +9,7 @@ LINE_CHARACTERS = 100
 
 
 def report(*lines: str, stream: TextIO | None = None) -> None:
-    """Print lines at once, also into a pipe; a longer line continues below, indented.
-
-    Args:
-        lines: of any length.
-        stream: where to print; by default standard output.
-    """
+    """Print lines at once, also into a pipe; a longer line continues below, indented."""
     for line in lines:
         for part in wrap_line(line):
             print(part, file=stream, flush=True)
@@ -37,10 +32,7 @@ def wrap_line(line: str) -> Iterator[str]:
 def format_count(count: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun, such as "1 file" or "1,797 images".
 
-    Args:
-        count: the number.
-        noun: for one.
-        plural: for any other number; by default the noun with "s".
+    By default, the plural is the noun with "s".
     """
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 

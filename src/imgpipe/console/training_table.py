@@ -53,9 +53,7 @@ class TrainingProgress:
 
         The last columns are the time of the epoch and the estimated time until the last one.
 
-        Args:
-            epoch: its number, from 1.
-            metrics: loss and accuracy of training, then of validation.
+        The metrics are loss and accuracy of training, then of validation.
         """
         number = f"epoch {epoch:3d}/{self._epochs}"
         if not self._durations_s:

@@ -27,9 +27,7 @@ def folder_path(kind: str) -> Path | None:
 def entry_path(kind: str, determined_by: Any) -> Path | None:
     """Return the path of a file or folder, which may not exist yet; None outside DVC.
 
-    Args:
-        kind: of the file or folder.
-        determined_by: all that its content depends on, as values of JSON; its hash is the name.
+    The name is the hash of all that the content depends on, as values of JSON.
     """
     folder = folder_path(kind)
     return None if folder is None else folder / hash_values(determined_by)

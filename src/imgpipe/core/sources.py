@@ -15,8 +15,7 @@ _SUFFIXES = (".py", ".html")
 def hash_sources(*places: str) -> dict[str, str]:
     """Return the SHA-256 of source files, modules and page templates, by their names under `src`.
 
-    Args:
-        places: files and folders under `src`; by default all of `src`.
+    The places are files and folders under `src`; by default all of `src`.
     """
     hashes = {}
     # Hidden files are not listed: editors write lock files such as `.#train.py`, which are links to

@@ -81,11 +81,7 @@ def fetch_file(
     pauses. After a wrong hash or a missing file the next address is tried at once. The file gets
     its name only if its size and hash are right.
 
-    Args:
-        file: name, size and hash, as the catalog gives them.
-        addresses: folders or URLs of folders.
-        folder: where the file goes.
-        allow_unpinned: accept a file whose hash the catalog does not know.
+    A file whose hash the catalog does not know is accepted only with `allow_unpinned`.
 
     Returns:
         the SHA-256 of the file.
@@ -129,9 +125,7 @@ class _ShortContentError(OSError):
 def try_again(access: Callable[[], ResultT], *, may_pass: Callable[[Exception], bool]) -> ResultT:
     """Return the result of an access, after `ATTEMPTS` attempts at most, with growing pauses.
 
-    Args:
-        access: for example to a server.
-        may_pass: returns whether the next attempt may succeed after this error.
+    `may_pass` returns whether the next attempt may succeed after an error.
     """
     attempt = 1
     while True:

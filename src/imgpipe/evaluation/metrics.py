@@ -145,12 +145,6 @@ def score_predictions(
     """Return the metrics of a whole test split, as metrics/test.json holds them.
 
     `accuracy_low` and `accuracy_high` are the ends of Wilson's 95 % interval; `images` is N.
-
-    Args:
-        labels: (N,) in [0, K).
-        probabilities: (N, K), rows sum to 1.
-        top_k: number of guesses that a "top k" accuracy allows.
-        bins: number of bins of the calibration error.
     """
     count = len(labels)
     examples = ScoredExamples(labels, probabilities, top_k, bins)

@@ -55,11 +55,7 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def parse_predictions(content: bytes, where: str) -> Predictions:
-    """Read the content of the table of predictions.
-
-    Args:
-        content: the bytes of the file.
-        where: the name of the file, for the error.
+    """Read the content of the table of predictions; `where` names the file in an error.
 
     Raises:
         PipelineError: the content is not such a table.

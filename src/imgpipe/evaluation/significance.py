@@ -123,7 +123,7 @@ def align(
 def compare_predictions(
     first: Predictions, second: Predictions, *, top_k: int, bins: int
 ) -> Comparison:
-    """Compare two networks' predictions of the same images, in the same order (`align`).
+    """Compare the second network's predictions of the same images with the first one's (`align`).
 
     Accuracy is tested by McNemar's exact test (McNemar 1947, doi:10.1007/BF02295996), which looks
     at the images that only one of the networks gets right. The interval of each metric's difference
@@ -133,12 +133,6 @@ def compare_predictions(
     With m metrics, some 95 % interval excludes 0 by chance in up to m x 5 % of comparisons of
     equally good networks. So the verdict on one metric uses the interval of level 1 - 0.05 / m
     (Bonferroni; Dunn 1961, doi:10.1080/01621459.1961.10482090).
-
-    Args:
-        first: the network to compare with.
-        second: the network that the verdicts are about.
-        top_k: number of guesses that a "top k" accuracy allows.
-        bins: number of bins of the calibration error.
     """
     labels = first.labels
     both = [ScoredExamples(labels, each.probabilities, top_k, bins) for each in (first, second)]

@@ -39,10 +39,6 @@ def choose_images(
     First come correct images: the first one of each class, then the second one of each class, and
     so on, until six images are chosen. Up to three of the six are mistakes; they come last, the
     most confident mistake first.
-
-    Args:
-        labels: (N,) in [0, K).
-        probabilities: (N, K).
     """
     right = probabilities.argmax(axis=1) == labels
     wrong = np.flatnonzero(~right)

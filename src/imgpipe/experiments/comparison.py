@@ -99,10 +99,7 @@ def describe_shared_images(first: Run, second: Run, shared: int) -> list[str]:
 def check_test_images(first: Run, second: Run, shared: Collection[str]) -> list[str]:
     """Check that shared test images have the same pixels in two runs with different raw data.
 
-    Args:
-        first: a run.
-        second: another run.
-        shared: the identities of the test images in both runs.
+    The shared images are given by their identities.
 
     Returns:
         a note if the sizes of the images differ, so that pixels cannot be compared.
@@ -190,13 +187,9 @@ def find_code_edits(run: Run) -> list[str]:
 
 
 def hash_folder(folder: str, files: Mapping[str, str]) -> str:
-    """Return the hash that DVC 3 gives a folder.
+    """Return the hash that DVC 3 gives a folder with files of these MD5s, by path.
 
     It is the MD5 of a JSON list of the files (`Tree` in https://github.com/iterative/dvc-data).
-
-    Args:
-        folder: path of the folder.
-        files: the MD5 of each file in it, by path.
     """
     listed = sorted((file.removeprefix(f"{folder}/"), digest) for file, digest in files.items())
     text = json.dumps([{"md5": digest, "relpath": path} for path, digest in listed])

@@ -15,9 +15,8 @@ from imgpipe.running.entry import SOURCES_FOLDER, StageEntry
 def hash_inputs(entries: Iterable[StageEntry], hash_data: Callable[[str], str]) -> str:
     """Return a hash of the values, source files and data that stages use.
 
-    Args:
-        entries: the entries of stages, in the order in which they run.
-        hash_data: returns a hash of a file or folder that is no source file.
+    The entries are in the order in which the stages run. `hash_data` returns a hash of a file or
+    folder that is no source file.
 
     Raises:
         PipelineError: a file is missing.

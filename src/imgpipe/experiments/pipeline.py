@@ -54,9 +54,7 @@ def run_pipeline() -> None:
 def run_dvc(*arguments: str, output: IO[Any] | None = None) -> int:
     """Run DVC and return its exit status; after Ctrl-C, wait until DVC has cleaned up.
 
-    Args:
-        arguments: of the command `dvc`.
-        output: a file for the output of DVC and the stages; by default they print as usual.
+    The file `output` gets what DVC and the stages print; by default they print as usual.
     """
     # The stages call `python`: PATH begins with the folder of this process's Python.
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -97,14 +95,9 @@ def check_git() -> None:
 def run_experiment(
     experiment: str, overrides: Mapping[str, Any], target: Sequence[str]
 ) -> Revision:
-    """Run the pipeline as an experiment.
+    """Run the target stages, or the whole pipeline if there are none, as an experiment.
 
     If DVC's run cache has the results of a stage, from any other run, DVC restores the results.
-
-    Args:
-        experiment: its name.
-        overrides: values of params.yaml by dotted key.
-        target: the stages to run; empty for all.
 
     Raises:
         PipelineError: the run failed.
@@ -154,13 +147,7 @@ def share_outputs() -> None:
 
 
 def describe_cost(images: int, size_bytes: int, params: Params) -> str:
-    """Return a line with the estimated time and disk of a run on a person's photographs.
-
-    Args:
-        images: number of photographs.
-        size_bytes: total size of their files.
-        params: the values of params.yaml.
-    """
+    """Return a line with the estimated time and disk of a run on a person's photographs."""
     minutes = max(1, round((START_S + images * IMAGE_S) / 60))
     settings = params.preprocess
     image_bytes = settings.height_px * settings.width_px * settings.channels

@@ -105,9 +105,7 @@ def read_text(revision: Revision, path: str) -> str:
 def read_provenance(revision: Revision, stages: Iterable[str]) -> Provenance:
     """Read the provenance of a run from `dvc.lock`.
 
-    Args:
-        revision: the revision with the run.
-        stages: the stages to read, from the first one: STAGES_TO_TRAIN or STAGES_TO_EVALUATE.
+    The stages are STAGES_TO_TRAIN or STAGES_TO_EVALUATE.
 
     Raises:
         PipelineError: a stage has not run, or an earlier stage has run again since then.
@@ -150,9 +148,7 @@ def find_stale_input(dependencies: Mapping[str, str], outputs: Mapping[str, str]
     Example: after an experiment that stopped at `train`, the lock still has the entry of `evaluate`
     from the previous commit.
 
-    Args:
-        dependencies: the MD5 of each dependency of the stage, by path.
-        outputs: the MD5 of each output of the earlier stages, by path.
+    Both arguments are MD5s by path: of a stage's dependencies, and of earlier stages' outputs.
     """
     stale = (path for path, md5 in dependencies.items() if outputs.get(path, md5) != md5)
     return next(stale, None)
@@ -185,10 +181,7 @@ def open_output(revision: Revision, provenance: Provenance, path: str) -> bytes:
 
     No stage is run and nothing is checked out.
 
-    Args:
-        revision: the revision with the run.
-        provenance: the provenance of the run.
-        path: the path of an output, or of a file in an output folder.
+    The path is an output, or a file in an output folder.
 
     Raises:
         PipelineError: the file is in none of these places, or is not the output of the run.

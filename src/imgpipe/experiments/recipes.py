@@ -50,10 +50,6 @@ def list_recipes(folder: Path = RECIPES) -> list[str]:
 def load_recipe(name: str, folder: Path = RECIPES) -> dict[str, Any]:
     """Return the complete values of a recipe: the defaults with the values of its overlay.
 
-    Args:
-        name: a name that `list_recipes` returns, or "defaults".
-        folder: the folder of recipes.
-
     Raises:
         PipelineError: there is no such recipe, or its overlay has an unknown key or a value that
             params.yaml does not allow.
@@ -87,11 +83,7 @@ def plan_change(
     The user's own values are the values that differ from the nearest recipe. The nearest recipe is
     the recipe, or the defaults, with the fewest values that differ from params.yaml.
 
-    Args:
-        name: a name that `list_recipes` returns, or "defaults".
-        folder: the folder of recipes.
-        params_file: the file to change.
-        dataset: the dataset to use instead of the dataset of the recipe.
+    If a dataset is given, it replaces the dataset of the recipe.
 
     Raises:
         PipelineError: as `load_recipe`; or params.yaml is not readable, so that the user's own

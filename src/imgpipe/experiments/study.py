@@ -100,12 +100,7 @@ def study_path(name: str) -> Path:
 
 
 def expand_study(study: Study, where: str, params: Mapping[str, Any]) -> list[StudyRun]:
-    """Return the runs of a study, in the order of the file.
-
-    Args:
-        study: the study.
-        where: the name of its file, for errors.
-        params: the whole of params.yaml.
+    """Return the runs of a study, in the order of its file, which `where` names in errors.
 
     Raises:
         PipelineError: an unknown key, or a value that params.yaml does not allow.

@@ -40,12 +40,7 @@ def summarize_scores(runs: Sequence[Scores]) -> dict[str, dict[str, float]]:
 def write_folds(folder: Path, results: Results) -> str:
     """Write mean and standard deviation of every score over the folds of a cross-validation.
 
-    Args:
-        folder: gets metrics.json, folds.csv (a row for each fold) and folds.png.
-        results: a run for each fold.
-
-    Returns:
-        the result in one line.
+    The folder gets metrics.json, folds.csv (a row for each fold) and folds.png.
     """
     runs = _read_scores(results)
     summary = summarize_scores(runs)
@@ -69,15 +64,8 @@ def write_folds(folder: Path, results: Results) -> str:
 def write_ensemble(folder: Path, results: Results) -> str:
     """Average the probabilities of several networks; score the average and each network.
 
-    Source: Breiman (1996), Bagging predictors, doi:10.1007/BF00058655.
-
-    Args:
-        folder: gets metrics.json, members.csv (a row for each member and the ensemble) and
-            members.png.
-        results: a run for each network.
-
-    Returns:
-        the result in one line.
+    The folder gets metrics.json, members.csv (a row for each member and the ensemble) and
+    members.png. Source: Breiman (1996), Bagging predictors, doi:10.1007/BF00058655.
 
     Raises:
         PipelineError: the members were not scored on the same images.
@@ -124,13 +112,8 @@ def write_ensemble(folder: Path, results: Results) -> str:
 def write_errors(folder: Path, results: Results) -> str:
     """Compare training and validation error of variants, at the epochs of lowest validation loss.
 
-    Args:
-        folder: gets errors.csv (for each variant mean and standard deviation over its runs) and
-            errors.png (the errors by epoch).
-        results: several runs for each variant.
-
-    Returns:
-        the result in one line.
+    The folder gets errors.csv (for each variant mean and standard deviation over its runs) and
+    errors.png (the errors by epoch).
     """
     variants: dict[str, list[pd.DataFrame]] = {}
     for run, outputs in results:

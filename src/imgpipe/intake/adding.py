@@ -50,9 +50,7 @@ class NewDataset:
 def plan_dataset(source: str, name: str = "") -> NewDataset:
     """Check the folder and the name of a new dataset.
 
-    Args:
-        source: the person's folder; "~" is the home folder.
-        name: name of the dataset; by default the name of the folder, made valid.
+    In the source, "~" is the home folder. By default the name is made of the folder's.
 
     Raises:
         PipelineError: no such folder, a folder that holds or is in the project's folder of data, or
@@ -136,9 +134,8 @@ def add_dataset(
 def add_archives(address: str, name: str = "") -> tuple[str, list[str]]:
     """Append the entry of a dataset whose archives stay at an address; write the list of them.
 
-    Args:
-        address: a folder with zip and tar files, as fsspec writes it: s3://bucket/folder.
-        name: name of the dataset; by default the last part of the address.
+    The address is a folder as fsspec writes it, s3://bucket/folder; its last part is the default
+    name.
 
     Returns:
         the name, and lines that report what was written.

@@ -64,12 +64,7 @@ def map_on_cluster(
 
     If a worker dies, the scheduler gives its tasks to other workers.
 
-    Args:
-        function: the work on one task.
-        tasks: one task for each shard.
-        address: the address of the scheduler.
-        label: for errors.
-        on_finished: called with each task that is finished.
+    The arguments are as for `map_in_processes`, and the address of the scheduler.
 
     Raises:
         PipelineError: `function` raised it, or the cluster cannot be used.
@@ -112,12 +107,7 @@ def _connect(address: str) -> Any:
 
 
 def _take_result(future: Any, name: str, address: str) -> Any:
-    """Return the result of a task.
-
-    Args:
-        future: of the task.
-        name: of the task, for errors.
-        address: the address of the scheduler, for errors.
+    """Return the result of the task `name` from the scheduler at an address.
 
     Raises:
         PipelineError: the function raised it, or the worker or the scheduler failed.

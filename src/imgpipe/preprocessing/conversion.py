@@ -55,11 +55,7 @@ def find_finished_shards(
 
     DVC deletes outputs before it runs a stage, so finished shards are kept elsewhere.
 
-    Args:
-        raw: the folder of the raw files; their sizes and times of change show whether they changed.
-        raw_format: the section `format` of the dataset.
-        settings: the section `preprocess` of params.yaml.
-        sources: the SHA-256 of each source file that the stage depends on, by its name.
+    The raw files count by their sizes and times of change, the source files by their SHA-256.
     """
     files = {path.name: path.stat() for path in sorted(raw.glob("*"))}
     determined_by = {

@@ -163,10 +163,6 @@ def decode_and_resize(picture: Image.Image, image_spec: ImageSpec) -> NDArray[np
 
     An orientation that cannot be read or makes no sense is ignored.
 
-    Args:
-        picture: an image file that `open_image` opened, or an image from an array.
-        image_spec: shape, fit and interpolation.
-
     Returns:
         (H, W, C) uint8 in [0, 255].
 

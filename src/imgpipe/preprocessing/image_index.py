@@ -143,12 +143,7 @@ class IndexWriter:
 
 
 def renumber_labels(folder: Path, new_labels: NDArray[np.int64]) -> None:
-    """Replace each label of an index by `new_labels[label]`.
-
-    Args:
-        folder: the files of the index.
-        new_labels: (the number of labels,).
-    """
+    """Replace each label of the index in a folder by `new_labels[label]`."""
     path = folder / _LABELS
     if not path.stat().st_size:
         return

@@ -41,12 +41,7 @@ def choose_splits(
 ) -> dict[str, NDArray[np.int64]]:
     """Return the indices of the images of each split, in the order in which they are written.
 
-    Args:
-        labels: (N,) indices into `classes`.
-        official: (N,) indices into `SPLITS`, or `UNASSIGNED`.
-        paths: returns the paths inside the dataset of the images with the given indices.
-        classes: their names.
-        settings: the section `preprocess` of params.yaml.
+    The arguments are as for `assign_splits`.
 
     Raises:
         PipelineError: a class has too few images to be in every split, or in every fold.
@@ -169,11 +164,7 @@ def _locate_fold(name: str, images: int, fold: int, folds: int, seed: int) -> tu
 def check_splits(
     images: Mapping[str, Mapping[str, int]], *, counted: Literal["images", "readable images"]
 ) -> None:
-    """Check that every class has an image in every split.
-
-    Args:
-        images: the number of images, by split and class.
-        counted: which images these are, for the error.
+    """Check, by the number of images of each split and class, that each split has each class.
 
     Raises:
         PipelineError: a class has no image in a split.
@@ -210,12 +201,6 @@ def hash_paths(
 
     They take 8 bytes an image: the paths are asked for some at a time. The chance that any two of
     a million images have the same hash is 3e-8.
-
-    Args:
-        paths: returns the paths inside the dataset of the images with the given indices.
-        indices: (n,) of the images.
-        seed: of the splits.
-        stream: what the hashes decide.
 
     Returns:
         (n,) the BLAKE2b digests of 8 bytes of "SEED STREAM PATH", as little-endian numbers.

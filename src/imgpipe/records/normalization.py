@@ -41,9 +41,7 @@ def fit_normalization(
     "rescale" maps [0, 255] to [0, 1]; "standardize" gives each channel mean 0 and standard
     deviation 1 over the training pixels (a constant channel is only centered).
 
-    Args:
-        method: the value of `preprocess.normalization`.
-        counts: (C, 256), the sum of `count_pixels` over the images; "rescale" does not use them.
+    The counts (C, 256) are the sum of `count_pixels` over the images.
     """
     if method == "rescale":
         channels = len(counts)

@@ -21,12 +21,7 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 @contextmanager
 def open_npz(path: Path, content: str, stage: str) -> Iterator[Mapping[str, NDArray[Any]]]:
-    """Yield the arrays of an archive by their names.
-
-    Args:
-        path: the archive.
-        content: name of the content, for the error.
-        stage: the stage that writes it.
+    """Yield the arrays of an archive by name; content and writing stage are for the error.
 
     Raises:
         PipelineError: the file is missing, or the block cannot read an array that it expects.

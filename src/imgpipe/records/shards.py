@@ -113,8 +113,7 @@ class StoredShard:
     def index(self, images: NDArray[np.uint8] | None = None) -> ShardIndex:
         """Validate the shard; return its labels, identities and image byte ranges.
 
-        Args:
-            images: (N, H, W, C), filled with the images if given.
+        If given, `images` (N, H, W, C) is filled with the images.
 
         Raises:
             PipelineError: the file is missing, damaged, cut, or differs from its description, or a

@@ -51,9 +51,7 @@ def frame_record(payload: bytes) -> tuple[bytes, bytes, bytes]:
 def read_records(path: Path, digest: Digest) -> Iterator[tuple[int, bytes]]:
     """Yield for each record the position of its payload in the file, and the payload.
 
-    Args:
-        path: the file.
-        digest: updated with every byte that is read.
+    The digest is updated with every byte that is read.
 
     Raises:
         PipelineError: the file is missing, a checksum is wrong, or a record is cut short; the line

@@ -20,13 +20,9 @@ def write_page(path: Path, template: Path, **values: Any) -> None:
 
 
 def render_page(template: Path, **values: Any) -> str:
-    """Return a page.
+    """Return a page; its template may extend and import the templates of this package.
 
     Text is escaped. A name that the template uses and `values` lack is an error.
-
-    Args:
-        template: its file; it may extend and import the templates of this package.
-        values: what the template calls by these names.
     """
     # A loader of packages would need the project to be installed.
     environment = Environment(

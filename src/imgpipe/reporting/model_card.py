@@ -27,10 +27,7 @@ _MOST_OPEN_LAYERS = 50  # more lines are folded: the results would be far below
 def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, bytes]) -> None:
     """Write the card; equal outputs and libraries give equal bytes.
 
-    Args:
-        path: the HTML file.
-        outputs: what the stages wrote.
-        pictures: the PNG files that were drawn, by their names in `PICTURES`.
+    The pictures are the PNG files that were drawn, by their names in `PICTURES`.
     """
     info, scores = outputs.info, outputs.scores
     splits = info.splits

@@ -54,11 +54,7 @@ class StageEntry:
 def read_entries(
     stages: Sequence[str], params: Mapping[str, Any] | None = None
 ) -> dict[str, StageEntry]:
-    """Read the entries of stages, with the values that they name.
-
-    Args:
-        stages: their names.
-        params: the content of params.yaml; by default the file is read.
+    """Read the entries of stages, with the values that they name: by default those in the files.
 
     Raises:
         PipelineError: dvc.yaml has no such stage, or a key that an entry names is missing.
@@ -76,9 +72,7 @@ def read_entries(
 def _resolve(definition: Mapping[str, Any], contents: dict[str, Any]) -> StageEntry:
     """Return the entry that follows from a definition in dvc.yaml.
 
-    Args:
-        definition: of one stage.
-        contents: the contents of parameter files, by name; other files are read and added.
+    The contents are of parameter files, by name; other files are read and added.
     """
     params_name = PARAMS_FILE.as_posix()
 

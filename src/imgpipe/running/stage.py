@@ -39,9 +39,7 @@ def run_stage(
 
     A `PipelineError` is printed as one line, and the process exits with status 1.
 
-    Args:
-        main: the work of the stage; may return a function to call after the last check.
-        description: for `--help`.
+    The work, `main`, may return a function to call after the last check.
     """
     argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -110,10 +110,7 @@ def make_data_url(image: NDArray[np.uint8]) -> str:
 def serve_app(app: Flask, host: str, port: int) -> None:
     """Print the address of the page, and answer requests until the process is interrupted.
 
-    Args:
-        app: from `make_app`.
-        host: address to listen on.
-        port: port to listen on; 0 for any free port.
+    Port 0 is any free port.
 
     Raises:
         PipelineError: the address is in use, or is not one of this machine.

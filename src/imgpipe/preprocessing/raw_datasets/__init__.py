@@ -66,10 +66,7 @@ READERS: dict[str, Callable[[Any, Path, Path], RawDataset]] = {
 def open_dataset(entry: Entry, raw: Path, scratch: Path) -> RawDataset:
     """Open the fetched files of a dataset.
 
-    Args:
-        entry: describes the dataset.
-        raw: the folder of the fetched files.
-        scratch: a folder for unpacked copies; it must last as long as the dataset is read.
+    The folder `scratch`, for unpacked copies, must last as long as the dataset is read.
 
     Raises:
         PipelineError: a file is damaged, or its labels do not fit the entry's classes.

@@ -132,10 +132,7 @@ def gap_px(image: NDArray[Any]) -> int:
 def show_image(axes: Axes, image: NDArray[np.uint8], tile_px: int = 0) -> None:
     """Show one (H, W, 1 or 3) uint8 image at its true gray or color values, without ticks.
 
-    Args:
-        axes: where it is shown.
-        image: an image, or the result of `tile_images`.
-        tile_px: side of a tile, if the image is the result of `tile_images`.
+    Of a result of `tile_images`, `tile_px` is the side of a tile.
     """
     picture = image[..., 0] if image.shape[2] == 1 else image
     # Pixels of small images are squares; a photograph has more pixels than its place in the chart.
