@@ -127,15 +127,14 @@ def try_again(access: Callable[[], ResultT], *, may_pass: Callable[[Exception], 
 
     `may_pass` returns whether the next attempt may succeed after an error.
     """
-    attempt = 1
-    while True:
+    for attempt in range(ATTEMPTS - 1):
         try:
             return access()
         except Exception as error:
-            if attempt == ATTEMPTS or not may_pass(error):
+            if not may_pass(error):
                 raise
-            time.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
-            attempt += 1
+        time.sleep(FIRST_PAUSE_S * 2**attempt)
+    return access()
 
 
 def _may_pass(url: str, error: Exception) -> bool:

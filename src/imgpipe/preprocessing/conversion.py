@@ -84,15 +84,9 @@ def convert_splits(
 ) -> dict[str, list[ConvertedShard]]:
     """Write the images of each split as shards, in the order of the indices.
 
-    An image that cannot be read is left out.
-
-    Args:
-        dataset: the raw images.
-        indices_of_split: the indices of the images of each split.
-        folder: where the shards go.
-        settings: the section `preprocess` of params.yaml.
-        finished: a folder that keeps finished shards after an interruption, on the same disk; None
-            if nothing is kept. Its name must be a function of the raw data, settings and code.
+    An image that cannot be read is left out. The folder `finished`, if any, keeps finished shards
+    after an interruption. It is on the disk of the shards, and its name must be a function of the
+    raw data, settings and code.
 
     Raises:
         PipelineError: a worker process died.
@@ -147,8 +141,38 @@ def convert_shard(
 def _write_shard(
     dataset: RawDataset, settings: Preprocess, path: Path, indices: NDArray[np.int64]
 ) -> ConvertedShard:
-    conversion = _Conversion(dataset, settings)
-    return conversion.describe(write_shard(path, conversion.convert(indices)))
+    per_class = np.zeros(len(dataset.classes), dtype=np.int64)
+    digests: list[bytes] = []
+    pixel_counts = np.zeros((settings.channels, 256), dtype=np.int64)
+    bad_files: dict[str, str] = {}
+
+    def convert() -> Iterator[tuple[NDArray[np.uint8], int, str]]:
+        for index, label, identity in _prefetch_images(dataset, indices):
+            try:
+                image = decode_and_resize(dataset.read(index), settings)
+            except UnreadableImageError as error:
+                bad_files[identity] = str(error)
+                continue
+            if settings.normalization == "standardize":
+                np.add(pixel_counts, count_pixels(image), out=pixel_counts)
+            per_class[label] += 1
+            digests.append(hashlib.sha256(image.data).digest()[:8])
+            yield image, label, identity
+
+    shard = write_shard(path, convert())
+    all_digests = np.frombuffer(b"".join(digests), dtype="<u8")
+    return ConvertedShard(shard, per_class, all_digests, pixel_counts, bad_files)
+
+
+def _prefetch_images(
+    dataset: RawDataset, indices: NDArray[np.int64]
+) -> Iterator[tuple[int, int, str]]:
+    """Yield index, label and identity of images whose files are there, or on their way."""
+    for start in range(0, len(indices), _IMAGES_AT_ONCE):
+        some = indices[start : start + _IMAGES_AT_ONCE]
+        dataset.prefetch(some)
+        labels, identities = dataset.labels[some].tolist(), dataset.identities(some)
+        yield from zip(some.tolist(), labels, identities, strict=True)
 
 
 def _facts_path(shard: Path) -> Path:
@@ -184,47 +208,3 @@ def _load_finished(shard: Path) -> ConvertedShard | None:
     except (PipelineError, OSError, ValidationError):
         return None
     return converted if digest == converted.shard.sha256 else None
-
-
-class _Conversion:
-    """The conversion of the images of one shard, one after another, and their counts."""
-
-    def __init__(self, dataset: RawDataset, settings: Preprocess) -> None:
-        self._dataset = dataset
-        self._settings = settings
-        self._per_class = np.zeros(len(dataset.classes), dtype=np.int64)
-        self._digests: list[bytes] = []
-        self._pixel_counts = np.zeros((settings.channels, 256), dtype=np.int64)
-        self._bad_files: dict[str, str] = {}
-
-    def convert(self, indices: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.uint8], int, str]]:
-        """Yield image, label and identity of each image that can be read."""
-        for start in range(0, len(indices), _IMAGES_AT_ONCE):
-            some = indices[start : start + _IMAGES_AT_ONCE]
-            self._dataset.prefetch(some)
-            labels = self._dataset.labels[some].tolist()
-            identities = self._dataset.identities(some)
-            for index, label, identity in zip(some.tolist(), labels, identities, strict=True):
-                try:
-                    image = decode_and_resize(self._dataset.read(index), self._settings)
-                except UnreadableImageError as error:
-                    self._bad_files[identity] = str(error)
-                else:
-                    self._count(image, label)
-                    yield image, label, identity
-
-    def _count(self, image: NDArray[np.uint8], label: int) -> None:
-        if self._settings.normalization == "standardize":
-            self._pixel_counts += count_pixels(image)
-        self._per_class[label] += 1
-        self._digests.append(hashlib.sha256(image.data).digest()[:8])
-
-    def describe(self, shard: Shard) -> ConvertedShard:
-        """Return the shard with the facts about the images that `convert` yielded."""
-        return ConvertedShard(
-            shard=shard,
-            per_class=self._per_class,
-            digests=np.frombuffer(b"".join(self._digests), dtype="<u8"),
-            pixel_counts=self._pixel_counts,
-            bad_files=self._bad_files,
-        )

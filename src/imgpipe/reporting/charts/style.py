@@ -34,9 +34,7 @@ _STYLE: dict[Any, Any] = {
 }
 MOST_ROWS = 20
 """Largest number of classes in a picture that has a row for each class."""
-_MOST_CHARACTERS = (
-    20  # longer names of classes would cover other names, or leave no place for images
-)
+_MOST_CHARACTERS = 20  # longer names of classes would cover others, or leave no place for images
 _MOST_VISIBLE_PX = 64  # images of more pixels on a side are reduced in most charts
 
 P = ParamSpec("P")
