@@ -1,4 +1,3 @@
-from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +110,7 @@ def test_two_classes_have_one_curve() -> None:
         ["no", "yes"], list("1234"), np.array([0, 0, 1, 1]), np.stack([1 - positive, positive], 1)
     )
     assert [row.roc_auc for row in score_classes(predictions)] == [0.75, 0.75]
-    assert [astuple(point) for point in measure_roc(predictions)] == [
+    assert list(measure_roc(predictions)) == [
         ("yes", 0, 0), ("yes", 0, 0.5), ("yes", 0.5, 0.5), ("yes", 0.5, 1), ("yes", 1, 1)
     ]  # fmt: skip
 

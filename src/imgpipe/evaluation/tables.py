@@ -1,8 +1,8 @@
 """Tables about a test split: scores of each class, ROC curves, reliability; CSV in metrics/."""
 
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,8 +12,7 @@ from imgpipe.evaluation.resamples import Resamples, ScoredExamples, divide
 from imgpipe.evaluation.roc import roc_areas, roc_corners
 
 
-@dataclass(frozen=True)
-class ClassScores:
+class ClassScores(NamedTuple):
     """The scores of one class; precision and F1 are 0 if the class is never predicted.
 
     `roc_auc` is the area under the receiver operating characteristic of this class against all
@@ -29,8 +28,7 @@ class ClassScores:
     images: int
 
 
-@dataclass(frozen=True)
-class RocPoint:
+class RocPoint(NamedTuple):
     """One point of the receiver operating characteristic of a class against all others."""
 
     name: str
@@ -38,8 +36,7 @@ class RocPoint:
     true_positive_rate: float
 
 
-@dataclass(frozen=True)
-class ReliabilityBin:
+class ReliabilityBin(NamedTuple):
     """The images whose confidence lies in (low, high]; the means are 0 if the bin has none."""
 
     low: float
@@ -107,17 +104,14 @@ def measure_reliability(predictions: Predictions, bins: int) -> list[Reliability
 
 def write_class_scores(path: Path, predictions: Predictions) -> None:
     """Write `score_classes` as CSV."""
-    columns = ["class", *(field.name for field in fields(ClassScores)[1:])]
-    write_csv(path, columns, map(astuple, score_classes(predictions)))
+    write_csv(path, ["class", *ClassScores._fields[1:]], score_classes(predictions))
 
 
 def write_roc(path: Path, predictions: Predictions) -> None:
     """Write `measure_roc` as CSV."""
-    columns = ["class", *(field.name for field in fields(RocPoint)[1:])]
-    write_csv(path, columns, map(astuple, measure_roc(predictions)))
+    write_csv(path, ["class", *RocPoint._fields[1:]], measure_roc(predictions))
 
 
 def write_reliability(path: Path, predictions: Predictions, bins: int) -> None:
     """Write `measure_reliability` as CSV."""
-    columns = [field.name for field in fields(ReliabilityBin)]
-    write_csv(path, columns, map(astuple, measure_reliability(predictions, bins)))
+    write_csv(path, ReliabilityBin._fields, measure_reliability(predictions, bins))

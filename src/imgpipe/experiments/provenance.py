@@ -128,10 +128,13 @@ def read_provenance(revision: Revision, stages: Iterable[str]) -> Provenance:
                 prefix = "" if file == _PARAMS else f"{file}: "
                 parameters |= {f"{prefix}{key}": value for key, value in flatten(values).items()}
         dependencies = read_hashes(entry, "deps")
-        if stale := find_stale_input(dependencies, outputs):
-            raise PipelineError(
-                f"{where}: the stage {stage} has not run since {stale} changed; run `dvc repro`"
-            )
+        # After an experiment that stopped at `train`, the lock still has the entry of `evaluate`
+        # from the previous commit.
+        for path, md5 in dependencies.items():
+            if outputs.get(path, md5) != md5:
+                raise PipelineError(
+                    f"{where}: the stage {stage} has not run since {path} changed; run `dvc repro`"
+                )
         sources |= {path: md5 for path, md5 in dependencies.items() if path.startswith(_SOURCES)}
         outputs |= read_hashes(entry, "outs")
     return Provenance(parameters, libraries, sources, outputs)
@@ -140,18 +143,6 @@ def read_provenance(revision: Revision, stages: Iterable[str]) -> Provenance:
 def read_hashes(entry: Mapping[str, Any], kind: str) -> dict[str, str]:
     """Return the MD5 of each file and folder under `deps` or `outs` of a stage in `dvc.lock`."""
     return {each["path"]: each["md5"] for each in entry.get(kind, [])}
-
-
-def find_stale_input(dependencies: Mapping[str, str], outputs: Mapping[str, str]) -> str | None:
-    """Return a dependency of a stage that is not the output that an earlier stage recorded.
-
-    Example: after an experiment that stopped at `train`, the lock still has the entry of `evaluate`
-    from the previous commit.
-
-    Both arguments are MD5s by path: of a stage's dependencies, and of earlier stages' outputs.
-    """
-    stale = (path for path, md5 in dependencies.items() if outputs.get(path, md5) != md5)
-    return next(stale, None)
 
 
 def find_parameter_edits(revision: Revision, provenance: Provenance) -> list[str]:

@@ -41,10 +41,7 @@ def choose_splits(
 ) -> dict[str, NDArray[np.int64]]:
     """Return the indices of the images of each split, in the order in which they are written.
 
-    The arguments are as for `assign_splits`.
-
-    Raises:
-        PipelineError: a class has too few images to be in every split, or in every fold.
+    The arguments and errors are as for `assign_splits`.
     """
     assigned = assign_splits(labels, official, paths, classes, settings)
     return {

@@ -23,11 +23,7 @@ class Records:
 
     @classmethod
     def open(cls, folder: Path) -> "Records":
-        """Read the description of a folder of records.
-
-        Raises:
-            PipelineError: as `read_info`.
-        """
+        """Read the description of a folder of records, as `read_info` does."""
         return cls(folder, read_info(folder))
 
     def shards(self, split: str) -> list[StoredShard]:
@@ -53,11 +49,7 @@ class AugmentedRecords:
 
     @classmethod
     def open(cls, folder: Path, originals: Records) -> "AugmentedRecords":
-        """Read the description of a folder of augmented records.
-
-        Raises:
-            PipelineError: as `read_augmented_info`.
-        """
+        """Read the description of a folder of augmented records, as `read_info` does."""
         return cls(folder, read_augmented_info(folder), originals)
 
     @property

@@ -84,11 +84,7 @@ def read_info(folder: Path) -> RecordsInfo:
 
 
 def read_augmented_info(folder: Path) -> AugmentedInfo:
-    """Read the description of a folder of augmented records.
-
-    Raises:
-        PipelineError: the file is missing, not as described, or of another format version.
-    """
+    """Read the description of a folder of augmented records, as `read_info` does."""
     return _read(AugmentedInfo, folder)
 
 

@@ -116,8 +116,7 @@ class StoredShard:
         If given, `images` (N, H, W, C) is filled with the images.
 
         Raises:
-            PipelineError: the file is missing, damaged, cut, or differs from its description, or a
-                record does not have the fields of `FIELDS`.
+            PipelineError: as `read`.
         """
         labels, identities, image_ranges = [], [], []
         for number, record in enumerate(_read(self)):
