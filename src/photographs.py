@@ -15,12 +15,7 @@ import argparse
 
 from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
-from imgpipe.experiments.pipeline import (
-    describe_cost,
-    describe_result,
-    run_pipeline,
-    share_outputs,
-)
+from imgpipe.experiments.pipeline import describe_cost, describe_result, run_pipeline, share_outputs
 from imgpipe.experiments.recipes import apply_change, describe_change, plan_change
 from imgpipe.intake.adding import add_dataset, plan_dataset
 from imgpipe.intake.survey import survey_folder

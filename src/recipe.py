@@ -15,12 +15,7 @@ import argparse
 
 from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
-from imgpipe.experiments.recipes import (
-    apply_change,
-    describe_change,
-    plan_change,
-    write_generated,
-)
+from imgpipe.experiments.recipes import apply_change, describe_change, plan_change, write_generated
 
 
 def main() -> None:

@@ -12,15 +12,7 @@ from typing import IO, Any
 from imgpipe.console.messages import format_bytes, format_count, report
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import read_json
-from imgpipe.core.paths import (
-    AUGMENTED,
-    CLASS_SCORES,
-    PLOTS,
-    RAW,
-    RECORDS,
-    REPORT,
-    TEST_METRICS,
-)
+from imgpipe.core.paths import AUGMENTED, CLASS_SCORES, PLOTS, RAW, RECORDS, REPORT, TEST_METRICS
 from imgpipe.experiments.provenance import Revision, find_revision, run_git
 from imgpipe.records.info import read_info
 from imgpipe.settings.params import Params

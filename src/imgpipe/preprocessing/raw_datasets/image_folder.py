@@ -10,13 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgpipe.archives.addresses import (
-    ArchiveFile,
-    LocalFile,
-    Range,
-    RemoteFile,
-    find_remote_files,
-)
+from imgpipe.archives.addresses import ArchiveFile, LocalFile, Range, RemoteFile, find_remote_files
 from imgpipe.archives.folders import is_litter
 from imgpipe.archives.members import Archive, Member, open_archive
 from imgpipe.console.messages import join_some
@@ -27,11 +21,7 @@ from imgpipe.datasets.formats import ImageFolderFormat
 from imgpipe.parallel.shards import map_shards
 from imgpipe.parallel.task import Task
 from imgpipe.preprocessing.decoding import open_image
-from imgpipe.preprocessing.image_index import (
-    ImageIndex,
-    IndexWriter,
-    renumber_labels,
-)
+from imgpipe.preprocessing.image_index import ImageIndex, IndexWriter, renumber_labels
 from imgpipe.preprocessing.splits import SPLITS, UNASSIGNED
 
 # The split that a folder holds, by the name of the folder in lower case.
