@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from imgpipe.archives.addresses import ArchiveFile, LocalFile, Range
 from imgpipe.archives.folders import is_litter
@@ -62,30 +62,7 @@ class Member(NamedTuple):
     """Why the member is not read; 0 if it is read."""
 
 
-class Archive(Protocol):
-    """An archive whose members are read in place. It can be sent to another process."""
-
-    def list_members(self) -> Iterator[Member]:
-        """Yield all members, in their order in the archive.
-
-        Raises:
-            PipelineError: the archive is damaged, or a name leads out of it.
-        """
-
-    def locate(self, member: Member) -> Range:
-        """Return the part of the file that `read` needs."""
-
-    def read(self, member: Member) -> bytes:
-        """Return the content of a member.
-
-        Raises:
-            UnreadableImageError: it is a link, encrypted, damaged, or larger than
-                `MEMBER_LIMIT_BYTES`.
-        """
-
-    @property
-    def file(self) -> ArchiveFile:
-        """The file of the archive."""
+Archive: TypeAlias = "ZipArchive | TarArchive"
 
 
 def open_archive(file: ArchiveFile, scratch: Path) -> Archive:
@@ -156,12 +133,17 @@ def check_name(name: str, archive: str) -> str:
 
 
 class ZipArchive:
-    """A zip archive."""
+    """A zip archive, read in place. It can be sent to another process."""
 
     def __init__(self, file: ArchiveFile) -> None:
         self.file = file
 
     def list_members(self) -> Iterator[Member]:
+        """Yield all members, in their order in the archive.
+
+        Raises:
+            PipelineError: the archive is damaged, or a name leads out of it.
+        """
         with self.file.open_checked():
             pass  # the list is at the end of the file, so the whole file is checked before
         try:
@@ -182,12 +164,19 @@ class ZipArchive:
             )
 
     def locate(self, member: Member) -> Range:
+        """Return the part of the file that `read` needs."""
         # The header has the name again, and an extra field, whose size only the header has.
         name_bytes = len(member.name.encode("utf-8", "surrogatepass"))
         before = _LOCAL_HEADER.size + name_bytes + _USUAL_EXTRA_BYTES
         return Range(member.start, before + member.stored_bytes)
 
     def read(self, member: Member) -> bytes:
+        """Return the content of a member.
+
+        Raises:
+            UnreadableImageError: it is a link, encrypted, damaged, or larger than
+                `MEMBER_LIMIT_BYTES`.
+        """
         _check_readable(member)
         _check_size(member.stored_bytes)
         part = self.locate(member)
@@ -228,7 +217,7 @@ def _refuse_zip(info: zipfile.ZipInfo) -> int:
 
 
 class TarArchive:
-    """A tar archive that is not compressed."""
+    """A tar archive that is not compressed; its methods are as in `ZipArchive`."""
 
     def __init__(self, file: ArchiveFile) -> None:
         self.file = file

@@ -5,7 +5,7 @@ import mmap
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,31 +14,6 @@ from imgpipe.records.info import RecordsInfo
 from imgpipe.records.shards import ShardIndex
 
 _MOST_OPEN_FILES = 128
-
-
-class Inputs(Protocol):
-    """N inputs of a network, (N, ...), that can be selected by an array of numbers.
-
-    A NumPy array of images or features has this interface; `StoredImages` has it too.
-    """
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, ...)."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of every input."""
-
-    def __getitem__(self, numbers: NDArray[np.integer[Any]], /) -> NDArray[Any]:
-        """Return the inputs of these numbers, (B, ...)."""
-
-
-class LabeledInputs(NamedTuple):
-    """Inputs of a network, (N, H, W, C) uint8 or (N, F) float32, and their labels (N,) int64."""
-
-    inputs: Inputs
-    labels: NDArray[np.int64]
 
 
 class StoredImages:
@@ -84,6 +59,17 @@ class StoredImages:
             content = self._map(self._paths[file])[start:stop]
             pixels[number * size_bytes : (number + 1) * size_bytes] = content
         return images
+
+
+Inputs = NDArray[Any] | StoredImages
+"""N inputs of a network, (N, ...), images or features, selected by an array of numbers."""
+
+
+class LabeledInputs(NamedTuple):
+    """Inputs of a network, (N, H, W, C) uint8 or (N, F) float32, and their labels (N,) int64."""
+
+    inputs: Inputs
+    labels: NDArray[np.int64]
 
 
 def _map_file(path: Path) -> memoryview:
