@@ -251,11 +251,7 @@ def _find_remote_file(file: RawFile, addresses: Sequence[str]) -> RemoteFile:
 
 
 def _find_size(address: str) -> int:
-    """Return the size of a file in bytes.
-
-    Raises:
-        PipelineError: there is no such file, or the address cannot be used.
-    """
+    """Return the size of a file in bytes."""
     system, path = _find_system(address)
     size_bytes: int | None = _try(address, lambda: system.size(path))
     if size_bytes is None:

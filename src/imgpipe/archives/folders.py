@@ -115,8 +115,7 @@ class FolderItem(NamedTuple):
 def is_litter(name: str) -> bool:
     """Return whether a file or folder is hidden, or one that systems and programs leave in folders.
 
-    Args:
-        name: with "/" between its parts, and at its end if it is a folder.
+    The name has "/" between its parts, and at its end if it is a folder.
     """
     lower = name.lower()
     return lower.endswith(_LITTER_ENDINGS) or any(

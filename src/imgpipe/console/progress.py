@@ -68,10 +68,6 @@ def progress_bar(label: str, total: int, unit: str, *, done: int = 0) -> Bar:
 
     Print a line while the bar is shown with its method `write`.
 
-    Args:
-        label: text before the bar.
-        total: number of units of the whole step.
-        unit: name of one unit, such as "image"; "B" for bytes, which are shown in kB, MB, ...
-        done: number of units that an earlier run completed.
+    The unit is a noun such as "image", or "B" for bytes. `done` units are from an earlier run.
     """
     return Bar(label, total, unit, done)

@@ -31,11 +31,8 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 def check(model: type[ModelT], value: Any, where: str, prefix: str = "") -> ModelT:
     """Check a value from a file against its schema.
 
-    Args:
-        model: the schema.
-        value: the value, as YAML or JSON gives it.
-        where: the name of the file, for the error.
-        prefix: the dotted key of the value in the file, with its closing dot, for the error.
+    In an error, `where` names the file, and `prefix` is the dotted key of the value in the file,
+    with its closing dot.
 
     Raises:
         PipelineError: the first problem, in one line.

@@ -79,9 +79,7 @@ def roc_corners(
 
     The first corner is (0, 0), the last (1, 1); points on a straight line between two are left out.
 
-    Args:
-        positive: (N,), which examples belong to the class.
-        score: (N,), their probabilities of the class.
+    `positive` (N,) says which examples belong to the class, `score` (N,) their probabilities of it.
     """
     order = np.argsort(-score, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)  # of equal scores

@@ -99,10 +99,7 @@ def describe_shared_images(first: Run, second: Run, shared: int) -> list[str]:
 def check_test_images(first: Run, second: Run, shared: Collection[str]) -> list[str]:
     """Check that shared test images have the same pixels in two runs with different raw data.
 
-    The shared images are given by their identities.
-
-    Returns:
-        a note if the sizes of the images differ, so that pixels cannot be compared.
+    If the sizes of the images differ, pixels cannot be compared: a note says so.
 
     Raises:
         PipelineError: the pixels differ.

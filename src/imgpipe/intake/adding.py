@@ -93,20 +93,13 @@ def add_dataset(
     classes: Collection[str],
     splits: Mapping[str, str] | None,
 ) -> str:
-    """Bring the files of a new dataset to its folder, then append its entry to the catalog.
+    """Bring the files of a new dataset to its folder, append its entry, and return a report.
 
     The folder gets its name when it is complete, and then the entry is written. So a killed
     process leaves no partial folder, and no entry without its folder.
 
-    Args:
-        new: the dataset.
-        top: the folder, in the person's folder, that holds the folders of the splits or classes.
-        files: names of the image files, below `top`.
-        classes: names of the classes.
-        splits: the folder of each official split, if there are such folders.
-
-    Returns:
-        a line that reports where the files are.
+    The names of the image files are below `top`, the folder that holds the folders of the splits or
+    of the classes. `splits` has the folder of each official split, if there are such folders.
 
     Raises:
         PipelineError: an entry cannot be appended to the catalog.
@@ -132,13 +125,10 @@ def add_dataset(
 
 
 def add_archives(address: str, name: str = "") -> tuple[str, list[str]]:
-    """Append the entry of a dataset whose archives stay at an address; write the list of them.
+    """Append the entry of a dataset whose archives stay at an address; return name and report.
 
     The address is a folder as fsspec writes it, s3://bucket/folder; its last part is the default
     name.
-
-    Returns:
-        the name, and lines that report what was written.
 
     Raises:
         PipelineError: the address cannot be used, has no such files, or the name is not valid or

@@ -107,11 +107,7 @@ def _connect(address: str) -> Any:
 
 
 def _take_result(future: Any, name: str, address: str) -> Any:
-    """Return the result of the task `name` from the scheduler at an address.
-
-    Raises:
-        PipelineError: the function raised it, or the worker or the scheduler failed.
-    """
+    """Return the result of the task `name` from the scheduler at an address."""
     from distributed import KilledWorker
 
     try:

@@ -63,8 +63,7 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)
 def has_image_name(path: PurePath) -> bool:
     """Return whether a file is an image by its name: not hidden or litter, and a known ending.
 
-    Args:
-        path: from the folder in which images are searched.
+    The path begins in the folder in which images are searched.
     """
     return path.suffix.lower() in FORMAT_OF_SUFFIX and not is_litter(path.as_posix())
 
@@ -74,9 +73,7 @@ def open_image(content: bytes, suffix: str) -> Image.Image:
 
     Of a file with several pictures (animations, pages), it is the first one.
 
-    Args:
-        content: an image file.
-        suffix: the ending of its name in lower case, a key of `FORMAT_OF_SUFFIX`.
+    The suffix is the ending of the file's name in lower case.
 
     Raises:
         UnreadableImageError: empty, not an image, not of the format that the name says, more

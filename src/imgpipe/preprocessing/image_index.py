@@ -34,11 +34,7 @@ class ImageIndex:
     """The index of N images; it can be sent to another process, which maps the files itself."""
 
     def __init__(self, folder: Path) -> None:
-        """Open an index that `IndexWriter` wrote.
-
-        Args:
-            folder: the files of the index; it must last as long as the index is used.
-        """
+        """Open an index of `IndexWriter`; its folder must last as long as the index is used."""
         self._folder = folder
 
     @cached_property
@@ -94,11 +90,7 @@ class IndexWriter:
     """Writes an index, image by image; use it as a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the files.
-
-        Args:
-            folder: it must exist.
-        """
+        """Make the files in a folder."""
         self._folder = folder
         self._rows: list[tuple[Any, ...]] = []
         self._labels: list[int] = []

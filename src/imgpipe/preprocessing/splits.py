@@ -161,11 +161,7 @@ def _locate_fold(name: str, images: int, fold: int, folds: int, seed: int) -> tu
 def check_splits(
     images: Mapping[str, Mapping[str, int]], *, counted: Literal["images", "readable images"]
 ) -> None:
-    """Check, by the number of images of each split and class, that each split has each class.
-
-    Raises:
-        PipelineError: a class has no image in a split.
-    """
+    """Check, by the number of images of each split and class, that each split has each class."""
     for split, per_class in images.items():
         for name, count in per_class.items():
             if count == 0:
