@@ -6,9 +6,9 @@ Reads   models/model.keras, which includes its input size and class names; not p
 Costs   starting TensorFlow once; an answer takes a fraction of a second
 """
 
-import argparse
 from pathlib import Path
 
+from imgpipe.console.command_line import make_parser
 from imgpipe.core.errors import PipelineError, run_script
 from imgpipe.core.paths import MODEL
 from imgpipe.parallel.processes import count_workers
@@ -16,9 +16,7 @@ from imgpipe.serving.web_app import make_app, serve_app
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--port", type=int, default=8000, metavar="N")
     parser.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on"

@@ -11,9 +11,9 @@ datasets, and runs that share less than half of the larger test set, are refused
 Costs   a few seconds; no TensorFlow
 """
 
-import argparse
 from pathlib import Path
 
+from imgpipe.console.command_line import make_parser
 from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
 from imgpipe.experiments.comparison import compare_runs
@@ -22,9 +22,7 @@ from imgpipe.experiments.run import load_run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("first", nargs="?", default="HEAD", metavar="A")
     parser.add_argument("second", nargs="?", default="workspace", metavar="B")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")

@@ -14,8 +14,7 @@ Costs   reading the beginning of each file; copying the files if they are on ano
         are read whole
 """
 
-import argparse
-
+from imgpipe.console.command_line import make_parser
 from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
 from imgpipe.intake.adding import add_archives, add_dataset, plan_dataset
@@ -25,9 +24,7 @@ _NEXT = "to use the dataset: set `dataset: {}` in params.yaml, then `make run`"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("folder", metavar="FOLDER", help="your folder, or an address")
     parser.add_argument("--name", default="", metavar="NAME", help="by default the folder's name")
     options = parser.parse_args()

@@ -11,17 +11,14 @@ Reads   dvc.lock and metrics/train.json of HEAD and of each experiment in git
 Costs   a fraction of a second for each experiment; no TensorFlow
 """
 
-import argparse
-
+from imgpipe.console.command_line import make_parser
 from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
 from imgpipe.experiments.leaderboard import load_runs, rank_runs, render_json, render_text
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     options = parser.parse_args()
     runs, notes = load_runs()

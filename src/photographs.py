@@ -11,8 +11,7 @@ Writes  data/local/NAME, an entry in data/catalog.yaml, params.yaml, the outputs
 Costs   the estimated time and disk are printed before the run
 """
 
-import argparse
-
+from imgpipe.console.command_line import make_parser
 from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
 from imgpipe.experiments.pipeline import describe_cost, describe_result, run_pipeline, share_outputs
@@ -25,9 +24,7 @@ RECIPE = "photographs"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("folder", metavar="FOLDER", help="your folder of photographs")
     parser.add_argument("--name", default="", metavar="NAME", help="by default the folder's name")
     options = parser.parse_args()

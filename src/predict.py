@@ -9,13 +9,13 @@ Reads   models/model.keras, which includes its input size and class names; not p
 Costs   starting TensorFlow; memory for 512 images at once
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.console.command_line import make_parser
 from imgpipe.core.errors import PipelineError, run_script
 from imgpipe.core.paths import MODEL
 from imgpipe.parallel.processes import count_workers
@@ -25,9 +25,7 @@ from imgpipe.settings.image_spec import ImageSpec
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("places", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes to show: 3")
     parser.add_argument("--format", choices=FORMATTERS, default="table")

@@ -11,17 +11,14 @@ Writes  params.yaml
 Costs   half a second; no stage runs
 """
 
-import argparse
-
+from imgpipe.console.command_line import make_parser
 from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
 from imgpipe.experiments.recipes import apply_change, describe_change, plan_change, write_generated
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("name", metavar="NAME", nargs="?", default="", help="name of a recipe")
     parser.add_argument("--generate", action="store_true", help="update the generated files")
     options = parser.parse_args()

@@ -11,17 +11,14 @@ Costs   a few seconds, and the time of the missing runs; the workspace does not 
 You may interrupt the study: finished runs are not run again.
 """
 
-import argparse
-
+from imgpipe.console.command_line import make_parser
 from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
 from imgpipe.experiments.studies import run_study
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("name", metavar="NAME", help="name of a file in studies, such as bagging")
     report(run_study(parser.parse_args().name))
 

@@ -170,9 +170,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def open_output(revision: Revision, provenance: Provenance, path: str) -> bytes:
     """Read a file among the outputs of a run, from the workspace, DVC's cache, or DVC's remote.
 
-    No stage is run and nothing is checked out.
-
-    The path is an output, or a file in an output folder.
+    No stage is run; nothing is checked out. The path is an output, or a file in an output folder.
 
     Raises:
         PipelineError: the file is in none of these places, or is not the output of the run.

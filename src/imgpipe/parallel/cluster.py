@@ -62,9 +62,8 @@ def map_on_cluster(
 ) -> list[ResultT]:
     """Return `[function(task.content) for task in tasks]`, computed by workers of a Dask cluster.
 
-    If a worker dies, the scheduler gives its tasks to other workers.
-
-    The arguments are as for `map_in_processes`, and the address of the scheduler.
+    If a worker dies, the scheduler gives its tasks to other workers. The arguments are as for
+    `map_in_processes`, and the address of the scheduler.
 
     Raises:
         PipelineError: `function` raised it, or the cluster cannot be used.

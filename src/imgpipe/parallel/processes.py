@@ -50,12 +50,8 @@ def map_in_processes(
     process, and this process waiting, `preprocess` of 3,000 photographs takes 9 % more processor
     time.
 
-    Args:
-        function: the work on the content of one task.
-        tasks: one task for each shard.
-        processes: how many work; there are never more than tasks.
-        label: for errors.
-        on_finished: called with each task that is finished.
+    The function, tasks and label are as for `map_shards`. There are never more processes than
+    tasks. `on_finished` is called with each task that is finished.
 
     Raises:
         PipelineError: `function` raised it, or a process died. The other tasks are canceled.

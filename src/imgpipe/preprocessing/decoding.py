@@ -71,9 +71,8 @@ def has_image_name(path: PurePath) -> bool:
 def open_image(content: bytes, suffix: str) -> Image.Image:
     """Open an image file; its pixels are decoded later, when the final size is known.
 
-    Of a file with several pictures (animations, pages), it is the first one.
-
-    The suffix is the ending of the file's name in lower case.
+    Of a file with several pictures (animations, pages), it is the first one. The suffix is the
+    ending of the file's name in lower case.
 
     Raises:
         UnreadableImageError: empty, not an image, not of the format that the name says, more

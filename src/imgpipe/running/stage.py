@@ -1,12 +1,12 @@
 """Run a stage's script; check that its code and values did not change while it ran."""
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imgpipe.console.command_line import make_parser
 from imgpipe.core.errors import PipelineError, run_script
 from imgpipe.core.libraries import check_pins
 from imgpipe.core.sources import hash_sources
@@ -37,13 +37,10 @@ def run_stage(
 
     If an environment variable has options of `sbatch` for the stage, the work is a job of SLURM.
 
-    A `PipelineError` is printed as one line, and the process exits with status 1.
-
-    The work, `main`, may return a function to call after the last check.
+    A `PipelineError` is printed as one line, and the process exits with status 1. The
+    work, `main`, may return a function to call after the last check.
     """
-    argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    make_parser(description).parse_args()
     stage = Path(sys.argv[0]).stem
 
     def work() -> None:
