@@ -146,10 +146,7 @@ def read_json(path: Path) -> Any:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV table with a header line and stable bytes: UTF-8, Unix line ends."""
-    with (
-        replace_file(path) as partial,
-        partial.open("w", encoding="utf-8", newline="") as stream,
-    ):
+    with replace_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

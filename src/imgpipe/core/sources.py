@@ -22,15 +22,11 @@ def hash_sources(*places: str) -> dict[str, str]:
     # files that do not exist. Other such links are not listed either.
     for file in sorted(SOURCES.rglob("[!.]*")):
         name = file.relative_to(SOURCES).as_posix()
-        if file.suffix in _SUFFIXES and file.is_file() and is_within(name, places or (".",)):
+        is_asked_for = any(Path(name).is_relative_to(place) for place in places or (".",))
+        if file.suffix in _SUFFIXES and file.is_file() and is_asked_for:
             with suppress(FileNotFoundError):  # an editor may replace the file at this moment
                 hashes[name] = hashlib.sha256(file.read_bytes()).hexdigest()
     return hashes
-
-
-def is_within(path: str, places: tuple[str, ...] | list[str]) -> bool:
-    """Return whether a path is one of some files, or in one of some folders."""
-    return any(Path(path).is_relative_to(place) for place in places)
 
 
 def find_imports(*modules: str, without: Collection[str] = ()) -> set[str]:

@@ -85,9 +85,7 @@ def _tile_kernels(kernels: NDArray[np.float32], fill: float) -> tuple[NDArray[np
 
 @styled
 def draw_feature_maps(
-    image: NDArray[np.uint8],
-    layers: Sequence[tuple[str, NDArray[np.float32]]],
-    all_layers: int,
+    image: NDArray[np.uint8], layers: Sequence[tuple[str, NDArray[np.float32]]], all_layers: int
 ) -> Figure:
     """Draw one image, and below it the strongest maps that layers make of it.
 
