@@ -132,15 +132,11 @@ def _parameter_rows(params: Params) -> Iterator[tuple[str, str]]:
 
 def _sort_into_sections(pictures: Mapping[str, bytes]) -> dict[str, list[dict[str, object]]]:
     """Return the pictures of each section of the card, with their descriptions."""
-    sections: dict[str, list[dict[str, object]]] = {
-        "summary": [],
-        "data": [],
-        "training": [],
-        "results": [],
+    return {
+        section: [
+            {"png": pictures[name], "description": picture.description}
+            for name, picture in PICTURES.items()
+            if picture.section == section and name in pictures
+        ]
+        for section in ("summary", "data", "training", "results")
     }
-    for name, picture in PICTURES.items():
-        if picture.section and name in pictures:
-            sections[picture.section].append(
-                {"png": pictures[name], "description": picture.description}
-            )
-    return sections

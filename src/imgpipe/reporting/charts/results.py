@@ -1,6 +1,7 @@
 """Charts of how training went, and of how good the network is."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -91,14 +92,8 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> Figu
     figure.colorbar(mesh, label="share of the actual class", shrink=0.8)
     if count <= _MOST_NAMED:
         ticks = np.arange(count)
-        long_names = max(map(len, names)) > 3
-        axes.set_xticks(
-            ticks,
-            names,
-            rotation=45 if long_names else 0,
-            ha="right" if long_names else "center",
-            rotation_mode="anchor" if long_names else "default",
-        )
+        slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(ticks, names, **(slanted if max(map(len, names)) > 3 else {}))
         axes.set_yticks(ticks, names)
     axes.set(xlabel="predicted", ylabel="actual")
     if count <= _MOST_ANNOTATED:

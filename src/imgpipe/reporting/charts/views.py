@@ -123,15 +123,11 @@ def _show_tiles(
     """
     for column, tile in enumerate(tiles):
         left = 1.1 * column
-        is_image = tile.dtype == np.uint8
-        axes.imshow(
-            tile,
-            cmap="gray" if is_image else "viridis",
-            vmin=0 if is_image else None,
-            vmax=255 if is_image else None,
-            interpolation="nearest",
-            extent=(left, left + 1, cell_height, 0),
-        )
+        colors: dict[str, Any] = {"cmap": "viridis"}
+        if tile.dtype == np.uint8:
+            colors = {"cmap": "gray", "vmin": 0, "vmax": 255}
+        extent = (left, left + 1, cell_height, 0)
+        axes.imshow(tile, interpolation="nearest", extent=extent, **colors)
     axes.set(xlim=(0, 1.1 * columns - 0.1), ylim=(cell_height, 0), aspect="equal", xticks=[])
     hide_frame(axes)
 
