@@ -43,7 +43,7 @@ class StoredImages:
         """Of every image."""
         return np.dtype(np.uint8)
 
-    def __getitem__(self, numbers: NDArray[np.integer[Any]], /) -> NDArray[np.uint8]:
+    def __getitem__(self, numbers: NDArray[np.integer[Any]], /) -> NDArray[Any]:
         """Return the images of these numbers, (B, H, W, C)."""
         size_bytes = math.prod(self._image_shape)
         images = np.empty((len(numbers), *self._image_shape), dtype=np.uint8)
