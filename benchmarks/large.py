@@ -89,7 +89,7 @@ def run(folder: Path, images: int) -> tuple[int, float]:
     manifest = "data/local/large/manifest.csv"
     write_manifest(project / manifest, files)
     entry = {
-        "title": "Noise", "licence": "", "citation": "", "urls": [archives.resolve().as_posix()],
+        "title": "Noise", "license": "", "citation": "", "urls": [archives.resolve().as_posix()],
         "files": {"in_place": manifest}, "format": {"kind": "image_folder"},
     }  # fmt: skip
     (project / "data" / "catalog.yaml").write_text(format_yaml({"large": entry}))

@@ -95,7 +95,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, s3: Any) -> Path:
 def set_entry(project: Path, url: str, *, in_place: bool) -> None:
     manifest = "data/local/leaves/manifest.csv"
     entry = {
-        "title": "Leaves", "licence": "", "citation": "", "urls": [url],
+        "title": "Leaves", "license": "", "citation": "", "urls": [url],
         "files": {"in_place": manifest} if in_place else manifest,
         "format": {"kind": "image_folder"},
     }  # fmt: skip

@@ -193,7 +193,7 @@ def entry_at(*urls: str) -> DownloadEntry[ImageFolderFormat]:
     file = {"name": "file", "bytes": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
     return DownloadEntry[ImageFolderFormat].model_validate(
         {
-            "title": "", "licence": "", "citation": "", "urls": list(urls), "files": [file],
+            "title": "", "license": "", "citation": "", "urls": list(urls), "files": [file],
             "in_place": True, "format": {"kind": "image_folder"},
         }
     )  # fmt: skip

@@ -36,7 +36,7 @@ def test_every_entry_is_valid(dataset: str) -> None:
     entry = load_entry(dataset, CATALOG)
     assert isinstance(entry, DownloadEntry)
     assert isinstance(entry.format, FORMATS[entry.format.kind])
-    assert entry.licence
+    assert entry.license
     assert entry.citation
     placeholder = f"data/local/{dataset}"  # `fetch` depends on it, also in a clone
     assert (ROOT / placeholder).is_file()
@@ -200,7 +200,7 @@ HASH = "0" * 64
 def remote_entry(**values: Any) -> dict[str, Any]:
     files = [{"name": "a.zip", "bytes": 10, "sha256": HASH}]
     return {
-        "title": "Birds", "licence": "", "citation": "", "urls": ["s3://photographs/birds"],
+        "title": "Birds", "license": "", "citation": "", "urls": ["s3://photographs/birds"],
         "files": {"in_place": files}, "format": {"kind": "image_folder"}, **values,
     }  # fmt: skip
 

@@ -109,7 +109,7 @@ def test_a_cluster_reads_archives_at_an_address(project: Path, tmp_path: Path) -
         "name": "leaves.zip", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(),
     }  # fmt: skip
     entry = {
-        "title": "Leaves", "licence": "", "citation": "", "urls": [f"file://{tmp_path}"],
+        "title": "Leaves", "license": "", "citation": "", "urls": [f"file://{tmp_path}"],
         "files": {"in_place": [file]}, "format": {"kind": "image_folder"},
     }  # fmt: skip
     (folder / "data" / "catalog.yaml").write_text(format_yaml({"leaves": entry}))

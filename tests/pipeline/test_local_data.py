@@ -110,7 +110,7 @@ def test_a_download_entry_of_the_user_works_with_a_placeholder(
         for image in sorted(images.rglob("*.png")):
             archive.write(image, image.relative_to(images).as_posix())
     file = {"name": path.name, "bytes": path.stat().st_size, "sha256": hash_file(path)}
-    choose_own(project, licence="", citation="", urls=[path.parent.as_uri()], files=[file])
+    choose_own(project, license="", citation="", urls=[path.parent.as_uri()], files=[file])
 
     without = attempt_repro(project)
     assert without.returncode != 0

@@ -52,7 +52,7 @@ def project(tmp_path: Path, params_value: dict[str, Any]) -> Path:
 def set_entry(folder: Path, files: Any = "data/local/leaves", **reading: Any) -> None:
     entry = {"title": "Leaves", "files": files, "format": {"kind": "image_folder", **reading}}
     if not isinstance(files, str):
-        entry |= {"licence": "none", "citation": "none", "urls": ["data/local"]}
+        entry |= {"license": "none", "citation": "none", "urls": ["data/local"]}
     (folder / "data" / "catalog.yaml").write_text(format_yaml({"leaves": entry}))
 
 

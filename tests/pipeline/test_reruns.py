@@ -55,7 +55,7 @@ def test_each_item_changes_exactly_its_stages(reruns: str) -> None:
     }
     fields: dict[str, set[str]] = {
         "title": {"plot"},
-        "licence": {"plot"},
+        "license": {"plot"},
         "citation": {"plot"},
         "urls": {"plot"},
         "files": {"fetch", "plot"},

@@ -35,7 +35,7 @@ class DownloadEntry(Section, Generic[FormatT]):
     """The entry of a dataset whose files are downloaded."""
 
     title: str
-    licence: str
+    license: str
     citation: str
     urls: list[str]
     files: Annotated[list[RawFile], Field(min_length=1)]
@@ -75,7 +75,7 @@ class LocalEntry(Section, Generic[FormatT]):
     """The entry of the user's own folder of images, `data/local/<name of the dataset>`."""
 
     title: str
-    licence: str = ""
+    license: str = ""
     citation: str = ""
     files: str
     format: FormatT

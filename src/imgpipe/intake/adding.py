@@ -144,7 +144,7 @@ def add_archives(address: str, name: str = "") -> tuple[str, list[str]]:
     files = list_archives(address)
     entry = {
         "title": f"Archives at {address}",
-        "licence": "",
+        "license": "",
         "citation": "",
         "urls": [address],
         "files": {"in_place": manifest.as_posix()},

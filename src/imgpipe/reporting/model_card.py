@@ -54,7 +54,7 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
         dataset_rows=[
             ("name", info.dataset),
             ("title", outputs.entry.title),
-            ("license", outputs.entry.licence or "not stated"),
+            ("license", outputs.entry.license or "not stated"),
             ("citation", outputs.entry.citation or "not stated"),
         ],
         splits=list(splits),

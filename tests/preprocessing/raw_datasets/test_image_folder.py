@@ -144,7 +144,7 @@ def test_several_archives_are_one_dataset(tmp_path: Path) -> None:
             tar.addfile(member, BytesIO(content))
     entry = DownloadEntry[ImageFolderFormat].model_validate(
         {
-            "title": "", "licence": "", "citation": "", "urls": [],
+            "title": "", "license": "", "citation": "", "urls": [],
             "files": [{"name": name, "bytes": 1, "sha256": "unpublished"} for name in names],
             "format": {"kind": "image_folder"},
         }
@@ -223,7 +223,7 @@ def entry_at(folder: Path, **values: Any) -> DownloadEntry[ImageFolderFormat]:
     ]
     return DownloadEntry[ImageFolderFormat].model_validate(
         {
-            "title": "", "licence": "", "citation": "", "urls": [str(folder)], "files": files,
+            "title": "", "license": "", "citation": "", "urls": [str(folder)], "files": files,
             "format": {"kind": "image_folder"}, **values,
         }
     )  # fmt: skip

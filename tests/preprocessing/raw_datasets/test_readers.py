@@ -68,7 +68,7 @@ def write_example(kind: str, raw: Path, write_idx: WriteIdx) -> dict[str, Any]:
     names = sorted(path.name for path in raw.iterdir())
     files = [{"name": name, "bytes": 1, "sha256": "unpublished"} for name in names]
     return {
-        "title": "", "licence": "", "citation": "", "urls": [], "files": files,
+        "title": "", "license": "", "citation": "", "urls": [], "files": files,
         "format": {"kind": kind, **described},
     }  # fmt: skip
 
