@@ -67,19 +67,16 @@ def test_no_more_than_some_unreadable_files_are_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("folders", "splits"),
+    "splits",
     [
-        (("train", "validation", "test"), {"train": "train", "validation": "validation",
-                                           "test": "test"}),
-        (("Training", "VAL"), {"train": "Training", "validation": "VAL"}),
-        (("training", "testing"), {"train": "training", "test": "testing"}),
-        (("train", "valid"), {"train": "train", "validation": "valid"}),
+        {"train": "train", "validation": "validation", "test": "test"},
+        {"train": "Training", "validation": "VAL"},
+        {"train": "training", "test": "testing"},
+        {"train": "train", "validation": "valid"},
     ],
-)  # fmt: skip
-def test_folders_named_like_splits_are_splits(
-    tmp_path: Path, folders: tuple[str, ...], splits: dict[str, str]
-) -> None:
-    pets = {f"{folder}/{name}": 5 for folder in folders for name in PETS}
+)
+def test_folders_named_like_splits_are_splits(tmp_path: Path, splits: dict[str, str]) -> None:
+    pets = {f"{folder}/{name}": 5 for folder in splits.values() for name in PETS}
     found = survey_folder(write_photographs(tmp_path, pets, side_px=36))
     assert found.splits == splits
     assert found.counts == {name: dict.fromkeys(splits, 5) for name in PETS}
@@ -91,29 +88,30 @@ def test_official_test_and_validation_splits_may_be_small(tmp_path: Path) -> Non
     counts = {"train/cats": 5, "train/dogs": 5, "test/cats": 1, "test/dogs": 1}
     assert survey_folder(write_photographs(tmp_path, counts)).counts["cats"]["test"] == 1
     (tmp_path / "test" / "dogs" / "000.jpg").unlink()
-    assert error_of(tmp_path) == (
-        ": class 'dogs' has 0 images in test/dogs/; expected at least 1: add images, or remove"
-        " the folder"
+    assert error_of(tmp_path).startswith(
+        ": class 'dogs' has 0 images in test/dogs/; expected at least 1"
     )
 
 
 @pytest.mark.parametrize("wrap", ["pets", "a/b", "train", "photos of 2024"])
-def test_one_folder_around_the_folders_is_skipped(tmp_path: Path, wrap: str) -> None:
-    write_photographs(tmp_path / wrap, PETS)
+@pytest.mark.parametrize(
+    ("counts", "splits"),
+    [
+        (PETS, None),
+        (dict.fromkeys(("train/cats", "train/dogs", "val/cats", "val/dogs"), 5),
+         {"train": "train", "validation": "val"}),
+    ],
+)  # fmt: skip
+def test_one_folder_around_the_folders_is_skipped(
+    tmp_path: Path, wrap: str, counts: dict[str, int], splits: dict[str, str] | None
+) -> None:
+    write_photographs(tmp_path / wrap, counts)
     add(tmp_path / "README.txt")
     add(tmp_path / wrap / "cover.txt")
     found = survey_folder(tmp_path)
-    assert found.top == tmp_path / wrap
+    assert (found.top, found.splits, found.unused) == (tmp_path / wrap, splits, 2)
     assert sorted(found.counts) == ["cats", "dogs"]
-    assert "cats/000.jpg" in found.images
-    assert found.unused == 2
-
-
-def test_one_folder_around_splits_is_skipped(tmp_path: Path) -> None:
-    write_photographs(tmp_path / "pets", {"train/a": 5, "train/b": 5, "val/a": 1, "val/b": 1})
-    found = survey_folder(tmp_path)
-    assert found.top == tmp_path / "pets"
-    assert found.splits == {"train": "train", "validation": "val"}
+    assert f"{next(iter(counts))}/000.jpg" in found.images
 
 
 def test_a_class_may_have_folders(tmp_path: Path) -> None:
@@ -176,49 +174,19 @@ def test_a_file_that_is_too_large_is_no_image(
 LAYOUT = "expected a folder for each class, such as cats/1.jpg, cats/2.jpg and dogs/1.jpg"
 
 
-def test_images_without_folders_are_refused(tmp_path: Path) -> None:
-    write_photographs(tmp_path, {".": 3})
-    assert error_of(tmp_path) == f": found 3 files and no folder; {LAYOUT}"
-
-
-def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    assert error_of(tmp_path) == f": found 0 files and no folder; {LAYOUT}"
-
-
-@pytest.mark.parametrize("below", ["cats", "cats/2024", "cats/2024/may"])
-def test_a_single_class_is_refused(tmp_path: Path, below: str) -> None:
-    write_photographs(tmp_path, {below: 9})
-    message = error_of(tmp_path)
-    assert f": only one class, '{below.split('/')[-1]}'; {LAYOUT}" in message
-
-
-def test_a_single_class_with_a_folder_in_it_is_refused(tmp_path: Path) -> None:
-    write_photographs(tmp_path, {"cats": 9, "cats/more": 9})
-    assert error_of(tmp_path) == f": only one class, 'cats'; {LAYOUT}"
-
-
-def test_too_few_images_of_a_class_are_refused(tmp_path: Path) -> None:
-    write_photographs(tmp_path, {"cats": 9, "dogs": 4})
-    start = ": class 'dogs' has 4 images in dogs/"
-    end = "; expected at least 5: add images, or remove the folder"
-    assert error_of(tmp_path) == start + end
-    add(tmp_path / "dogs" / "1.mov")
-    add(tmp_path / "dogs" / "2.mov")
-    assert error_of(tmp_path).startswith(
-        f"{start}, and 2 files that cannot be read as images (dogs/1.mov: .mov: expected .avif,"
-    )
-
-
-def test_an_empty_folder_of_a_class_is_refused(tmp_path: Path) -> None:
-    write_photographs(tmp_path, {**PETS, "birds": 0})
-    assert error_of(tmp_path).startswith(
-        ": class 'birds' has 0 images in birds/; expected at least 5"
-    )
-
-
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
+        ({}, f": found 0 files and no folder; {LAYOUT}"),
+        ({".": 3}, f": found 3 files and no folder; {LAYOUT}"),
+        ({"cats": 9}, f": only one class, 'cats'; {LAYOUT}"),
+        ({"cats/2024/may": 9}, f"/cats/2024: only one class, 'may'; {LAYOUT}"),
+        ({"cats": 9, "cats/more": 9}, f": only one class, 'cats'; {LAYOUT}"),
+        (
+            {**PETS, "birds": 0},
+            ": class 'birds' has 0 images in birds/; expected at least 5: add images, or remove"
+            " the folder",
+        ),
         (
             {"train/a": 5, "train/b": 5, "test": 5},
             f"/test: found 5 files and no folder; {LAYOUT}",
@@ -245,10 +213,23 @@ def test_an_empty_folder_of_a_class_is_refused(tmp_path: Path) -> None:
         ({"train/a": 5, "test/a": 5}, f": only one class, 'a'; {LAYOUT}"),
     ],
 )
-def test_splits_that_cannot_be_used_are_refused(
+def test_folders_without_two_classes_or_with_unclear_splits_are_refused(
     tmp_path: Path, counts: dict[str, int], expected: str
 ) -> None:
-    assert error_of(write_photographs(tmp_path, counts)) == expected
+    for name, count in counts.items():
+        write_photographs(tmp_path, {name: count})
+    assert error_of(tmp_path) == expected
+
+
+def test_too_few_images_of_a_class_are_refused(tmp_path: Path) -> None:
+    write_photographs(tmp_path, {"cats": 9, "dogs": 4})
+    assert error_of(tmp_path).startswith(": class 'dogs' has 4 images in dogs/; expected at least")
+    add(tmp_path / "dogs" / "1.mov")
+    add(tmp_path / "dogs" / "2.mov")
+    assert error_of(tmp_path).startswith(
+        ": class 'dogs' has 4 images in dogs/, and 2 files that cannot be read as images"
+        " (dogs/1.mov: .mov: expected .avif,"
+    )
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -268,20 +249,16 @@ def test_links_to_folders_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("new\nline.jpg", "refused: control characters in the name 'cats/new\\nline.jpg'"),
-        ("back\\slash.jpg", "'cats/back\\\\slash.jpg': the name has a backslash; rename the file"),
+        (b"new\nline.jpg", "refused: control characters in the name 'cats/new\\nline.jpg'"),
+        (b"back\\slash.jpg", "'cats/back\\\\slash.jpg': the name has a backslash; rename the file"),
+        (b"\xe4.jpg", "the name is not UTF-8; rename the file"),
     ],
 )
 def test_names_that_the_stages_refuse_are_reported(
-    tmp_path: Path, name: str, expected: str
+    tmp_path: Path, name: bytes, expected: str
 ) -> None:
     folder = write_photographs(tmp_path, PETS)
-    add(folder / "cats" / name)
-    assert error_of(folder) == f": {expected}"
-
-
-def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
-    folder = write_photographs(tmp_path, PETS)
-    add(folder / "cats" / os.fsdecode(b"\xe4.jpg"))
-    with pytest.raises(PipelineError, match="the name is not UTF-8; rename the file"):
+    add(folder / "cats" / os.fsdecode(name))
+    with pytest.raises(PipelineError) as caught:
         survey_folder(folder)
+    assert str(caught.value).endswith(expected)
