@@ -6,12 +6,7 @@ from support import CATALOG, ROOT, git
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import format_yaml, read_yaml
-from imgpipe.datasets.catalog import (
-    DownloadEntry,
-    LocalEntry,
-    load_entry,
-    write_manifest,
-)
+from imgpipe.datasets.catalog import DownloadEntry, LocalEntry, load_entry, write_manifest
 from imgpipe.datasets.formats import FORMATS
 
 
@@ -45,9 +40,7 @@ def test_every_entry_is_valid(dataset: str) -> None:
 
 def test_a_users_own_folder_needs_four_lines(tmp_path: Path) -> None:
     path = tmp_path / "catalog.yaml"
-    path.write_text(
-        "leaves:\n  title: Leaves\n  files: data/local/leaves\n  format: {kind: image_folder}\n"
-    )
+    path.write_text(format_yaml({"leaves": own_entry()}))
     entry = load_entry("leaves", path)
     assert isinstance(entry, LocalEntry)
     assert entry.archive_name == "leaves.zip"
@@ -75,28 +68,40 @@ def test_the_name_of_a_dataset_is_plain(tmp_path: Path, name: str) -> None:
     )
 
 
-def test_only_some_formats_read_a_users_own_folder(
-    tmp_path: Path, catalog_value: dict[str, Any]
+MNIST = read_yaml(CATALOG)["mnist"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("digits.files", "data/local/digits",
+         "expected a list of files, because the format digits does not read folders; found"
+         " 'data/local/digits'"),
+        ("digits.files", MNIST["files"][:2], "expected one file; found 2: train-images-idx3-"),
+        ("digits.format.classes", ["0", "1", "2", "1"], "expected distinct names; found '1' twice"),
+        ("mnist.files", MNIST["files"] * 2, "expected distinct names; found 't10k-"),
+        ("mnist.files.1.sha256", "3552",
+         "expected text of the form ^([0-9a-f]{64}|unpublished)$; found '3552'"),
+        ("mnist.format.splits.test.images", "t10k-images.gz",
+         "expected one of the entry's files; found 't10k-images.gz'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_reported_with_its_key(
+    tmp_path: Path, catalog_value: dict[str, Any], key: str, value: Any, expected: str
 ) -> None:
-    catalog_value["digits"]["files"] = "data/local/digits"
-    assert error_of(tmp_path, catalog_value, "digits") == (
-        "catalog.yaml: digits.files: expected a list of files, because the format digits does not"
-        " read folders; found 'data/local/digits'"
-    )
+    section: Any = catalog_value
+    *path, last = [int(step) if step.isdigit() else step for step in key.split(".")]
+    for step in path:
+        section = section[step]
+    section[last] = value
+    message = error_of(tmp_path, catalog_value, key.split(".")[0])
+    assert message.startswith(f"catalog.yaml: {key}: {expected}")
 
 
-def test_a_format_of_one_file_refuses_two(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
-    (file,) = catalog_value["digits"]["files"]
-    catalog_value["digits"]["files"].append({**file, "name": "b"})
-    assert error_of(tmp_path, catalog_value, "digits") == (
-        "catalog.yaml: digits.files: expected one file; found 2: digits.csv.gz, b"
-    )
-
-
-def test_files_are_distinct(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
-    catalog_value["mnist"]["files"] *= 2
-    assert error_of(tmp_path, catalog_value, "mnist").startswith(
-        "catalog.yaml: mnist.files: expected distinct names; found 't10k-"
+def test_unknown_dataset_names_the_nearest(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
+    assert error_of(tmp_path, catalog_value, "fashion-mnist") == (
+        f"params.yaml: dataset: expected an entry of catalog.yaml ({', '.join(catalog_value)});"
+        " found 'fashion-mnist' (did you mean 'fashion_mnist'?)"
     )
 
 
@@ -124,26 +129,6 @@ def test_the_keys_of_an_image_folder_are_checked(
         assert message.startswith(f"catalog.yaml: leaves.{expected}")
 
 
-def test_unknown_dataset_names_the_nearest(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
-    assert error_of(tmp_path, catalog_value, "fashion-mnist") == (
-        f"params.yaml: dataset: expected an entry of catalog.yaml ({', '.join(catalog_value)});"
-        " found 'fashion-mnist' (did you mean 'fashion_mnist'?)"
-    )
-
-
-def test_errors_name_the_dotted_key(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
-    entry = catalog_value["mnist"]
-    entry["files"][1]["sha256"] = "3552"
-    assert error_of(tmp_path, catalog_value, "mnist") == (
-        "catalog.yaml: mnist.files.1.sha256: expected text of the form"
-        " ^([0-9a-f]{64}|unpublished)$; found '3552'"
-    )
-    entry["files"][1]["sha"] = entry["files"][1].pop("sha256")
-    assert "mnist.files.1.sha: unknown key (did you mean 'sha256'?)" in error_of(
-        tmp_path, catalog_value, "mnist"
-    )
-
-
 @pytest.mark.parametrize("name", ["../evil.gz", "/etc/passwd", "a/b.gz", ""])
 def test_a_file_name_cannot_lead_out_of_the_folder(
     tmp_path: Path, catalog_value: dict[str, Any], name: str
@@ -169,23 +154,6 @@ def test_every_format_has_a_description(kind: str) -> None:
     assert get_args(FORMATS[kind].model_fields["kind"].annotation) == (kind,)
     assert FORMATS[kind].description
     assert "\n" not in FORMATS[kind].description
-
-
-def test_splits_name_files_of_the_entry(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
-    splits = catalog_value["mnist"]["format"]["splits"]
-    splits["test"] = {"images": "t10k-images.gz", "labels": "t10k-labels-idx1-ubyte.gz"}
-    message = error_of(tmp_path, catalog_value, "mnist")
-    assert message.startswith(
-        "catalog.yaml: mnist.format.splits.test.images: expected one of the entry's files;"
-        " found 't10k-images.gz'"
-    )
-
-
-def test_classes_are_distinct(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
-    catalog_value["digits"]["format"]["classes"][3] = "1"
-    assert error_of(tmp_path, catalog_value, "digits") == (
-        "catalog.yaml: digits.format.classes: expected distinct names; found '1' twice"
-    )
 
 
 def test_an_empty_catalog_is_reported(tmp_path: Path) -> None:
@@ -265,22 +233,19 @@ def test_an_error_in_the_table_is_named(
     assert error_of(tmp_path, {"birds": entry}, "birds") == message
 
 
-def test_files_that_are_read_in_place_need_a_hash_and_a_format_that_can(tmp_path: Path) -> None:
-    unpinned = [{"name": "a.zip", "bytes": 10, "sha256": "unpublished"}]
-    entry = remote_entry(files={"in_place": unpinned})
-    assert error_of(tmp_path, {"birds": entry}, "birds") == (
-        "catalog.yaml: birds.files.in_place: needs a sha256 of each file; a.zip has none"
-    )
-    mnist = read_yaml(CATALOG)["mnist"]
-    entry = {**mnist, "files": {"in_place": mnist["files"]}}
-    assert error_of(tmp_path, {"birds": entry}, "birds") == (
-        "catalog.yaml: birds.files.in_place: the format idx needs its files fetched"
-    )
-    entry = {**remote_entry(), "in_place": True}
-    assert error_of(tmp_path, {"birds": entry}, "birds") == (
-        "catalog.yaml: birds.in_place: unknown key; write it into files: {in_place: ...}"
-    )
-    entry = remote_entry(files={"in_plaice": []})
-    assert error_of(tmp_path, {"birds": entry}, "birds") == (
-        "catalog.yaml: birds.files: expected a list; found {'in_plaice': []}"
-    )
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        (remote_entry(files={"in_place": [{"name": "a.zip", "bytes": 1, "sha256": "unpublished"}]}),
+         "files.in_place: needs a sha256 of each file; a.zip has none"),
+        ({**MNIST, "files": {"in_place": MNIST["files"]}},
+         "files.in_place: the format idx needs its files fetched"),
+        (remote_entry(in_place=True),
+         "in_place: unknown key; write it into files: {in_place: ...}"),
+        (remote_entry(files={"in_plaice": []}), "files: expected a list; found {'in_plaice': []}"),
+    ],
+)  # fmt: skip
+def test_files_that_are_read_in_place_need_a_hash_and_a_format_that_can(
+    tmp_path: Path, entry: dict[str, Any], expected: str
+) -> None:
+    assert error_of(tmp_path, {"birds": entry}, "birds") == f"catalog.yaml: birds.{expected}"

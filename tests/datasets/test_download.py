@@ -57,15 +57,13 @@ def url(server: Server, folder: str) -> str:
     return f"http://127.0.0.1:{server.server_port}/{folder}"
 
 
-def assert_nothing_left(folder: Path) -> None:
-    assert list(folder.iterdir()) == []
-
-
-def test_a_file_is_downloaded_whole(server: Server, tmp_path: Path) -> None:
-    server.plan["/a/data.bin"] = [(200, CONTENT)]
-    fetch_file(FILE, [url(server, "a")], tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["data.bin"]
-    assert hash_file(tmp_path / "data.bin") == FILE.sha256
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder with the file."""
+    folder = tmp_path / "with space"
+    folder.mkdir()
+    (folder / "data.bin").write_bytes(CONTENT)
+    return folder
 
 
 def test_after_a_temporary_failure_the_address_is_tried_again(
@@ -73,24 +71,17 @@ def test_after_a_temporary_failure_the_address_is_tried_again(
 ) -> None:
     server.plan["/a/data.bin"] = [(503, b""), (200, CONTENT[:5000]), (200, CONTENT)]
     fetch_file(FILE, [url(server, "a")], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.bin"]
     assert (tmp_path / "data.bin").read_bytes() == CONTENT
     assert len(server.requests) == 3
 
 
-def test_after_a_missing_file_the_next_address_is_tried_at_once(
-    server: Server, tmp_path: Path
+@pytest.mark.parametrize("answer", [(404, b""), (200, b"x" * len(CONTENT))])
+def test_after_a_missing_file_or_a_wrong_hash_the_next_address_is_tried_at_once(
+    server: Server, tmp_path: Path, answer: tuple[int, bytes]
 ) -> None:
-    server.plan = {"/a/data.bin": [(404, b"")], "/b/data.bin": [(200, CONTENT)]}
+    server.plan = {"/a/data.bin": [answer], "/b/data.bin": [(200, CONTENT)]}
     fetch_file(FILE, [url(server, "a"), url(server, "b/")], tmp_path)
-    assert server.requests == ["/a/data.bin", "/b/data.bin"]
-
-
-def test_after_a_wrong_hash_the_next_address_is_tried_at_once(
-    server: Server, tmp_path: Path
-) -> None:
-    wrong = b"x" * len(CONTENT)
-    server.plan = {"/a/data.bin": [(200, wrong)], "/b/data.bin": [(200, CONTENT)]}
-    fetch_file(FILE, [url(server, "a"), url(server, "b")], tmp_path)
     assert (tmp_path / "data.bin").read_bytes() == CONTENT
     assert server.requests == ["/a/data.bin", "/b/data.bin"]
 
@@ -114,17 +105,14 @@ def test_nothing_is_left_of_a_bad_file(
     assert message.startswith(f"could not fetch data.bin: {url(server, 'a')}/data.bin: {reason}")
     assert message.endswith("Set DATASET_MIRROR to a folder that holds <dataset>/data.bin")
     assert "\n" not in message
-    assert_nothing_left(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_too_long_is_refused_early(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
+def test_a_file_that_is_too_long_is_refused_early(source: Path, tmp_path: Path) -> None:
     (source / "data.bin").write_bytes(CONTENT + b"more")
-    target = tmp_path / "target"
     with pytest.raises(PipelineError, match="expected 10000 bytes, found more"):
-        fetch_file(FILE, [source.as_posix()], target)
-    assert_nothing_left(target)
+        fetch_file(FILE, [source.as_posix()], tmp_path / "target")
+    assert list((tmp_path / "target").iterdir()) == []
 
 
 def test_the_error_gives_the_answer_of_every_address(server: Server, tmp_path: Path) -> None:
@@ -136,10 +124,9 @@ def test_the_error_gives_the_answer_of_every_address(server: Server, tmp_path: P
 UNPINNED = RawFile(name="data.bin", bytes=len(CONTENT), sha256="unpublished")
 
 
-def test_without_a_published_hash_the_first_fetch_prints_the_hash_and_stops(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "data.bin").write_bytes(CONTENT)
+def test_without_a_published_hash_the_first_fetch_prints_the_hash_and_stops(
+    source: Path, tmp_path: Path
+) -> None:
     with pytest.raises(PipelineError) as caught:
         fetch_file(UNPINNED, [source.as_posix()], tmp_path / "target")
     assert str(caught.value) == (
@@ -147,13 +134,10 @@ def test_without_a_published_hash_the_first_fetch_prints_the_hash_and_stops(tmp_
         f" {source.as_posix()}/data.bin is {FILE.sha256}; write it into data/catalog.yaml if you"
         " trust the file, or set allow_unpinned: true in params.yaml"
     )
-    assert_nothing_left(tmp_path / "target")
+    assert list((tmp_path / "target").iterdir()) == []
 
 
-def test_a_file_without_a_published_hash_can_be_allowed(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "data.bin").write_bytes(CONTENT)
+def test_a_file_without_a_published_hash_can_be_allowed(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     assert fetch_file(UNPINNED, [source.as_posix()], target, allow_unpinned=True) == FILE.sha256
     (source / "data.bin").write_bytes(CONTENT[:-1])  # the size is checked all the same
@@ -161,9 +145,9 @@ def test_a_file_without_a_published_hash_can_be_allowed(tmp_path: Path) -> None:
         fetch_file(UNPINNED, [source.as_posix()], tmp_path / "other", allow_unpinned=True)
 
 
-def test_a_pinned_hash_is_checked_even_if_unpinned_files_are_allowed(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
+def test_a_pinned_hash_is_checked_even_if_unpinned_files_are_allowed(
+    source: Path, tmp_path: Path
+) -> None:
     (source / "data.bin").write_bytes(b"x" * len(CONTENT))
     with pytest.raises(PipelineError, match="expected SHA-256"):
         fetch_file(FILE, [source.as_posix()], tmp_path / "target", allow_unpinned=True)
@@ -184,36 +168,33 @@ def test_a_server_that_does_not_answer_is_reported(
     monkeypatch.setattr(download, "FIRST_PAUSE_S", 0.001)
     with pytest.raises(PipelineError, match="refused"):
         fetch_file(FILE, ["http://127.0.0.1:1"], tmp_path)
-    assert_nothing_left(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}"])
-def test_folders_serve_as_addresses(tmp_path: Path, form: str) -> None:
-    source = tmp_path / "with space"
-    source.mkdir()
-    (source / "data.bin").write_bytes(CONTENT)
+def test_folders_serve_as_addresses(source: Path, tmp_path: Path, form: str) -> None:
     fetch_file(FILE, [form.format(source.as_posix())], tmp_path / "target")
     assert (tmp_path / "target" / "data.bin").read_bytes() == CONTENT
 
 
-def test_the_mirror_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.delenv("DATASET_MIRROR", raising=False)
-    assert find_addresses("mnist", ["https://x/y"]) == ["https://x/y"]
-    monkeypatch.setenv("DATASET_MIRROR", "https://mirror/")
-    assert find_addresses("mnist", ["https://x/y"]) == ["https://mirror/mnist", "https://x/y"]
-    monkeypatch.setenv("DATASET_MIRROR", "../mirror")
-    assert find_addresses("mnist", [])[0] == "../mirror/mnist"
-
-
-def test_a_relative_mirror_is_relative_to_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_ROOT", "/project")
-    monkeypatch.setenv("DATASET_MIRROR", "../mirror")
-    assert find_addresses("mnist", ["data/local"]) == [
-        "/project/../mirror/mnist", "/project/data/local"
-    ]  # fmt: skip
-    monkeypatch.setenv("DATASET_MIRROR", "/mirror")
-    assert find_addresses("mnist", []) == ["/mirror/mnist"]
+@pytest.mark.parametrize(
+    ("project", "mirror", "addresses"),
+    [
+        (None, None, ["https://x/y", "data/local"]),
+        (None, "https://mirror/", ["https://mirror/mnist", "https://x/y", "data/local"]),
+        (None, "../mirror", ["../mirror/mnist", "https://x/y", "data/local"]),
+        ("/a", "../mirror", ["/a/../mirror/mnist", "https://x/y", "/a/data/local"]),
+        ("/a", "/mirror", ["/mirror/mnist", "https://x/y", "/a/data/local"]),
+    ],
+)
+def test_the_mirror_comes_first_and_relative_addresses_begin_in_the_project(
+    project: str | None, mirror: str | None, addresses: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("DVC_ROOT", project), ("DATASET_MIRROR", mirror)):
+        monkeypatch.delenv(name, raising=False)
+        if value:
+            monkeypatch.setenv(name, value)
+    assert find_addresses("mnist", ["https://x/y", "data/local"]) == addresses
 
 
 def test_the_embedded_dataset_needs_no_network(tmp_path: Path) -> None:
