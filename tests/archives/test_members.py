@@ -179,6 +179,16 @@ def reason_of(path: Path) -> str:
     return str(caught.value)
 
 
+def change_number(
+    path: Path, header: bytes, offset: int, kind: str, change: Callable[[int], int]
+) -> None:
+    """Change a number in the last header of a kind."""
+    content = bytearray(path.read_bytes())
+    place = content.rfind(header) + offset
+    struct.pack_into(kind, content, place, change(*struct.unpack_from(kind, content, place)))
+    path.write_bytes(content)
+
+
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     assert error_of(path) == ": not found; run `dvc repro fetch`"
@@ -201,35 +211,33 @@ def test_a_member_that_leads_out_of_the_archive_is_refused(tmp_path: Path, name:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "a.zip"]
 
 
-def test_control_characters_in_a_name_are_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as target:
-        target.writestr("a\nb.jpg", b"x")
-    assert error_of(tmp_path / "a.zip").endswith("control characters in the name 'a\\nb.jpg'")
-
-
-def test_a_name_with_a_null_character_is_not_cut_but_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "shown"), [(b"a\nb.jpg", "a\\nb.jpg"), (b"a\0b.jpg", "a\\x00b.jpg")]
+)
+def test_control_characters_in_a_name_are_refused(tmp_path: Path, name: bytes, shown: str) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as target:
-        target.writestr("good.jpg_.exe", b"x")
-    path.write_bytes(path.read_bytes().replace(b"good.jpg_.exe", b"good.jpg\0.exe"))
-    assert error_of(path).endswith("control characters in the name 'good.jpg\\x00.exe'")
+        target.writestr("a_b.jpg", b"x")
+    path.write_bytes(path.read_bytes().replace(b"a_b.jpg", name))
+    assert error_of(path).endswith(f"control characters in the name '{shown}'")
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
-def test_links_in_a_tar_archive_are_not_followed(tmp_path: Path, kind: bytes) -> None:
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (tarfile.SYMTYPE, "a link; links in archives are not followed"),
+        (tarfile.LNKTYPE, "a link; links in archives are not followed"),
+        (tarfile.FIFOTYPE, "not a regular file"),
+    ],
+)
+def test_links_and_devices_in_a_tar_archive_are_not_read(
+    tmp_path: Path, kind: bytes, reason: str
+) -> None:
     member = tarfile.TarInfo("a.jpg")
     member.type, member.linkname = kind, "/etc/passwd"
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         tar.addfile(member)
-    assert reason_of(tmp_path / "a.tar") == "a link; links in archives are not followed"
-
-
-def test_devices_in_a_tar_archive_are_not_read(tmp_path: Path) -> None:
-    member = tarfile.TarInfo("a.jpg")
-    member.type = tarfile.FIFOTYPE
-    with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        tar.addfile(member)
-    assert reason_of(tmp_path / "a.tar") == "not a regular file"
+    assert reason_of(tmp_path / "a.tar") == reason
 
 
 def test_links_in_a_zip_archive_are_not_followed(tmp_path: Path) -> None:
@@ -256,37 +264,22 @@ def test_a_member_that_expands_past_the_limit_is_refused(
     assert reason_of(tmp_path / "a.tgz") == expected
 
 
-@pytest.mark.parametrize(
-    ("declared_bytes", "reason"),
-    [
-        (10, "damaged in the archive: not the 10 bytes that it declares"),
-        (200_000_000, "damaged in the archive: not the 200000000 bytes that it declares"),
-    ],
-)
+@pytest.mark.parametrize("declared_bytes", [10, 200_000_000])
 def test_a_member_of_another_size_than_declared_is_refused(
-    tmp_path: Path, declared_bytes: int, reason: str
+    tmp_path: Path, declared_bytes: int
 ) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
         target.writestr("a.jpg", bytes(100_000_000))
-    content = bytearray(path.read_bytes())
-    struct.pack_into("<I", content, content.rfind(b"PK\1\2") + 24, declared_bytes)
-    path.write_bytes(content)
-    assert reason_of(path) == reason
-
-
-def test_a_member_is_not_unpacked_beyond_its_declared_size(tmp_path: Path) -> None:
-    path = tmp_path / "a.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
-        target.writestr("a.jpg", bytes(100_000_000))
-    content = bytearray(path.read_bytes())
-    struct.pack_into("<I", content, content.rfind(b"PK\1\2") + 24, 10)
-    path.write_bytes(content)
+    change_number(path, b"PK\1\2", 24, "<I", lambda _: declared_bytes)
     tracemalloc.start()
-    reason_of(path)
+    assert reason_of(path) == (
+        f"damaged in the archive: not the {declared_bytes} bytes that it declares"
+    )
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak_bytes < 2_000_000
+    if declared_bytes == 10:
+        assert peak_bytes < 2_000_000  # it is not unpacked beyond its declared size
 
 
 def test_a_packed_tar_archive_that_expands_past_the_limit_is_refused(
@@ -301,18 +294,18 @@ def test_a_packed_tar_archive_that_expands_past_the_limit_is_refused(
     assert "unpack to more than" in error_of(tmp_path / "a.tgz")
 
 
-def test_encrypted_members_and_unknown_compressions_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("offset", "value", "reason"),
+    [(8, 1, "encrypted"), (10, 14, "compression method 14 is not supported")],
+)
+def test_encrypted_members_and_unknown_compressions_are_refused(
+    tmp_path: Path, offset: int, value: int, reason: str
+) -> None:
     path = tmp_path / "a.zip"
-    for offset, value, reason in (
-        (8, 1, "encrypted"),
-        (10, 14, "compression method 14 is not supported"),
-    ):
-        with zipfile.ZipFile(path, "w") as target:
-            target.writestr("a.jpg", b"x")
-        content = bytearray(path.read_bytes())
-        struct.pack_into("<H", content, content.rfind(b"PK\1\2") + offset, value)
-        path.write_bytes(content)
-        assert reason_of(path) == reason
+    with zipfile.ZipFile(path, "w") as target:
+        target.writestr("a.jpg", b"x")
+    change_number(path, b"PK\1\2", offset, "<H", lambda _: value)
+    assert reason_of(path) == reason
 
 
 def test_a_damaged_member_is_reported(tmp_path: Path) -> None:
@@ -331,11 +324,7 @@ def test_a_damaged_member_is_reported(tmp_path: Path) -> None:
 def test_a_directory_at_another_place_than_declared_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     write_zip(path)
-    content = bytearray(path.read_bytes())
-    size_of_directory = content.rfind(b"PK\5\6") + 12
-    (value,) = struct.unpack_from("<I", content, size_of_directory)
-    struct.pack_into("<I", content, size_of_directory, value + 10_000_000)
-    path.write_bytes(content)
+    change_number(path, b"PK\5\6", 12, "<I", lambda size_bytes: size_bytes + 10_000_000)
     assert error_of(path).startswith(": damaged zip archive: ")
 
 
@@ -347,16 +336,13 @@ def test_a_name_that_is_declared_as_utf8_and_is_not_is_refused(tmp_path: Path) -
     assert error_of(path).startswith(": damaged zip archive: ")
 
 
-def test_cut_archives_are_reported(tmp_path: Path) -> None:
-    for name in ("deflated.zip", "packed.tgz", "packed.tar.xz", "packed.tar.bz2"):
-        path = tmp_path / name
-        WRITERS[name](path)
-        path.write_bytes(path.read_bytes()[:-40])
-        assert ": damaged " in error_of(path)
-    path = tmp_path / "pax.tar"
-    write_tar(path, "w")
-    path.write_bytes(path.read_bytes()[:1100])
-    assert ": damaged tar archive" in error_of(path)
+@pytest.mark.parametrize("name", [*WRITERS])
+def test_cut_archives_are_reported(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    WRITERS[name](path)
+    end = 1100 if name.endswith(".tar") else -40
+    path.write_bytes(path.read_bytes()[:end])
+    assert ": damaged " in error_of(path)
 
 
 @pytest.mark.parametrize("name", ["deflated.zip", "gnu.tar", "pax.tar"])
