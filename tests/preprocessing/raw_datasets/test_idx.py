@@ -50,14 +50,9 @@ def error_of(raw: Path, entry: Entry = MNIST) -> str:
 
 def test_idx_files_give_images_labels_splits_and_identities(raw: Path) -> None:
     dataset = open_small(raw)
-    assert dataset.labels.tolist() == [*range(10), *range(10), *range(10)]
+    assert dataset.labels.tolist() == [*range(10)] * 3
     assert [SPLITS[code] for code in dataset.splits] == ["train"] * 20 + ["test"] * 10
-    for index, prefix, number in (
-        (0, "train", 0),
-        (19, "train", 19),
-        (20, "t10k", 0),
-        (29, "t10k", 9),
-    ):
+    for index, prefix, number in ((0, "train", 0), (19, "train", 19), (20, "t10k", 0)):
         stored = gzip.decompress((raw / f"{prefix}-images-idx3-ubyte.gz").read_bytes())[16:]
         expected = np.frombuffer(stored, np.uint8).reshape(-1, 28, 28)[number]
         assert (np.asarray(dataset.read(index)) == expected).all()
@@ -103,23 +98,13 @@ def test_damaged_images_are_reported(raw: Path, change: Any, expected: str) -> N
     assert expected in message
 
 
-def test_a_cut_archive_is_reported(raw: Path) -> None:
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-20], lambda content: content[:999] + content[1000:]]
+)
+def test_a_damaged_archive_is_reported(raw: Path, damage: Callable[[bytes], bytes]) -> None:
     path = raw / TRAIN_IMAGES
-    path.write_bytes(path.read_bytes()[:-20])
+    path.write_bytes(damage(path.read_bytes()))
     assert error_of(raw).startswith(f"{TRAIN_IMAGES}: damaged gzip archive")
-
-
-def test_an_archive_with_a_flipped_bit_is_reported(raw: Path) -> None:
-    path = raw / TRAIN_IMAGES
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    assert error_of(raw).startswith(f"{TRAIN_IMAGES}: damaged gzip archive")
-
-
-def test_a_missing_archive_is_reported(raw: Path) -> None:
-    (raw / TRAIN_LABELS).unlink()
-    assert error_of(raw) == f"{TRAIN_LABELS}: not found; run `dvc repro fetch`"
 
 
 def test_labels_that_do_not_fit_the_images_are_reported(raw: Path, write_idx: WriteIdx) -> None:
@@ -136,14 +121,6 @@ def test_labels_that_do_not_fit_the_classes_are_reported(raw: Path, write_idx: W
     labels[4] = 12
     write_idx(raw / TRAIN_LABELS, labels)
     assert error_of(raw) == (f"label 12 found in {TRAIN_IMAGES}#4; the catalog names 10 classes")
-
-
-def test_a_class_without_images_is_reported(raw: Path, write_idx: WriteIdx) -> None:
-    for name, count in ((TRAIN_LABELS, 20), ("t10k-labels-idx1-ubyte.gz", 10)):
-        write_idx(raw / name, np.arange(count, dtype=np.uint8) % 9)
-    assert error_of(raw) == (
-        "class '9' has no images; add some, or remove the class from the catalog or its folder"
-    )
 
 
 def test_each_process_maps_the_images_once(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
