@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import CATALOG, ROOT, draw_predictions, random_images
+from support import CATALOG, RESCALE, ROOT, draw_predictions, random_images
 
 from imgpipe.core.files import write_csv, write_json
 from imgpipe.evaluation import tables
@@ -21,7 +21,6 @@ from imgpipe.records.info import (
     copy_folder,
     write_info,
 )
-from imgpipe.records.normalization import Normalization
 from imgpipe.records.shards import name_shard, write_shard
 from imgpipe.records.training_examples import TrainingExamples, write_training_examples
 from imgpipe.reporting.stage_outputs import StageOutputs
@@ -77,29 +76,22 @@ def make_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: Params
 def write_records(predictions: Predictions, params: Params) -> RecordsInfo:
     """Write records that have the test images of the predictions."""
     folder = Path("data/records")
+    labels, classes = predictions.labels.tolist(), predictions.classes
+    counts = dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
     splits = {}
     for split in ("train", "validation", "test"):
-        labels = predictions.labels.tolist()
-        images = random_images(len(labels), SHAPE)
-        shard = write_shard(
-            folder / name_shard(split, 0, 1),
-            zip(images, labels, predictions.identities, strict=True),
+        triples = zip(
+            random_images(len(labels), SHAPE), labels, predictions.identities, strict=True
         )
-        counts = np.bincount(labels, minlength=len(predictions.classes)).tolist()
-        splits[split] = SplitInfo(
-            examples=len(labels),
-            per_class=dict(zip(predictions.classes, counts, strict=True)),
-            shards=[shard],
-        )
-    spec = params.preprocess.image_spec.model_copy(
-        update={"height_px": SHAPE[0], "width_px": SHAPE[1]}
-    )
+        shard = write_shard(folder / name_shard(split, 0, 1), triples)
+        splits[split] = SplitInfo(examples=len(labels), per_class=counts, shards=[shard])
+    size = {"height_px": SHAPE[0], "width_px": SHAPE[1]}
     info = RecordsInfo(
         format_version=1,
         dataset="digits",
-        classes=predictions.classes,
-        image_spec=spec,
-        normalization=Normalization(method="rescale", scale=[1 / 255], offset=[0.0]),
+        classes=classes,
+        image_spec=params.preprocess.image_spec.model_copy(update=size),
+        normalization=RESCALE,
         record_fields=FIELDS,
         splits=splits,
     )
@@ -126,29 +118,18 @@ def write_results(predictions: Predictions, params: Params) -> None:
     """Write what `train` and `evaluate` measure."""
     metrics = Path("metrics")
     top_k, bins = params.evaluate.top_k, params.evaluate.calibration_bins
+    bad_files = [{"file": "x.jpg", "reason": "empty & cut"}]
     write_json(
-        metrics / "data.json",
-        {
-            "duplicate_images": 2,
-            "bad_images": 1,
-            "bad_files": [{"file": "x.jpg", "reason": "empty & cut"}],
-        },
+        metrics / "data.json", {"duplicate_images": 2, "bad_images": 1, "bad_files": bad_files}
     )
     write_csv(
         metrics / "history.csv",
         ["epoch", "loss", "accuracy", "validation_loss", "validation_accuracy"],
         [[1, 1.0, 0.5, 1.1, 0.4], [2, 0.5, 0.75, 0.6, 0.7]],
     )
-    write_json(
-        metrics / "train.json",
-        {
-            "validation_accuracy": 0.75,
-            "validation_loss": 0.5,
-            "best_epoch": 2,
-            "epochs": 5,
-            "parameters": 12345,
-        },
-    )
+    trained = {"validation_accuracy": 0.75, "validation_loss": 0.5}
+    trained |= {"best_epoch": 2, "epochs": 5, "parameters": 12345}
+    write_json(metrics / "train.json", trained)
     Path("models").mkdir()
     Path("models/layers.txt").write_text("layer  kind\nlogits  Dense & co\n")
     scores = score_predictions(

@@ -48,16 +48,11 @@ def test_text_is_escaped() -> None:
 def test_a_comparison_holds_its_parts_in_order() -> None:
     text = comparison()
     parts = [
-        '<p class="verdict">no evidence either way</p>',
-        "Note: ",
-        "<h2>Scores on the test split</h2>",
-        "<p>How it was measured.</p>",
-        "<h2>What differs</h2>",
-        "<td>training.seed</td>",
-        "<p>Data that differ: data/raw.</p>",
-        "<figcaption>Three",
+        '<p class="verdict">no evidence either way</p>', "Note: ",
+        "<h2>Scores on the test split</h2>", "<p>How it was measured.</p>", "<h2>What differs</h2>",
+        "<td>training.seed</td>", "<p>Data that differ: data/raw.</p>", "<figcaption>Three",
         "<p>No image that only B.</p>",
-    ]
+    ]  # fmt: skip
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
     assert text.count("<table>") == 2

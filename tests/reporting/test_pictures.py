@@ -3,7 +3,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from support import TRANSFER_PARAMS, draw_predictions, texts_in
+from numpy.typing import NDArray
+from support import TRANSFER_PARAMS, texts_in
 
 from imgpipe.evaluation.predictions import Predictions
 from imgpipe.reporting.charts.style import encode_figure
@@ -17,6 +18,12 @@ def draw(name: str, outputs: StageOutputs) -> Figure:
     figure = PICTURES[name].draw(outputs)
     assert figure is not None
     return figure
+
+
+def certain(names: list[str], labels: NDArray[np.int64]) -> Predictions:
+    """Return correct predictions of images of these labels."""
+    identities = [str(number) for number in range(len(labels))]
+    return Predictions(names, identities, labels, np.eye(len(names), dtype=np.float32)[labels])
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -63,42 +70,30 @@ def test_the_confusion_matrix_counts_the_predictions(make_outputs: MakeOutputs) 
 
 def test_the_most_confident_mistakes_come_first(make_outputs: MakeOutputs) -> None:
     right = np.array([0.9, 0.1, 0.6, 0.4, 0.25, 0.75, 0.2], dtype=np.float32)
-    predictions = Predictions(
-        ["yes", "no"],
-        [str(number) for number in range(7)],
-        np.array([0, 0, 1, 1, 0, 1, 0]),
-        np.stack([right, 1 - right], axis=1),
-    )
-    outputs = make_outputs(predictions=predictions)
-    figure = draw("mistakes", outputs)
+    probabilities = np.stack([right, 1 - right], axis=1)
+    labels = np.array([0, 0, 1, 1, 0, 1, 0])
+    predictions = Predictions(["yes", "no"], list("0123456"), labels, probabilities)
+    figure = draw("mistakes", make_outputs(predictions=predictions))
     captions = [axes.get_title() for axes in figure.axes if axes.axison]
     assert captions == [
-        "yes, taken\N{NO-BREAK SPACE}for\nno (90.0%)",
-        "yes, taken\N{NO-BREAK SPACE}for\nno (80.0%)",
-        "yes, taken\N{NO-BREAK SPACE}for\nno (75.0%)",  # of equal ones, the first image first
-        "no, taken\N{NO-BREAK SPACE}for\nyes (75.0%)",
-        "no, taken\N{NO-BREAK SPACE}for\nyes (60.0%)",
-    ]
+        f"{actual}, taken\N{NO-BREAK SPACE}for\n{predicted} ({confidence}%)"
+        for actual, predicted, confidence in (
+            ("yes", "no", 90.0), ("yes", "no", 80.0),
+            ("yes", "no", 75.0), ("no", "yes", 75.0),  # of equal ones, the first image first
+            ("no", "yes", 60.0),
+        )
+    ]  # fmt: skip
     assert "The most confident of 5 mistakes on 7 test images" in texts_in(figure)
 
 
 def test_without_mistakes_the_picture_says_so(make_outputs: MakeOutputs) -> None:
-    drawn = draw_predictions(4, rounded=False, examples=20)
-    perfect = np.eye(4, dtype=np.float32)[drawn.labels]
-    predictions = Predictions(drawn.classes, drawn.identities, drawn.labels, perfect)
+    predictions = certain(["a", "b", "c", "d"], np.arange(20) % 4)
     figure = draw("mistakes", make_outputs(predictions=predictions))
     assert "No mistake on 20 test images" in texts_in(figure)
 
 
 def test_samples_are_read_only_for_the_classes_that_are_shown(make_outputs: MakeOutputs) -> None:
-    classes = 30
-    labels = np.arange(60) % classes
-    predictions = Predictions(
-        [f"class {label}" for label in range(classes)],
-        [str(number) for number in range(60)],
-        labels,
-        np.eye(classes, dtype=np.float32)[labels],
-    )
+    predictions = certain([f"class {label}" for label in range(30)], np.arange(60) % 30)
     found = texts_in(draw("samples", make_outputs(predictions=predictions)))
     assert "Training images, class by class (the first 20 of 30 classes)" in found
     assert "class 19" in found

@@ -35,17 +35,14 @@ def test_a_file_is_read_once_and_a_missing_one_is_named(
         getattr(StageOutputs(outputs.params), name)
 
 
-def test_names_of_classes_stay_text(make_outputs: Callable[..., StageOutputs]) -> None:
+@pytest.mark.parametrize(("label", "name"), [("class ", "00"), ("class 0", "NA")])
+def test_names_of_classes_stay_text(
+    label: str, name: str, make_outputs: Callable[..., StageOutputs]
+) -> None:
     outputs = make_outputs()
     for file in ("metrics/per_class.csv", "data/evaluation/roc.csv"):
         path = Path(file)
-        path.write_text(path.read_text().replace("class ", "00"))
-    assert outputs.per_class["class"].tolist() == ["000", "001", "002", "003"]
-    assert set(outputs.roc["class"]) == {"000", "001", "002", "003"}
-
-
-def test_a_class_may_be_called_na(make_outputs: Callable[..., StageOutputs]) -> None:
-    outputs = make_outputs()
-    path = Path("metrics/per_class.csv")
-    path.write_text(path.read_text().replace("class 0", "NA"))
-    assert outputs.per_class["class"].tolist()[0] == "NA"
+        path.write_text(path.read_text().replace(label, name))
+    expected = [f"class {number}".replace(label, name) for number in range(4)]
+    assert outputs.per_class["class"].tolist() == expected
+    assert set(outputs.roc["class"]) == set(expected)

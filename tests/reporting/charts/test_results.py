@@ -19,22 +19,23 @@ from imgpipe.reporting.charts.results import (
     draw_reliability,
     draw_roc,
 )
-from imgpipe.reporting.charts.style import (
-    TRAIN_COLOR,
-    VALIDATION_COLOR,
-    save_figure,
-    shorten,
-)
+from imgpipe.reporting.charts.style import TRAIN_COLOR, VALIDATION_COLOR, save_figure, shorten
 
 GENERATOR = np.random.default_rng(0)
 CONFUSION = np.array([[5, 1, 0], [0, 7, 2], [0, 0, 0]])
 
 
+def history_of(values: NDArray[np.float64]) -> pd.DataFrame:
+    """The history of some epochs, (epochs, 4)."""
+    columns = ["loss", "accuracy", "validation_loss", "validation_accuracy"]
+    history = pd.DataFrame(values, columns=columns)
+    history.insert(0, "epoch", range(1, len(values) + 1))
+    return history
+
+
 @pytest.mark.parametrize("epochs", [1, 12])
 def test_learning_curves_carry_the_history(epochs: int) -> None:
-    columns = ["loss", "accuracy", "validation_loss", "validation_accuracy"]
-    history = pd.DataFrame(GENERATOR.random((epochs, 4)), columns=columns)
-    history.insert(0, "epoch", range(1, epochs + 1))
+    history = history_of(GENERATOR.random((epochs, 4)))
     figure = draw_learning_curves(history, best_epoch=1, note="a note")
     loss, accuracy = figure.axes
     assert (loss.lines[0].get_ydata() == history["loss"]).all()
@@ -54,12 +55,7 @@ def test_learning_curves_carry_the_history(epochs: int) -> None:
     ],
 )
 def test_the_axis_of_epochs_starts_at_1(epochs: int, expected: list[int]) -> None:
-    history = pd.DataFrame(
-        dict.fromkeys(["loss", "accuracy", "validation_loss", "validation_accuracy"], 0.5),
-        index=range(epochs),
-    )
-    history.insert(0, "epoch", range(1, epochs + 1))
-    figure = draw_learning_curves(history, best_epoch=None, note="")
+    figure = draw_learning_curves(history_of(np.ones((epochs, 4))), best_epoch=None, note="")
     assert [axes.get_xticks().tolist() for axes in figure.axes] == [expected, expected]
 
 
@@ -72,13 +68,6 @@ def test_confusion_shows_counts_and_shares() -> None:
     assert "Confusion matrix, test split (accuracy 80.0%)" in texts_in(figure)
 
 
-def test_confusion_of_many_classes_and_long_names_can_be_drawn(tmp_path: Path) -> None:
-    names = [f"class with a long name {number}" for number in range(40)]
-    save_figure(
-        draw_confusion(np.eye(40, dtype=np.int64) * 3, names), tmp_path / "picture.png", dpi=60
-    )
-
-
 @pytest.mark.parametrize(("count", "named"), [(60, True), (61, False)])
 def test_the_classes_of_a_large_confusion_matrix_are_numbers(count: int, named: bool) -> None:
     names = [f"name {number}" for number in range(count)]
@@ -88,17 +77,24 @@ def test_the_classes_of_a_large_confusion_matrix_are_numbers(count: int, named: 
 
 def many_scores(count: int) -> pd.DataFrame:
     """Scores of many classes, the last one the worst."""
-    scores = np.linspace(1, 0, count)
-    return pd.DataFrame(
+    names = [f"class {number}" for number in range(count)]
+    columns = dict.fromkeys(["precision", "recall", "f1", "roc_auc"], np.linspace(1, 0, count))
+    return pd.DataFrame({"class": names, **columns, "images": 5})
+
+
+def draw_equal_curves(names: list[str]) -> Figure:
+    """Draw the same curve for each class; with a single class, the class "a" has no curve."""
+    points = pd.DataFrame(
         {
-            "class": [f"class {number}" for number in range(count)],
-            "precision": scores,
-            "recall": scores,
-            "f1": scores,
-            "roc_auc": scores,
-            "images": 5,
+            "class": np.repeat(names, 3),
+            "false_positive_rate": np.tile([0, 0.5, 1], len(names)),
+            "true_positive_rate": np.tile([0, 1, 1], len(names)),
         }
     )
+    table = pd.DataFrame({"class": names, "roc_auc": 0.75, "images": 3})
+    if len(names) == 1:
+        table = pd.DataFrame({"class": ["a", *names], "roc_auc": 0.75, "images": [2, 3]})
+    return draw_roc(points, table)
 
 
 def test_class_scores_of_many_classes_show_the_worst() -> None:
@@ -113,37 +109,21 @@ def test_class_scores_of_many_classes_show_the_worst() -> None:
 
 
 def test_a_thousand_classes_can_be_drawn(tmp_path: Path) -> None:
-    classes = 1000
-    names = [f"class {number}" for number in range(classes)]
-    points = pd.DataFrame(
-        {
-            "class": np.repeat(names, 2),
-            "false_positive_rate": np.tile([0.0, 1.0], classes),
-            "true_positive_rate": np.tile([0.0, 1.0], classes),
-        }
-    )
+    names = [f"class {number}" for number in range(1000)]
     for figure in (
-        draw_confusion(np.eye(classes, dtype=np.int64), names),
-        draw_class_scores(many_scores(classes)),
-        draw_roc(points, many_scores(classes)),
+        draw_confusion(np.eye(1000, dtype=np.int64), names),
+        draw_class_scores(many_scores(1000)),
+        draw_equal_curves(names),
     ):
-        path = tmp_path / "picture.png"
-        save_figure(figure, path, dpi=40)
-        with Image.open(path) as picture:
+        save_figure(figure, tmp_path / "picture.png", dpi=40)
+        with Image.open(tmp_path / "picture.png") as picture:
             assert max(picture.size) < 1000
 
 
 def test_class_scores_are_the_dots() -> None:
-    table = pd.DataFrame(
-        {
-            "class": ["a", "b"],
-            "precision": [0.5, 1.0],
-            "recall": [0.6, 0.9],
-            "f1": [0.55, 0.95],
-            "images": [10, 12],
-        }
-    )
-    figure = draw_class_scores(table)
+    columns = ["class", "precision", "recall", "f1", "images"]
+    rows = [["a", 0.5, 0.6, 0.55, 10], ["b", 1.0, 0.9, 0.95, 12]]
+    figure = draw_class_scores(pd.DataFrame(rows, columns=columns))
     axes = figure.axes[0]
     dots = {line.get_label(): np.asarray(line.get_xdata()).tolist() for line in axes.lines}
     assert dots == {"precision": [0.5, 1.0], "recall": [0.6, 0.9], "F1": [0.55, 0.95]}
@@ -191,22 +171,15 @@ def test_the_curve_of_precision_begins_with_the_first_answers() -> None:
     assert precision.max() == pytest.approx(2 / 3)
 
 
-def test_the_title_of_the_curves_names_two_classes() -> None:
-    points = pd.DataFrame(
-        {"class": "b", "false_positive_rate": [0, 0.5, 1], "true_positive_rate": [0, 1, 1]}
-    )
-    table = pd.DataFrame({"class": ["a", "b"], "roc_auc": [0.75, 0.75], "images": [2, 3]})
-    title = "Curves of class b against a, test split"
-    assert title in texts_in(draw_roc(points, table))
-
-
-@pytest.mark.parametrize("name", ["_background", "$\\x$"])
-def test_class_names_are_drawn_as_they_are(name: str) -> None:
-    points = pd.DataFrame(
-        {"class": name, "false_positive_rate": [0, 0.5, 1], "true_positive_rate": [0, 1, 1]}
-    )
-    table = pd.DataFrame({"class": ["a", name], "roc_auc": [0.75, 0.75], "images": [2, 3]})
-    assert f"{name} (0.7500)" in [text.strip() for text in texts_in(draw_roc(points, table))]
+@pytest.mark.parametrize("name", ["b", "_background", "$\\x$"])
+def test_of_two_classes_one_curve_is_drawn_and_named(name: str) -> None:
+    figure = draw_equal_curves([name])
+    roc, precision_recall = figure.axes
+    assert len(roc.lines[:-1]) == 1
+    assert np.asarray(precision_recall.lines[0].get_ydata())[-1] == pytest.approx(3 / 5)
+    found = [text.strip() for text in texts_in(figure)]
+    assert f"{name} (0.7500)" in found
+    assert f"Curves of class {name} against a, test split" in found
 
 
 def test_curves_close_to_the_corner_are_enlarged() -> None:
@@ -220,16 +193,6 @@ def test_curves_close_to_the_corner_are_enlarged() -> None:
         assert precision_recall.get_xlim()[0] == roc.get_ylim()[0] == 1 - side
 
 
-def test_a_class_without_corners_has_no_curves() -> None:
-    points = pd.DataFrame(
-        {"class": "b", "false_positive_rate": [0, 0.5, 1], "true_positive_rate": [0, 1, 1]}
-    )
-    table = pd.DataFrame({"class": ["a", "b"], "roc_auc": [0.75, 0.75], "images": [2, 3]})
-    roc, precision_recall = draw_roc(points, table).axes
-    assert [line.get_label() for line in roc.lines[:-1]] == ["b (0.7500)"]
-    assert np.asarray(precision_recall.lines[0].get_ydata())[-1] == pytest.approx(3 / 5)
-
-
 def test_the_lines_of_twenty_classes_differ() -> None:
     labels = np.arange(60) % 20
     roc = draw_curves(labels, GENERATOR.dirichlet(np.ones(20), 60).astype(np.float32)).axes[0]
@@ -241,16 +204,9 @@ def test_the_lines_of_twenty_classes_differ() -> None:
 
 
 def test_reliability_shows_filled_bins_only() -> None:
-    table = pd.DataFrame(
-        {
-            "low": [0.0, 0.5],
-            "high": [0.5, 1.0],
-            "images": [0, 9],
-            "confidence": [0.0, 0.8],
-            "accuracy": [0.0, 6 / 9],
-        }
-    )
-    figure = draw_reliability(table, 0.1)
+    columns = ["low", "high", "images", "confidence", "accuracy"]
+    rows = [[0.0, 0.5, 0, 0.0, 0.0], [0.5, 1.0, 9, 0.8, 6 / 9]]
+    figure = draw_reliability(pd.DataFrame(rows, columns=columns), 0.1)
     dots = figure.axes[0].collections[1]
     assert np.asarray(dots.get_offsets()).tolist() == [[0.8, 6 / 9]]
     (interval,) = figure.axes[0].collections[0].get_paths()
@@ -295,23 +251,13 @@ def test_captions_of_classes_with_long_names_do_not_overlap() -> None:
 
 def test_long_names_leave_most_of_the_picture_to_the_curves() -> None:
     names = [f"{number}_is_a_class_with_a_name_of_many_words" for number in range(10)]
-    points = pd.DataFrame(
-        {
-            "class": np.repeat(names, 3),
-            "false_positive_rate": np.tile([0, 0.5, 1], 10),
-            "true_positive_rate": np.tile([0, 1, 1], 10),
-        }
-    )
-    figure = draw_roc(points, pd.DataFrame({"class": names, "roc_auc": 0.75, "images": 3}))
+    figure = draw_equal_curves(names)
     figure.draw_without_rendering()
     assert sum(axes.get_position().width for axes in figure.axes) > 0.65
 
 
 def test_equal_curves_are_both_visible(tmp_path: Path) -> None:
-    columns = ["loss", "accuracy", "validation_loss", "validation_accuracy"]
-    history = pd.DataFrame(1.0, index=range(3), columns=columns)
-    history.insert(0, "epoch", range(1, 4))
-    figure = draw_learning_curves(history, best_epoch=None, note="")
+    figure = draw_learning_curves(history_of(np.ones((3, 4))), best_epoch=None, note="")
     save_figure(figure, tmp_path / "picture.png", dpi=100)
     with Image.open(tmp_path / "picture.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
