@@ -2,13 +2,7 @@
 
 import pytest
 
-from imgpipe.console.messages import (
-    format_bytes,
-    format_count,
-    format_duration,
-    report,
-    wrap_line,
-)
+from imgpipe.console.messages import format_bytes, format_count, format_duration, report, wrap_line
 
 
 def test_a_line_of_100_characters_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,31 +27,24 @@ def test_a_name_longer_than_a_line_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 images"), (1, "1 image"), (1797, "1,797 images")]
-)
-def test_a_count_has_its_noun(count: int, text: str) -> None:
-    assert format_count(count, "image") == text
-
-
-def test_a_noun_may_have_another_plural() -> None:
-    assert format_count(2, "class", "classes") == "2 classes"
+    ("count", "nouns", "text"),
+    [
+        (0, ["image"], "0 images"), (1, ["image"], "1 image"), (1797, ["image"], "1,797 images"),
+        (2, ["class", "classes"], "2 classes"),
+    ],
+)  # fmt: skip
+def test_a_count_has_its_noun(count: int, nouns: list[str], text: str) -> None:
+    assert format_count(count, *nouns) == text
 
 
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
     [
-        (0, "0 bytes"),
-        (999, "999 bytes"),
-        (1000, "1.0 kB"),
-        (57_256, "57.3 kB"),
-        (99_960, "100 kB"),
-        (999_499, "999 kB"),
-        (999_500, "1.0 MB"),
-        (11_594_722, "11.6 MB"),
-        (2.5e9, "2.5 GB"),
-        (3e16, "30000 TB"),
+        (0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (57_256, "57.3 kB"),
+        (99_960, "100 kB"), (999_499, "999 kB"), (999_500, "1.0 MB"), (11_594_722, "11.6 MB"),
+        (2.5e9, "2.5 GB"), (3e16, "30000 TB"),
     ],
-)
+)  # fmt: skip
 def test_a_size_has_its_unit(size_bytes: float, text: str) -> None:
     assert format_bytes(size_bytes) == text
 
@@ -65,15 +52,9 @@ def test_a_size_has_its_unit(size_bytes: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.04, "0.0 s"),
-        (9.94, "9.9 s"),
-        (9.96, "10 s"),
-        (99, "99 s"),
-        (100, "1.7 min"),
-        (3600, "60 min"),
-        (6000, "1.7 h"),
-        (1e6, "278 h"),
+        (0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (99, "99 s"), (100, "1.7 min"),
+        (3600, "60 min"), (6000, "1.7 h"), (1e6, "278 h"),
     ],
-)
+)  # fmt: skip
 def test_a_duration_has_its_unit(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
