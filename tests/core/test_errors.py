@@ -8,47 +8,35 @@ from support import SRC
 
 from imgpipe.core.errors import PipelineError, run_script
 
-
-def fail() -> None:
-    raise PipelineError("file: the mistake")
+DISK_IS_FULL = OSError(errno.ENOSPC, "No space left on device", "data/raw/images.zip")
 
 
-def interrupt() -> None:
-    raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PipelineError("file: the mistake"), "error: file: the mistake"),
+        (DISK_IS_FULL, "error: [Errno 28] No space left on device: 'data/raw/images.zip'"),
+        (KeyboardInterrupt(), "interrupted"),
+    ],
+)
+def test_an_error_is_one_line_and_with_its_traceback_on_request(
+    error: BaseException, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise error
 
-
-def test_a_pipeline_error_is_one_line_and_a_status() -> None:
     with pytest.raises(SystemExit) as caught:
         run_script(fail)
-    assert caught.value.code == "error: file: the mistake"  # Python prints it, with status 1
-
-
-def test_the_traceback_is_shown_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMGPIPE_TRACEBACK", "1")
-    with pytest.raises(PipelineError):
-        run_script(fail)
-
-
-def test_an_interrupt_is_one_word() -> None:
-    with pytest.raises(SystemExit) as caught:
-        run_script(interrupt)
-    assert caught.value.code == "interrupted"
+    assert caught.value.code == code  # Python prints it, with status 1
+    if isinstance(error, PipelineError):
+        monkeypatch.setenv("IMGPIPE_TRACEBACK", "1")
+        with pytest.raises(PipelineError):
+            run_script(fail)
 
 
 def test_other_errors_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run_script(lambda: print(1 // 0))
-
-
-def test_an_error_of_the_system_is_one_line() -> None:
-    def fill_the_disk() -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "data/raw/images.zip")
-
-    with pytest.raises(SystemExit) as stopped:
-        run_script(fill_the_disk)
-    assert stopped.value.code == (
-        "error: [Errno 28] No space left on device: 'data/raw/images.zip'"
-    )
 
 
 def test_a_reader_that_stops_early_gets_no_traceback() -> None:
