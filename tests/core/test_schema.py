@@ -67,30 +67,30 @@ def test_a_whole_number_is_accepted_for_a_fractional_one() -> None:
         ({"seed": 1.0}, "seed: expected a whole number; found 1.0"),
         ({"parts": 3}, "parts: expected a list; found 3"),
         ({"parts": [3]}, "parts.0: expected a mapping of keys to values; found 3"),
-        ({"parts": [PART | {"share": "x"}]}, "parts.0.share: expected a number; found 'x'"),
-        (
-            {"parts": [PART | {"share": float("nan")}]},
-            "parts.0.share: expected a finite number; found nan",
-        ),
-        ({"parts": [PART | {"numbers": []}]}, "parts.0.numbers: expected at least 1 values"),
-        ({"parts": [PART | {"numbers": [1, 2, 3]}]}, "parts.0.numbers: expected at most 2 values"),
-        (
-            {"parts": [PART, PART | {"sahre": 1}]},
-            "parts.1.sahre: unknown key (did you mean 'share'?); known here: count, share, numbers",
-        ),
-        (
-            {"optional": PART | {"sahre": 1}},
-            "optional.sahre: unknown key (did you mean 'share'?); known here: count, share,",
-        ),
-        (
-            {"parts": [PART | {"count": 13}]},
-            "parts.0.count: expected another number; found 13",
-        ),
+        ({"parts": [PART, PART | {"sahre": 1}]},
+         "parts.1.sahre: unknown key (did you mean 'share'?); known here: count, share, numbers"),
         ({1: 2}, "1: Keys should be strings; found 1"),
     ],
-)
+)  # fmt: skip
 def test_errors_name_key_expectation_and_value(change: dict[Any, Any], expected: str) -> None:
     assert error_of({**WHOLE, **change}).startswith(f"file.yaml: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"share": "x"}, "share: expected a number; found 'x'"),
+        ({"share": float("nan")}, "share: expected a finite number; found nan"),
+        ({"numbers": []}, "numbers: expected at least 1 values"),
+        ({"numbers": [1, 2, 3]}, "numbers: expected at most 2 values"),
+        ({"sahre": 1}, "sahre: unknown key (did you mean 'share'?); known here: count, share,"),
+        ({"count": 13}, "count: expected another number; found 13"),
+    ],
+)
+def test_errors_in_a_part_name_its_place(change: dict[str, Any], expected: str) -> None:
+    part = PART | change
+    assert error_of(WHOLE | {"parts": [part]}).startswith(f"file.yaml: parts.0.{expected}")
+    assert error_of(WHOLE | {"optional": part}).startswith(f"file.yaml: optional.{expected}")
 
 
 def test_a_missing_key_is_reported() -> None:
