@@ -141,16 +141,15 @@ def test_cropping_keeps_the_middle_and_its_proportions() -> None:
     image = np.zeros((40, 80, 3), dtype=np.uint8)
     image[:, 20:60] = 255  # the middle square is white
     settings = to_shape((10, 10, 3), fit="crop", interpolation="nearest")
-    assert (decode_and_resize(Image.fromarray(image), settings) == 255).all()
-    assert (decode_and_resize(Image.fromarray(image.swapaxes(0, 1)), settings) == 255).all()
+    for turned in (image, image.swapaxes(0, 1)):
+        assert (decode_and_resize(Image.fromarray(turned), settings) == 255).all()
 
 
 def test_padding_keeps_everything_between_black_bars() -> None:
     white = Image.new("RGB", (80, 40), "white")
     result = decode_and_resize(white, to_shape((20, 20, 3), fit="pad"))
-    assert (result[5:15] == 255).all()
-    assert (result[:5] == 0).all()
-    assert (result[15:] == 0).all()
+    assert result[:, 0, 0].tolist() == [0] * 5 + [255] * 10 + [0] * 5
+    assert (result == result[:, :1, :1]).all()
 
 
 @example(size=(1000, 1), shape=(20, 20), fit="stretch", interpolation="bilinear")
@@ -450,21 +449,19 @@ def mutate(content: bytes, generator: random.Random) -> bytes:
         reach = min(len(damaged), generator.choice([40, 200, 1000, len(damaged)]))
         place = generator.randrange(max(1, reach))
         size = generator.choice([1, 1, 2, 4])
-        match generator.randrange(8):
+        match generator.randrange(7):
             case 0 | 1:
                 damaged[place : place + size] = generator.randbytes(size)
             case 2:
                 damaged[place : place + size] = generator.choice([b"\0", b"\xff"]) * size
-            case 3 if place < len(damaged):
-                damaged[place] ^= 1 << generator.randrange(8)
-            case 4:
+            case 3:
                 del damaged[place : place + generator.choice([1, 4, 100])]
-            case 5:
+            case 4:
                 damaged[place:place] = generator.randbytes(size)
-            case 6:
+            case 5:
                 start = generator.randrange(max(1, len(damaged)))
                 damaged[place : place + 12] = damaged[start : start + 12]
-            case 7 if generator.random() < 0.3:
+            case 6 if generator.random() < 0.3:
                 del damaged[place:]
     return bytes(damaged)
 

@@ -111,21 +111,15 @@ def test_labels_and_splits_are_indices(dataset: RawDataset) -> None:
     assert set(dataset.splits.tolist()) <= {UNASSIGNED, *range(len(SPLITS))}
 
 
-def test_every_image_has_its_own_identity_and_can_be_read(dataset: RawDataset) -> None:
+def test_every_image_has_its_own_identity_and_path_and_can_be_read(dataset: RawDataset) -> None:
     count = len(dataset.labels)
-    identities = dataset.identities(np.arange(count))
-    assert len(set(identities)) == count
-    assert dataset.identities(np.array([1, 0])) == identities[1::-1]
+    for names in (dataset.identities, dataset.paths):
+        found = names(np.arange(count))
+        assert len(set(found)) == count
+        assert names(np.array([1, 0])) == found[1::-1]
     images = [np.asarray(dataset.read(index)) for index in range(count)]
     assert all(image.dtype == np.uint8 for image in images)
     assert len({image.tobytes() for image in images}) == count
-
-
-def test_every_image_has_its_own_path_inside_the_dataset(dataset: RawDataset) -> None:
-    count = len(dataset.labels)
-    paths = dataset.paths(np.arange(count))
-    assert len(set(paths)) == count
-    assert dataset.paths(np.array([1, 0])) == paths[1::-1]
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -147,15 +141,14 @@ def test_the_names_of_dataset_and_files_do_not_change_the_paths(
 
 
 def test_a_dataset_reads_the_same_in_another_process(dataset: RawDataset) -> None:
-    expected = [np.asarray(dataset.read(index)) for index in range(len(dataset.labels))]
+    indices = np.arange(len(dataset.labels))
     with closing(pickle.loads(pickle.dumps(dataset))) as elsewhere:
         assert elsewhere.classes == dataset.classes
         assert (elsewhere.labels == dataset.labels).all()
-        indices = np.arange(len(expected))
         assert elsewhere.identities(indices) == dataset.identities(indices)
         assert elsewhere.paths(indices) == dataset.paths(indices)
-        for index, image in enumerate(expected):
-            assert (np.asarray(elsewhere.read(index)) == image).all()
+        for index in range(len(indices)):
+            assert (np.asarray(elsewhere.read(index)) == np.asarray(dataset.read(index))).all()
 
 
 def test_a_dataset_can_be_closed_twice(dataset: RawDataset) -> None:
