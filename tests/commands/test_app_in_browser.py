@@ -35,16 +35,10 @@ NARROW_PX = 390
 
 # A browser that opens no address but the page's, keeps nothing, and runs without a screen.
 FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--disable-dev-shm-usage",
-]
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
