@@ -159,7 +159,7 @@ def check_script(command: Command) -> None:
     """Fail if a script does not exist, or refuses its options."""
     _, script, *options = command.words
     assert (ROOT / script).is_file(), command
-    if "argparse" not in (ROOT / script).read_text(encoding="utf-8"):
+    if "make_parser" not in (ROOT / script).read_text(encoding="utf-8"):
         assert not options, f"{command}: the script has no options"
         return
     try:
