@@ -14,7 +14,9 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -115,16 +117,30 @@ def set_params(folder: Path, value: dict[str, Any]) -> None:
 def attempt(
     folder: Path, script: str, *options: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script of `src` in a folder.
-
-    It runs in a fork of this process if that is possible, because most of the time of a short
-    script is spent on imports.
-    """
+    """Run a script of `src` in a folder."""
     path = SRC / f"{script}.py"
+    main = partial(runpy.run_path, str(path), run_name="__main__")
+    return _run_python(main, folder, [str(path), *options], environment)
+
+
+def _run_python(
+    main: Callable[[], object], folder: Path, command: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a Python script in a folder.
+
+    It runs in a fork of this process if that is possible: a new process would spend most of its
+    time on imports. After the start of TensorFlow, a fork would wait forever for its threads.
+
+    Args:
+        main: what the script does.
+        folder: the working directory.
+        command: the path of the script, and its arguments.
+        environment: variables to set.
+    """
     if sys.platform == "linux" and "tensorflow" not in sys.modules:
-        return _run_in_fork(folder, path, options, environment)
+        return _run_in_fork(main, folder, command, environment)
     return subprocess.run(
-        [sys.executable, path, *options],
+        [sys.executable, *command],
         cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,
@@ -134,10 +150,9 @@ def attempt(
 
 
 def _run_in_fork(
-    folder: Path, script: Path, options: Sequence[str], environment: Mapping[str, str]
+    main: Callable[[], object], folder: Path, command: Sequence[str], environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """Run a Python script in a fork of this process, as `subprocess.run` does in a new process."""
-    command = [str(script), *options]
+    """Call a function in a fork of this process, as if it were a script in a new process."""
     with TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
         with warnings.catch_warnings():
             # pytest-xdist has a thread; Python 3.12 warns that the fork may wait for its locks.
@@ -151,8 +166,8 @@ def _run_in_fork(
                 sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
                 os.chdir(folder)
                 os.environ.update(environment)
-                sys.argv = command
-                status = _run_as_main(script)
+                sys.argv = list(command)
+                status = _call_main(main)
                 sys.stdout.flush()
                 sys.stderr.flush()
             finally:
@@ -164,10 +179,10 @@ def _run_in_fork(
         return subprocess.CompletedProcess(command, status, output.read(), errors.read())
 
 
-def _run_as_main(script: Path) -> int:
-    """Run a script as a program; return its exit status."""
+def _call_main(main: Callable[[], object]) -> int:
+    """Call a function; return the exit status that it would give a process."""
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        main()
     except SystemExit as end:
         if isinstance(end.code, int):
             return end.code
@@ -195,18 +210,38 @@ def git(folder: Path, *arguments: str) -> str:
     ).stdout
 
 
+# What most commands of DVC import.
+_IMPORTS_OF_DVC = (
+    "dvc.cli.parser",
+    "dvc.data_cloud",
+    "dvc.repo.experiments",
+    "dvc.repo.index",
+    "dvc.repo.open_repo",
+    "dvc.repo.plots",
+    "dvc.repo.reproduce",
+    "dvc.stage.run",
+    "networkx",
+)
+
+
 def dvc(folder: Path, *arguments: str, **environment: str) -> str:
     """Run DVC, which must succeed; return what it prints."""
-    result = subprocess.run(
-        ["dvc", *arguments],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    for module in _IMPORTS_OF_DVC:  # here, for all forks of this process
+        import_module(module)
+    command = [str(Path(sys.executable).with_name("dvc")), *arguments]
+    result = _run_python(_run_dvc, folder, command, environment)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
+
+
+def _run_dvc() -> None:
+    """Run DVC, as its script does."""
+    from dvc.cli import main
+    from dvc.logger import setup
+
+    setup()  # writes to the standard output of this process, not of the process that imported DVC
+    warnings.simplefilter("ignore")
+    sys.exit(main())
 
 
 def find_long_lines(output: str) -> list[str]:

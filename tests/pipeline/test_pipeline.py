@@ -81,35 +81,25 @@ def test_without_changes_no_stage_runs(project: Path) -> None:
     assert "Data and pipelines are up to date." in output
 
 
-@pytest.mark.parametrize(
-    ("key", "other", "stages"),
-    [
-        ("training.learning_rate", 0.0005, ["train", "evaluate", "plot"]),
-        # tests/pipeline/test_reruns.py checks all values.
-        pytest.param("preprocess.seed", 2, STAGES[1:], marks=pytest.mark.slow),
-    ],
-)
-def test_a_changed_value_reruns_its_stages_and_the_old_value_runs_no_stage(
-    project: Path, key: str, other: float, stages: list[str]
+@pytest.mark.slow  # tests/pipeline/test_reruns.py checks all values
+def test_a_changed_value_of_an_early_stage_reruns_the_later_stages(
+    project: Path, tmp_path: Path
 ) -> None:
-    lock = (project / "dvc.lock").read_text()
-    scores = (project / "metrics" / "test.json").read_text()
-    params = (project / "params.yaml").read_text()
-    set_leaf(project, key, other)
-    assert stages_run(dvc(project, "repro")) == stages
-    assert (project / "metrics" / "test.json").read_text() != scores
-    (project / "params.yaml").write_text(params)
-    assert stages_run(dvc(project, "repro")) == []
-    assert (project / "metrics" / "test.json").read_text() == scores
-    assert (project / "dvc.lock").read_text() == lock
+    folder = copy_project(project, tmp_path / "project")
+    scores = (folder / "metrics" / "test.json").read_text()
+    set_leaf(folder, "preprocess.seed", 2)
+    assert stages_run(dvc(folder, "repro")) == STAGES[1:]
+    assert (folder / "metrics" / "test.json").read_text() != scores
 
 
-def test_a_forced_run_in_another_folder_gives_the_same_bytes(project: Path, tmp_path: Path) -> None:
-    """The folder and the number of workers differ; images stay in files; no cache is used."""
+def test_a_fresh_clone_gives_the_same_bytes_and_an_old_value_runs_no_stage(
+    project: Path, tmp_path: Path
+) -> None:
+    """The folder and the number of workers differ, images stay in files, and the cache is empty."""
     twin = tmp_path / "a" / "clone of another name"
     git(tmp_path, "clone", "--quiet", project.as_posix(), twin.as_posix())
     settings = {"IMGPIPE_WORKERS": "1", "IMGPIPE_MEMORY_MIB": "0"}
-    output = dvc(twin, "repro", "--force", "--no-run-cache", **settings)
+    output = dvc(twin, "repro", **settings)
     assert "the images stay in their files" in output
     assert stages_run(output) == STAGES
     assert (twin / "dvc.lock").read_bytes() == (project / "dvc.lock").read_bytes()
@@ -117,19 +107,14 @@ def test_a_forced_run_in_another_folder_gives_the_same_bytes(project: Path, tmp_
         assert hash_file(twin / path.relative_to(project)) == hash_file(path)
     assert git(twin, "status", "--porcelain") == ""
 
-
-def test_in_a_fresh_clone_the_old_value_runs_no_stage(project: Path, tmp_path: Path) -> None:
-    """No stage runs: the restored pictures of `plot` equal the pictures in git."""
-    clone = tmp_path / "clone"
-    git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
-    assert stages_run(dvc(clone, "repro")) == STAGES
-    params = (clone / "params.yaml").read_text()
-    set_leaf(clone, "plot.dpi", 60)
-    assert stages_run(dvc(clone, "repro")) == ["plot"]
-    assert git(clone, "status", "--porcelain", "metrics") != ""
-    (clone / "params.yaml").write_text(params)
-    assert stages_run(dvc(clone, "repro")) == []
-    assert git(clone, "status", "--porcelain") == ""
+    params = (twin / "params.yaml").read_text()
+    set_leaf(twin, "plot.dpi", 60)
+    assert stages_run(dvc(twin, "repro")) == ["plot"]
+    assert git(twin, "status", "--porcelain", "metrics") != ""
+    (twin / "params.yaml").write_text(params)
+    assert stages_run(dvc(twin, "repro")) == []
+    # No stage has run: the restored pictures of `plot` equal the pictures in git.
+    assert git(twin, "status", "--porcelain") == ""
 
 
 def test_another_machine_gets_all_outputs_from_a_remote(project: Path, tmp_path: Path) -> None:
@@ -153,7 +138,7 @@ def test_queued_experiments_run_from_a_clean_clone(project: Path, tmp_path: Path
     git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
     git(clone, "config", "user.name", "test")
     git(clone, "config", "user.email", "test@localhost")
-    dvc(clone, "exp", "run", "--queue", "--set-param", "training.epochs=range(1,3)")
+    dvc(clone, "exp", "run", "--queue", "--set-param", "training.epochs=range(1,3)", "train")
     log = tmp_path / "queue.log"
     with log.open("w") as stream:  # the workers keep this file open
         subprocess.run(
@@ -166,7 +151,7 @@ def test_queued_experiments_run_from_a_clean_clone(project: Path, tmp_path: Path
         assert "Failed" not in status, status
         return status.count("Success") == 2
 
-    wait_until(both_ended)
+    wait_until(both_ended, pause_s=5)
     epochs = set()
     for ref in git(clone, "for-each-ref", "--format=%(refname)", "refs/exps").split():
         if "stash" not in ref and "celery" not in ref:
@@ -176,12 +161,9 @@ def test_queued_experiments_run_from_a_clean_clone(project: Path, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("network", "method"),
-    [
-        pytest.param("mlp", "training", marks=pytest.mark.slow),
-        pytest.param("resnet", "training", marks=pytest.mark.slow),
-        ("efficientnet_lite0", "transfer"),
-    ],
+    [("mlp", "training"), ("resnet", "training"), ("efficientnet_lite0", "transfer")],
 )
+@pytest.mark.slow  # the test of the guide to photographs runs all stages with `transfer`
 def test_other_networks_run_through_all_stages(project: Path, network: str, method: str) -> None:
     output = dvc(
         project, "exp", "run", "--temp", "--name", f"try-{network}",
@@ -276,21 +258,20 @@ def test_the_steps_of_the_guide_to_photographs_work(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def tried(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with an experiment that must be worse."""
-    folder = copy_project(project, tmp_path_factory.mktemp("tried") / "project")
-    dvc(folder, "exp", "remove", "--all-commits")  # experiments of other tests
+def tried(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with an experiment that must be worse; the workspace is as before."""
+    folder = copy_project(finished, tmp_path_factory.mktemp("tried") / "project")
+    lock = (folder / "dvc.lock").read_text()
+    scores = (folder / "metrics" / "test.json").read_text()
     output = dvc(
-        folder,
-        "exp",
-        "run",
-        "--temp",
-        "--name",
-        "weak",
-        "--set-param",
-        "training.learning_rate=1e-7",
+        folder, "exp", "run", "--name", "weak", "--set-param", "training.learning_rate=1e-7"
     )
     assert stages_run(output) == ["train", "evaluate", "plot"]
+    assert (folder / "metrics" / "test.json").read_text() != scores
+    git(folder, "restore", "params.yaml")
+    assert stages_run(dvc(folder, "repro")) == []  # all outputs come from the cache
+    assert (folder / "metrics" / "test.json").read_text() == scores
+    assert (folder / "dvc.lock").read_text() == lock
     return folder
 
 
