@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -190,12 +191,18 @@ def test_the_arithmetic_of_a_step_is_counted(project: Path) -> None:
 
 
 @pytest.mark.tf
-def test_the_network_of_the_guide_has_the_features_of_the_recipe() -> None:
+def test_the_network_of_the_guide_has_the_features_of_the_recipe(
+    request: pytest.FixtureRequest,
+) -> None:
     from imgpipe.nn.common import runtime  # first: it silences TensorFlow's start
     from imgpipe.nn.transfer.weights import build_pretrained
     from opponents.transfer_learning import build_backbone
     from transfer import RECIPE
 
+    # With float64, the difference depends on the rounded weights only, not on the processor.
+    set_policy = runtime.keras.config.set_dtype_policy  # type: ignore[attr-defined]
+    set_policy("float64")
+    request.addfinalizer(partial(set_policy, "float32"))
     name = load_recipe(RECIPE, ROOT / "recipes")["network"]
     model = build_pretrained(name, image_shape=(64, 64, 3), classes=2)
     layer = model.get_layer("features")

@@ -53,8 +53,9 @@ from imgpipe.nn.training.replicas import Replicas
 from imgpipe.nn.fitting.training_set import TrainingSet
 from imgpipe.records.stored_images import LabeledInputs
 params = change_params(
-    EASY_PARAMS, training__epochs={EPOCHS}, training__l2_penalty=0.01, training__class_weights="balanced",
-    architectures__cnn__batch_norm=True, training__learning_rate_schedule="constant",
+    EASY_PARAMS, training__epochs={EPOCHS}, training__l2_penalty=0.01,
+    training__class_weights="balanced", networks__cnn__batch_norm=True,
+    training__learning_rate_schedule="constant",
 )
 images, labels = make_easy_images({EXAMPLES})
 results = []
