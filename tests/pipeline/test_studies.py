@@ -88,7 +88,8 @@ def test_a_failed_run_stops_the_study_and_is_named(project: Path) -> None:
     # The run of the last commit: DVC restores its results.
     assert first.startswith("run 1 of 2: learning_rate-0.002, running, finished in ")
     (log,) = (project / ".dvc" / "tmp" / "studies").glob("broken-learning_rate-0.002-*.log")
-    assert "Stage 'train' is cached" in log.read_text()
+    assert "Running stage 'plot'" in log.read_text()
+    assert "Running stage 'train'" not in log.read_text()
     (error,) = result.stderr.splitlines()
     assert error.startswith("error: broken-learning_rate-1e+30-")
     assert "the run failed: train: " in error
