@@ -67,7 +67,7 @@ check: setup ## check language, spelling, lint, format and types: seconds
 	mypy
 
 # One worker for each processor. The tests of a file stay together, because they share fixtures.
-PYTEST = python -m pytest --numprocesses auto --dist loadfile
+PYTEST = python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs: FAST
 	$(PYTEST) -m "not tf and not e2e and not dask"

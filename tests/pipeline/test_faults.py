@@ -30,12 +30,12 @@ pytestmark = pytest.mark.e2e
 # For each stage: the number of kills, and its approximate duration in seconds. A kill comes at a
 # random moment of this duration. Most kills are in stages that take little time.
 KILLS = {
-    "fetch": (5, 1.0),
-    "preprocess": (5, 2.0),
-    "augment": (4, 2.0),
-    "train": (3, 12.0),
-    "evaluate": (2, 8.0),
-    "plot": (2, 4.0),
+    "fetch": (6, 1.0),
+    "preprocess": (6, 2.0),
+    "augment": (5, 2.0),
+    "train": (2, 12.0),
+    "evaluate": (1, 8.0),
+    "plot": (1, 4.0),
 }
 
 # Without these options, DVC would restore the outputs of an earlier run from its cache.

@@ -122,6 +122,7 @@ def train(
     ]
 
 
+@pytest.mark.alone  # other programs may take its ports
 def test_replicas_train_as_one_device_does(tmp_path: Path) -> None:
     """Two workers are equal, and so are two runs; one device differs by rounding errors only."""
     one, mirrored, again = train(tmp_path / "one host", [1, 2, 2], devices=2)
@@ -131,9 +132,9 @@ def test_replicas_train_as_one_device_does(tmp_path: Path) -> None:
     assert one["losses"][-1][0] < one["losses"][0][0]
     # Replicas add up the same numbers in another order. A rounding error is at most eps / 2, and
     # the errors of n terms add up to sqrt(n) times as much, in each of the two sums. The longest
-    # sums are those of gradients, over the pixels of a batch. Each step adds its own errors.
-    terms = EASY_PARAMS.train.batch_size * 12 * 12
-    steps = EPOCHS * math.ceil(EXAMPLES / EASY_PARAMS.train.batch_size)
+    # sums are sums of gradients, over the pixels of a batch. Each step adds its own errors.
+    terms = EASY_PARAMS.training.batch_size * 12 * 12
+    steps = EPOCHS * math.ceil(EXAMPLES / EASY_PARAMS.training.batch_size)
     bound = float(steps * math.sqrt(terms) * np.finfo(np.float32).eps)
     for several in (mirrored, first_worker):
         for found, expected in zip(several["losses"], one["losses"], strict=True):
@@ -178,6 +179,7 @@ def start_training(projects: list[Path]) -> list[subprocess.Popen[str]]:
     ]
 
 
+@pytest.mark.alone
 def test_a_training_resumes_after_a_worker_was_killed(projects: list[Path]) -> None:
     """The network has the same bytes as without the kill; only the chief writes files."""
     for process in start_training(projects):
@@ -207,6 +209,7 @@ def test_a_training_resumes_after_a_worker_was_killed(projects: list[Path]) -> N
     assert (hash_file(model), hash_file(metrics / "history.csv")) == expected
 
 
+@pytest.mark.alone
 def test_workers_with_different_parameters_are_refused(projects: list[Path]) -> None:
     set_leaf(projects[1], "training.learning_rate", 0.004)
     for process in start_training(projects):
