@@ -13,6 +13,14 @@ def test_readme_is_one_page() -> None:
     assert len((ROOT / "README.md").read_text().split()) <= 1000
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md"])
+def test_prose_has_lines_of_at_most_100_characters(page: str) -> None:
+    for path in ROOT.glob(page):
+        prose = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+        lines = [line for line in prose.splitlines() if not line.startswith("|")]
+        assert [line for line in lines if len(line) > 100] == [], path.name
+
+
 def test_every_make_target_has_a_plain_command() -> None:
     page = (ROOT / "docs" / "commands.md").read_text()
     rules = (ROOT / "Makefile").read_text()
