@@ -265,11 +265,12 @@ def run_with_dvc(
         "train": ("predictions.csv", "models/model.keras"),
         "evaluate": ("predictions.csv", "data/evaluation/predictions.csv"),
     }
+    sections = {"train": "training"}
     stages = {
         stage: {
             "cmd": f"mkdir -p {Path(output).parent} && cp {source} {output}",
             "deps": [*dependencies, source],
-            "params": ["dataset", *({stage} - {"fetch"})],
+            "params": ["dataset", *({sections.get(stage, stage)} - {"fetch"})],
             "outs": [output],
         }
         for stage, (source, output) in outputs.items()

@@ -220,10 +220,10 @@ KILLER = """
 import os
 from functools import partial
 from imgpipe.core.errors import PipelineError
-from imgpipe.parallel import map_shards
+from imgpipe.parallel.shards import map_shards
+from imgpipe.parallel.task import Task
 try:
-    map_shards(os._exit, [3], label="test", count_images=lambda task: 1,
-               name_shard="shard {}".format)
+    map_shards(os._exit, [Task(3, "shard 3", images=1)], label="test")
 except PipelineError as error:
     print(error)
 """
