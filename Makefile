@@ -69,10 +69,10 @@ check: setup ## check language, spelling, lint, format and types: seconds
 # One worker for each processor. The tests of a file stay together, because they share fixtures.
 PYTEST = python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs: FAST
+test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs: 2 minutes
 	$(PYTEST) -m "not tf and not e2e and not dask"
 
-test: test-fast ## run all tests but the slow ones: ALL on two cores
+test: test-fast ## run all tests but the slow ones: 18 minutes on two cores
 	$(PYTEST) -m "(tf or e2e or dask) and not slow and not alone"
 	python -m pytest -m "alone and not slow"
 
