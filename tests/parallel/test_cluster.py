@@ -17,7 +17,7 @@ from support import SRC, attempt, hash_files, make_copy, make_leaves, run, set_l
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import format_yaml
-from imgpipe.parallel.cluster import find_scheduler
+from imgpipe.parallel.cluster import _take_result, find_scheduler
 
 pytestmark = pytest.mark.dask
 
@@ -241,6 +241,20 @@ def test_a_scheduler_that_stops_is_reported(project: Path, tmp_path: Path) -> No
         _, errors = preprocess.communicate()
     assert errors.splitlines()[-1].startswith("error: preprocess: ")
     assert "the Dask scheduler at tcp://127.0.0.1:" in errors
+
+
+def test_a_connection_that_breaks_while_a_result_arrives_is_reported() -> None:
+    pytest.importorskip("distributed", reason="Dask is not installed: requirements-dask.txt")
+    from distributed.comm import CommClosedError
+
+    class Broken:
+        def result(self) -> object:
+            raise CommClosedError("in <TCP (closed)>: ConnectionResetError")
+
+    with pytest.raises(
+        PipelineError, match=r"^preprocess: shard 0: the Dask scheduler at tcp://a:1"
+    ):
+        _take_result(Broken(), "preprocess: shard 0", "tcp://a:1")
 
 
 def test_a_scheduler_that_does_not_answer_is_reported(project: Path) -> None:

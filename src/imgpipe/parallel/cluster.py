@@ -108,6 +108,7 @@ def _connect(address: str) -> Any:
 def _take_result(future: Any, name: str, address: str) -> Any:
     """Return the result of the task `name` from the scheduler at an address."""
     from distributed import KilledWorker
+    from distributed.comm import CommClosedError
 
     try:
         result, problem = future.result()
@@ -124,7 +125,7 @@ def _take_result(future: Any, name: str, address: str) -> Any:
             f"the Dask scheduler at {address}, or a worker, cannot import imgpipe; start all of"
             " them again with src of the project on PYTHONPATH"
         ) from None
-    except CancelledError:
+    except (CancelledError, CommClosedError):
         raise PipelineError(
             f"{name}: the Dask scheduler at {address} stopped, or does not answer; start the"
             " cluster and run the stage again"
