@@ -129,7 +129,8 @@ def _run_python(
     """Run a Python script in a folder.
 
     It runs in a fork of this process if that is possible: a new process would spend most of its
-    time on imports. After the start of TensorFlow, a fork would wait forever for its threads.
+    time on imports. After the import of TensorFlow, a fork would wait forever for its threads;
+    after the import of Dask, it would not see an address in `environment`, which Dask reads once.
 
     Args:
         main: what the script does.
@@ -137,7 +138,7 @@ def _run_python(
         command: the path of the script, and its arguments.
         environment: variables to set.
     """
-    if sys.platform == "linux" and "tensorflow" not in sys.modules:
+    if sys.platform == "linux" and sys.modules.keys().isdisjoint({"tensorflow", "dask"}):
         return _run_in_fork(main, folder, command, environment)
     return subprocess.run(
         [sys.executable, *command],
