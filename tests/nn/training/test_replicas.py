@@ -122,7 +122,7 @@ def train(
     ]
 
 
-@pytest.mark.alone  # other programs may take its ports
+@pytest.mark.serial  # another program may take a port between its choice and its use
 def test_replicas_train_as_one_device_does(tmp_path: Path) -> None:
     """Two workers are equal, and so are two runs; one device differs by rounding errors only."""
     one, mirrored, again = train(tmp_path / "one host", [1, 2, 2], devices=2)
@@ -179,7 +179,7 @@ def start_training(projects: list[Path]) -> list[subprocess.Popen[str]]:
     ]
 
 
-@pytest.mark.alone
+@pytest.mark.serial
 def test_a_training_resumes_after_a_worker_was_killed(projects: list[Path]) -> None:
     """The network has the same bytes as without the kill; only the chief writes files."""
     for process in start_training(projects):
@@ -209,7 +209,7 @@ def test_a_training_resumes_after_a_worker_was_killed(projects: list[Path]) -> N
     assert (hash_file(model), hash_file(metrics / "history.csv")) == expected
 
 
-@pytest.mark.alone
+@pytest.mark.serial
 def test_workers_with_different_parameters_are_refused(projects: list[Path]) -> None:
     set_leaf(projects[1], "training.learning_rate", 0.004)
     for process in start_training(projects):
