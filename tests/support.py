@@ -22,9 +22,11 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import write_json
 from imgpipe.core.yaml_file import format_yaml, read_yaml
 from imgpipe.datasets.catalog import DownloadEntry, load_entry
@@ -87,6 +89,15 @@ def identity(dataset: RawDataset, index: int) -> str:
     """Return the identity of one image."""
     (found,) = dataset.identities(np.array([index]))
     return found
+
+
+def find_error(action: Callable[..., object], *arguments: Any, **options: Any) -> str:
+    """Return the error of an action, which must be one line."""
+    with pytest.raises(PipelineError) as caught:
+        action(*arguments, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
 
 
 def leaves(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import find_error
 
 from imgpipe.archives import members as archives
 from imgpipe.archives.addresses import LocalFile
@@ -163,11 +164,7 @@ def read_all(path: Path) -> None:
 
 
 def error_of(path: Path) -> str:
-    with pytest.raises(PipelineError) as caught:
-        read_all(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message.removeprefix(path.as_posix())
+    return find_error(read_all, path).removeprefix(path.as_posix())
 
 
 def reason_of(path: Path) -> str:

@@ -2,8 +2,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 from pydantic import Field, model_validator
+from support import find_error
 
-from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import Count, Fraction, Section, Seed, check, nearest
 
 
@@ -34,11 +34,7 @@ WHOLE = {"name": "x", "kind": "fast", "seed": 1, "parts": [PART], "optional": PA
 
 
 def error_of(value: Any, prefix: str = "") -> str:
-    with pytest.raises(PipelineError) as caught:
-        check(Whole, value, "file.yaml", prefix)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
+    return find_error(check, Whole, value, "file.yaml", prefix)
 
 
 def test_a_correct_value_is_returned_and_cannot_be_changed() -> None:

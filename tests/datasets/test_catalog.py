@@ -2,9 +2,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from support import CATALOG, ROOT, git
+from support import CATALOG, ROOT, find_error, git
 
-from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import format_yaml, read_yaml
 from imgpipe.datasets.catalog import DownloadEntry, LocalEntry, load_entry, write_manifest
 from imgpipe.datasets.formats import FORMATS
@@ -13,11 +12,7 @@ from imgpipe.datasets.formats import FORMATS
 def error_of(tmp_path: Path, catalog: Any, dataset: str) -> str:
     path = tmp_path / "catalog.yaml"
     path.write_text(format_yaml(catalog))
-    with pytest.raises(PipelineError) as caught:
-        load_entry(dataset, path)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message.replace(tmp_path.as_posix() + "/", "")
+    return find_error(load_entry, dataset, path).replace(tmp_path.as_posix() + "/", "")
 
 
 def own_entry(**described: Any) -> dict[str, Any]:

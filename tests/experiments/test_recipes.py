@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import CATALOG, ROOT, build_network, set_leaf
+from support import CATALOG, ROOT, build_network, find_error, set_leaf
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import read_json
@@ -211,11 +211,9 @@ def test_a_wrong_overlay_is_refused_and_nothing_is_written(
     text: str, message: str, project: Path
 ) -> None:
     add_recipe(project, text)
-    with pytest.raises(PipelineError) as caught:
-        apply(project, "mine")
-    assert message in str(caught.value)
-    assert "recipes/mine.yaml" in str(caught.value)
-    assert "\n" not in str(caught.value)
+    found = find_error(apply, project, "mine")
+    assert message in found
+    assert "recipes/mine.yaml" in found
     assert (project / "params.yaml").read_bytes() == (FOLDER / "defaults.yaml").read_bytes()
 
 

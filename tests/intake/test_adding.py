@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, hash_files
+from support import ROOT, find_error, hash_files
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import read_yaml
@@ -44,10 +44,7 @@ def state(project: Path) -> dict[str, str]:
 
 
 def error_of(source: str = "../pets", name: str = "") -> str:
-    with pytest.raises(PipelineError) as caught:
-        plan_dataset(source, name)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return find_error(plan_dataset, source, name)
 
 
 def test_the_files_are_hard_links_and_the_entry_is_appended(project: Path) -> None:

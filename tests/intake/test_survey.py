@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support import hash_files, write_photographs
+from support import find_error, hash_files, write_photographs
 
 from imgpipe.archives.members import MEMBER_LIMIT_BYTES
 from imgpipe.core.errors import PipelineError
@@ -18,10 +18,7 @@ PETS = {"cats": 6, "dogs": 5}
 
 
 def error_of(folder: Path) -> str:
-    with pytest.raises(PipelineError) as caught:
-        survey_folder(folder)
-    message = str(caught.value)
-    assert "\n" not in message
+    message = find_error(survey_folder, folder)
     assert message.startswith(folder.as_posix())
     return message.removeprefix(folder.as_posix())
 

@@ -3,9 +3,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import write_random_records
+from support import find_error, write_random_records
 
-from imgpipe.core.errors import PipelineError
 from imgpipe.records.info import (
     FIELDS,
     AugmentedInfo,
@@ -32,11 +31,7 @@ def write_value(folder: Path, value: Any) -> None:
 
 
 def error_of(read: Any, folder: Path) -> str:
-    with pytest.raises(PipelineError) as caught:
-        read(folder)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message.removeprefix(f"{folder.as_posix()}/")
+    return find_error(read, folder).removeprefix(f"{folder.as_posix()}/")
 
 
 def test_descriptions_read_back(tmp_path: Path, info: RecordsInfo) -> None:

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
+from support import find_error
 
-from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import check
 from imgpipe.settings.backbones import BACKBONES
 from imgpipe.settings.networks import Networks, Pretrained
@@ -14,10 +14,7 @@ FROM_SCRATCH = [name for name in Networks.model_fields if name not in BACKBONES]
 
 
 def error_of(value: dict[str, Any]) -> str:
-    with pytest.raises(PipelineError) as caught:
-        check(Params, value, "params.yaml")
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return find_error(check, Params, value, "params.yaml")
 
 
 def test_every_pretrained_network_has_an_entry_and_no_settings() -> None:

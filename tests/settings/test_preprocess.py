@@ -1,18 +1,15 @@
 from typing import Any
 
 import pytest
+from support import find_error
 
-from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import check
 from imgpipe.settings.image_spec import ImageSpec
 from imgpipe.settings.params import Params
 
 
 def error_of(value: dict[str, Any]) -> str:
-    with pytest.raises(PipelineError) as caught:
-        check(Params, value, "params.yaml")
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return find_error(check, Params, value, "params.yaml")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support import CATALOG, hash_file, identity
+from support import CATALOG, find_error, hash_file, identity
 
 from imgpipe.archives.folders import pack_folder
 from imgpipe.core.errors import PipelineError, UnreadableImageError
@@ -67,10 +67,7 @@ def open_files(tmp_path: Path, files: dict[str, bytes], **reading: Any) -> RawDa
 
 
 def error_of(tmp_path: Path, names: list[str], **reading: Any) -> str:
-    with pytest.raises(PipelineError) as caught:
-        open_files(tmp_path, dict.fromkeys(names, b"x"), **reading)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return find_error(open_files, tmp_path, dict.fromkeys(names, b"x"), **reading)
 
 
 def test_a_folder_for_each_class_is_read(tmp_path: Path) -> None:
