@@ -11,7 +11,7 @@ Costs   the start of TensorFlow, and two passes over the test images; memory for
 import numpy as np
 
 from imgpipe.console.messages import format_count, report
-from imgpipe.console.progress import progress_bar
+from imgpipe.console.progress import ProgressBar
 from imgpipe.core import paths
 from imgpipe.core.files import write_json
 from imgpipe.evaluation import tables
@@ -39,7 +39,7 @@ def main(run: StageRun) -> None:
     from imgpipe.nn.inference.prediction import predict_probabilities
 
     model = load_model(paths.MODEL)
-    with progress_bar("evaluate", len(labels), "image") as bar:
+    with ProgressBar("evaluate", len(labels), "image") as bar:
         probabilities = predict_probabilities(model, images, bar.update)
     numbers = choose_images(labels, probabilities)
     viewed = images[numbers]

@@ -36,8 +36,7 @@ def main(run: StageRun) -> Callable[[], None] | None:
     from imgpipe.nn.fitting.saved_model import save_model
     from imgpipe.nn.fitting.training_set import open_training_set
 
-    sample_seed = settings.seed if settings.bootstrap else None
-    images = open_training_set(records, augmented, sample_seed)
+    images = open_training_set(records, augmented, params.bootstrap_seed)
     if params.method == "training":
         from imgpipe.nn.training.from_scratch import train_from_scratch
 

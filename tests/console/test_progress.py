@@ -15,8 +15,8 @@ from imgpipe.console import progress
 
 SCRIPT = """
 import sys, time
-from imgpipe.console.progress import progress_bar
-with progress_bar("train", 1000, "image", done=200) as bar:
+from imgpipe.console.progress import ProgressBar
+with ProgressBar("train", 1000, "image", done=200) as bar:
     for _ in range(4):
         time.sleep(0.15)
         bar.set_postfix_str("loss 0.5", refresh=False)
@@ -65,8 +65,8 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_time_left() -> None:
 
 def test_bytes_are_shown_in_megabytes() -> None:
     seen = run_on_terminal(
-        "from imgpipe.console.progress import progress_bar\n"
-        "with progress_bar('digits.csv.gz', 2_000_000, 'B', done=1_500_000) as bar: bar.refresh()"
+        "from imgpipe.console.progress import ProgressBar\n"
+        "with ProgressBar('digits.csv.gz', 2_000_000, 'B', done=1_500_000) as bar: bar.refresh()"
     )
     assert "digits.csv.gz:  75%|" in seen
     assert "1.50M/2.00M" in seen
@@ -87,7 +87,7 @@ def test_without_a_terminal_a_long_step_prints_a_line_every_30_seconds(
 ) -> None:
     now_s = iter([0.0, 15.0, 30.0, 45.0])
     monkeypatch.setattr(progress, "monotonic", lambda: next(now_s))
-    with progress.progress_bar("preprocess", 60_000, unit, done=10_000) as bar:
+    with progress.ProgressBar("preprocess", 60_000, unit, done=10_000) as bar:
         assert bar.disable
         for _ in range(3):
             bar.update(15_000)

@@ -43,7 +43,7 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> list[RecordingBar]:
         made.append(RecordingBar(*arguments, **options))
         return made[-1]
 
-    monkeypatch.setattr(progress, "progress_bar", make)
+    monkeypatch.setattr(progress, "ProgressBar", make)
     return made
 
 

@@ -153,7 +153,7 @@ def test_the_bar_advances_with_every_task(monkeypatch: pytest.MonkeyPatch, worke
         asked.append((label, total, unit))
         yield bar
 
-    monkeypatch.setattr("imgpipe.parallel.shards.progress_bar", progress_bar)
+    monkeypatch.setattr("imgpipe.parallel.shards.ProgressBar", progress_bar)
     monkeypatch.setenv("IMGPIPE_WORKERS", workers)
     map_shards(square, [Task(n, str(n), n * n) for n in range(1, 6)], label="test")
     assert asked == [("test", 55, "image")]

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from imgpipe.console.messages import format_count
-from imgpipe.console.progress import progress_bar
+from imgpipe.console.progress import ProgressBar
 from imgpipe.core.errors import PipelineError
 from imgpipe.datasets.catalog import DownloadEntry, RawFile
 from imgpipe.datasets.download import resolve_addresses, try_again
@@ -99,7 +99,7 @@ class RemoteFile:
 
     def compute_sha256(self) -> str:
         """Read the whole file; return its SHA-256 in hexadecimal digits."""
-        with progress_bar(self.shown, self._size_bytes, "B") as bar:
+        with ProgressBar(self.shown, self._size_bytes, "B") as bar:
             return _HashingStream(self, self._size_bytes, bar.update).finish()
 
     def open(self) -> BinaryIO:

@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from imgpipe.console.progress import progress_bar
+from imgpipe.console.progress import ProgressBar
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import replace_directory
 from imgpipe.datasets.catalog import LocalEntry
@@ -77,7 +77,7 @@ def pack_folder(folder: Path, path: Path) -> int:
         closing(_sort_on_disk(find_items(folder))) as members,
         tempfile.TemporaryFile() as stream,
         zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive,
-        progress_bar("fetch", _count_files(members), "file") as bar,
+        ProgressBar("fetch", _count_files(members), "file") as bar,
     ):
         archive.filelist = _MembersOnDisk(stream)  # type: ignore[assignment]
         for row in members.execute("SELECT name, size_bytes, changed_ns FROM member ORDER BY name"):

@@ -19,15 +19,19 @@ LOG_PAUSE_S = 30.0
 """Time between two lines if standard error is not a terminal."""
 
 
-class Bar(_Tqdm):
-    """A progress bar; without a terminal, a line on standard error every LOG_PAUSE_S seconds."""
+class ProgressBar(_Tqdm):
+    """A bar with rate and remaining time, on standard error; use it as a context manager.
+
+    Without a terminal, a line every LOG_PAUSE_S seconds. The method `write` prints a line while the
+    bar is shown.
+    """
 
     monitor_interval = 0  # no thread: a process with threads should not fork
 
-    def __init__(self, label: str, total: int, unit: str, done: int) -> None:
-        """Show the bar if standard error is a terminal; the arguments are as for `progress_bar`.
+    def __init__(self, label: str, total: int, unit: str, *, done: int = 0) -> None:
+        """Show the bar if standard error is a terminal; if not, the attribute `disable` is true.
 
-        If there is no terminal, the attribute `disable` is true.
+        The unit is a noun such as "image", or "B" for bytes. `done` units are from an earlier run.
         """
         super().__init__(
             desc=label,
@@ -61,13 +65,3 @@ class Bar(_Tqdm):
             noun = "" if self._unit == "B" else f" {self._unit}s"
             report(f"{self._label}: {done} of {total}{noun}, {left} left", stream=sys.stderr)
         return None
-
-
-def progress_bar(label: str, total: int, unit: str, *, done: int = 0) -> Bar:
-    """Return a bar with rate and remaining time, on standard error; use it as a context manager.
-
-    Print a line while the bar is shown with its method `write`.
-
-    The unit is a noun such as "image", or "B" for bytes. `done` units are from an earlier run.
-    """
-    return Bar(label, total, unit, done)

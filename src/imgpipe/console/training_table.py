@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from time import monotonic
 
 from imgpipe.console.messages import format_duration
-from imgpipe.console.progress import progress_bar
+from imgpipe.console.progress import ProgressBar
 
 _COLUMNS = ("training loss", "accuracy", "validation loss", "accuracy", "time")
 _WIDTHS = (13, 8, 15, 8, 8, 12)
@@ -32,7 +32,7 @@ class TrainingProgress:
         self._may_stop_early = may_stop_early
         self._durations_s: list[float] = []
         self._last_s = monotonic()
-        self._bar = progress_bar(
+        self._bar = ProgressBar(
             "train", epochs * examples, "image", done=finished_epochs * examples
         )
 

@@ -18,11 +18,12 @@ def hash_sources(*places: str) -> dict[str, str]:
     The places are files and folders under `src`; by default all of `src`.
     """
     hashes = {}
+    folders = tuple(f"{place.rstrip('/')}/" for place in places) or ("",)
     # Hidden files are not listed: editors write lock files such as `.#train.py`, which are links to
     # files that do not exist. Other such links are not listed either.
     for file in sorted(SOURCES.rglob("[!.]*")):
         name = file.relative_to(SOURCES).as_posix()
-        is_asked_for = any(Path(name).is_relative_to(place) for place in places or (".",))
+        is_asked_for = f"{name}/".startswith(folders)
         if file.suffix in _SUFFIXES and file.is_file() and is_asked_for:
             with suppress(FileNotFoundError):  # an editor may replace the file at this moment
                 hashes[name] = hashlib.sha256(file.read_bytes()).hexdigest()

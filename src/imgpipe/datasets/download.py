@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from imgpipe.console.progress import progress_bar
+from imgpipe.console.progress import ProgressBar
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import replace_directory, replace_file
 from imgpipe.datasets.catalog import CATALOG_FILE, UNPUBLISHED, DownloadEntry, RawFile
@@ -153,7 +153,7 @@ def _copy_checked(url: str, file: RawFile, destination: Path) -> str:
     with (
         _open(url) as source,
         destination.open("wb") as target,
-        progress_bar(file.name, file.bytes, "B") as bar,
+        ProgressBar(file.name, file.bytes, "B") as bar,
     ):
         while chunk := source.read(CHUNK_BYTES):
             received_bytes += len(chunk)

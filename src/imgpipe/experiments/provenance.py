@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.libraries import parse_pin
+from imgpipe.core.libraries import PINS_FILE, parse_pin
 from imgpipe.core.yaml_file import parse_yaml
+from imgpipe.running.entry import SOURCES_FOLDER
+from imgpipe.settings.params import PARAMS_FILE
 
 WORKSPACE = "workspace"
 _LOCK = "dvc.lock"
-_PARAMS = "params.yaml"
-_PINS = "pyproject.toml"
-_SOURCES = "src/"
+_PARAMS = PARAMS_FILE.as_posix()
 STAGES_TO_TRAIN = ("fetch", "preprocess", "augment", "train")
 STAGES_TO_EVALUATE = (*STAGES_TO_TRAIN, "evaluate")
 
@@ -121,7 +121,7 @@ def read_provenance(revision: Revision, stages: Iterable[str]) -> Provenance:
         if not entry:
             raise PipelineError(f"{where}: the stage {stage} has not run; run `dvc repro`")
         for file, values in entry.get("params", {}).items():
-            if file == _PINS:
+            if file == PINS_FILE.as_posix():
                 pins = (parse_pin(text) for group in values.values() for text in group)
                 libraries |= {pin.name: pin.version for pin in pins if pin}
             else:
@@ -135,7 +135,9 @@ def read_provenance(revision: Revision, stages: Iterable[str]) -> Provenance:
                 raise PipelineError(
                     f"{where}: the stage {stage} has not run since {path} changed; run `dvc repro`"
                 )
-        sources |= {path: md5 for path, md5 in dependencies.items() if path.startswith(_SOURCES)}
+        sources |= {
+            path: md5 for path, md5 in dependencies.items() if path.startswith(SOURCES_FOLDER)
+        }
         outputs |= read_hashes(entry, "outs")
     return Provenance(parameters, libraries, sources, outputs)
 

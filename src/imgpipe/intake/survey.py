@@ -11,7 +11,7 @@ from pathlib import Path
 from imgpipe.archives.folders import find_items
 from imgpipe.archives.members import MEMBER_LIMIT_BYTES, check_name
 from imgpipe.console.messages import format_bytes, format_count
-from imgpipe.console.progress import progress_bar
+from imgpipe.console.progress import ProgressBar
 from imgpipe.core.errors import PipelineError, UnreadableImageError
 from imgpipe.preprocessing.decoding import FORMAT_OF_SUFFIX, open_image
 from imgpipe.preprocessing.raw_datasets.image_folder import SPLIT_OF_NAME
@@ -95,7 +95,7 @@ def survey_folder(folder: Path) -> Survey:
     images: dict[str, tuple[int, int]] = {}
     unreadable: dict[str, str] = {}
     files = [name for name in names if not name.endswith("/")]
-    with progress_bar("check", len(files), "file") as bar:
+    with ProgressBar("check", len(files), "file") as bar:
         for split, place in places.items():
             for name in (name for name in files if name.startswith(place)):
                 class_name, slash, _ = name.removeprefix(place).partition("/")

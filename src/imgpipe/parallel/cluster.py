@@ -18,14 +18,12 @@ from concurrent.futures import CancelledError
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.libraries import find_installed
 from imgpipe.core.sources import hash_sources
-from imgpipe.parallel.task import ContentT, Task
-
-ResultT = TypeVar("ResultT")
+from imgpipe.parallel.task import ContentT, ResultT, Task
 
 RECORD_LIBRARIES = ("numpy", "pillow", "pillow-heif", "google-crc32c")
 """The libraries that decide the bytes of records."""

@@ -11,13 +11,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
 from multiprocessing import get_context, parent_process
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal
 
 from imgpipe.core.environment import read_whole_number
 from imgpipe.core.errors import PipelineError
-from imgpipe.parallel.task import ContentT, Task
-
-ResultT = TypeVar("ResultT")
+from imgpipe.parallel.task import ContentT, ResultT, Task
 
 _TASKS_OF_A_PROCESS = 2  # one that it works on, and the next one
 

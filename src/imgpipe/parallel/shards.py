@@ -4,14 +4,11 @@ The results are the same.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
-from imgpipe.console.progress import progress_bar
+from imgpipe.console.progress import ProgressBar
 from imgpipe.parallel.cluster import find_scheduler, map_on_cluster
 from imgpipe.parallel.processes import count_workers, map_in_processes
-from imgpipe.parallel.task import ContentT, Task
-
-ResultT = TypeVar("ResultT")
+from imgpipe.parallel.task import ContentT, ResultT, Task
 
 
 def map_shards(
@@ -39,7 +36,7 @@ def map_shards(
             or the cluster cannot be used. The other tasks are canceled.
     """
     address = find_scheduler()
-    with progress_bar(label, sum(task.images for task in tasks), unit) as bar:
+    with ProgressBar(label, sum(task.images for task in tasks), unit) as bar:
 
         def advance(task: Task[ContentT]) -> None:
             bar.update(task.images)

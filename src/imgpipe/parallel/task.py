@@ -3,6 +3,8 @@
 from typing import Generic, NamedTuple, TypeVar
 
 ContentT = TypeVar("ContentT")
+ResultT = TypeVar("ResultT")
+"""What a function returns for one task."""
 
 
 class Task(NamedTuple, Generic[ContentT]):

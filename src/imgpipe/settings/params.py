@@ -68,6 +68,11 @@ class Params(Section):
         return self.transfer if self.method == "transfer" else self.training
 
     @property
+    def bootstrap_seed(self) -> int | None:
+        """The seed of the bootstrap sample to train on; None if all examples are used once."""
+        return self.method_settings.seed if self.method_settings.bootstrap else None
+
+    @property
     def network_settings(self) -> Any:
         """The settings of the network that `network` names."""
         return getattr(self.networks, self.network)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipe.console.progress import progress_bar
+from imgpipe.console.progress import ProgressBar
 from imgpipe.core.errors import UnreadableImageError
 from imgpipe.nn.inference.explanation import activation_maps
 from imgpipe.nn.inference.loading import load_model, read_signature
@@ -78,7 +78,7 @@ class Classifier:
         """
         waiting = iter(files)
         with (
-            progress_bar("predict", len(files), "image") as bar,
+            ProgressBar("predict", len(files), "image") as bar,
             ThreadPoolExecutor(self._threads) as pool,
         ):
             while batch := list(islice(waiting, _FILES_AT_ONCE)):

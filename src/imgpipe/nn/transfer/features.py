@@ -20,7 +20,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from imgpipe.console.messages import format_count, report
-from imgpipe.console.progress import Bar, progress_bar
+from imgpipe.console.progress import ProgressBar
 from imgpipe.core.dvc_tmp import delete_unused, entry_path
 from imgpipe.core.files import replace_file
 from imgpipe.core.sources import find_imports, name_file
@@ -62,7 +62,7 @@ class FeatureExtractor:
             info: describes the records.
             batch_size: images in a batch. The feature maps of a large batch do not fit in a
                 processor's cache: for 224 x 224 pixels and one core, 8 is faster than 32.
-            determined_by: what determines the features beside the libraries, the processor and
+            determined_by: what determines the features, except the libraries, the processor and
                 the shape of a batch.
         """
         self.model = model
@@ -112,7 +112,7 @@ class FeatureExtractor:
         self._computed = computed_elsewhere
         rows: list[NDArray[np.float32]] = []
         labels: list[NDArray[np.int64]] = []
-        with progress_bar("features", sum(shard.examples for shard in shards), "image") as bar:
+        with ProgressBar("features", sum(shard.examples for shard in shards), "image") as bar:
             for shard in shards:
                 index = shard.index()
                 labels.append(index.labels)
@@ -125,7 +125,9 @@ class FeatureExtractor:
         )
         return LabeledInputs(features, np.concatenate(labels))
 
-    def _read_shard(self, index: ShardIndex, shard: StoredShard, bar: Bar) -> NDArray[np.float32]:
+    def _read_shard(
+        self, index: ShardIndex, shard: StoredShard, bar: ProgressBar
+    ) -> NDArray[np.float32]:
         path = self._find_file(shard)
         features = None if path is None else _load(path, (shard.examples, self._features))
         if features is not None:

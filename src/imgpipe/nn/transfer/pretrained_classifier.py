@@ -39,7 +39,7 @@ def fit_classifier(
         PipelineError: the weights of the network are not installed, or differ from the declared
             hash; a shard is damaged; or the cluster cannot be used.
     """
-    info, settings = records.info, params.transfer
+    info = records.info
     extractor = make_extractor(params, info, sources)
     model = extractor.model
     print(describe_layers(model))
@@ -50,9 +50,8 @@ def fit_classifier(
             stored = store_on_cluster(extractor, info, params, sources, shards)
         return extractor.read(shards, computed_elsewhere=stored)
 
-    sample_seed = settings.seed if settings.bootstrap else None
-    features = open_training_set(records, augmented, sample_seed, read_features)
-    layer, history = fit_output_layer(features, len(info.classes), settings)
+    features = open_training_set(records, augmented, params.bootstrap_seed, read_features)
+    layer, history = fit_output_layer(features, len(info.classes), params.transfer)
     model.get_layer("logits").set_weights(
         [layer.kernel.astype(np.float32), layer.bias.astype(np.float32)]
     )
