@@ -71,7 +71,7 @@ def list_files(places: list[Path]) -> list[Path]:
 
 
 def read_image(path: Path, image_spec: ImageSpec) -> NDArray[np.uint8]:
-    return decode_and_resize(open_image(path.read_bytes(), path.suffix.lower()), image_spec)
+    return decode_and_resize(open_image(path.read_bytes()), image_spec)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ HALF_WHITE[:8] //= 2  # so that top and bottom differ, too
 def test_the_answer_has_the_classes_and_the_image_as_the_network_sees_it() -> None:
     seen: list[NDArray[np.uint8]] = []
     client = application(seen=seen).test_client()
-    response = client.post("/predict?name=a.png", data=encode(HALF_WHITE))
+    response = client.post("/predict", data=encode(HALF_WHITE))
     assert response.status_code == 200
     assert response.json is not None
     classes = response.json["classes"]
@@ -72,17 +72,17 @@ def test_the_answer_has_the_classes_and_the_image_as_the_network_sees_it() -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("content", "message"),
     [
-        ("a.png", b"rotten", "not an image, or its beginning is damaged"),
-        ("a.png", encode(HALF_WHITE)[:-30], "damaged"),
-        ("", encode(HALF_WHITE), "no ending: expected .avif"),
+        (b"rotten", "not an image, or its beginning is damaged"),
+        (encode(HALF_WHITE)[:-30], "damaged"),
+        (b"", "empty file"),
     ],
 )
 def test_a_file_that_is_not_an_image_is_refused_with_the_reason(
-    name: str, content: bytes, message: str
+    content: bytes, message: str
 ) -> None:
-    response = application().test_client().post(f"/predict?name={name}", data=content)
+    response = application().test_client().post("/predict", data=content)
     assert response.status_code == 400
     assert response.json is not None
     assert response.json["error"].startswith(f"cannot be read as an image: {message}")
@@ -91,7 +91,7 @@ def test_a_file_that_is_not_an_image_is_refused_with_the_reason(
 def test_a_file_that_is_too_large_is_refused() -> None:
     app = application()
     app.config["MAX_CONTENT_LENGTH"] = 100
-    response = app.test_client().post("/predict?name=a.png", data=bytes(101))
+    response = app.test_client().post("/predict", data=bytes(101))
     assert response.status_code == 413
     assert response.json == {"error": "too large; expected at most 64.0 MB"}
 

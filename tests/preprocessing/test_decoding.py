@@ -20,9 +20,10 @@ from support import ROOT, SRC
 from imgpipe.core.errors import UnreadableImageError
 from imgpipe.preprocessing import decoding
 from imgpipe.preprocessing.decoding import (
-    ENDINGS,
     FORMAT_OF_SUFFIX,
+    START_BYTES,
     decode_and_resize,
+    find_format,
     has_image_name,
     open_image,
 )
@@ -61,13 +62,13 @@ def save(picture: Image.Image, file_format: str, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def read(content: bytes, suffix: str, settings: Preprocess) -> NDArray[np.uint8]:
-    return decode_and_resize(open_image(content, suffix), settings)
+def read(content: bytes, settings: Preprocess) -> NDArray[np.uint8]:
+    return decode_and_resize(open_image(content), settings)
 
 
-def reason_of(content: bytes, suffix: str) -> str:
+def reason_of(content: bytes) -> str:
     with pytest.raises(UnreadableImageError) as caught:
-        read(content, suffix, to_shape((8, 8, 3)))
+        read(content, to_shape((8, 8, 3)))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -171,9 +172,11 @@ def test_the_pinned_pillow_has_all_formats_but_heic() -> None:
 
 
 @pytest.mark.parametrize("suffix", BUILT_IN)
-def test_each_format(suffix: str) -> None:
+def test_the_content_decides_the_format(suffix: str) -> None:
     content = save(scene(40, 32), FORMAT_OF_SUFFIX[suffix])
-    result = read(content, suffix, to_shape((16, 20, 3)))
+    assert find_format(content) == FORMAT_OF_SUFFIX[suffix]
+    assert find_format(content[:START_BYTES]) == FORMAT_OF_SUFFIX[suffix]
+    result = read(content, to_shape((16, 20, 3)))
     assert colors(result) == UPRIGHT
 
 
@@ -181,7 +184,7 @@ def test_each_format(suffix: str) -> None:
 def test_the_first_frame_of_an_animation(suffix: str) -> None:
     first, second = (Image.new("RGB", (8, 8), color) for color in ("red", "blue"))
     content = save(first, FORMAT_OF_SUFFIX[suffix], save_all=True, append_images=[second])
-    red, _, blue = read(content, suffix, to_shape((8, 8, 3)))[4, 4].tolist()
+    red, _, blue = read(content, to_shape((8, 8, 3)))[4, 4].tolist()
     assert red > 200 > 50 > blue
 
 
@@ -212,7 +215,7 @@ def test_the_exif_orientation_is_applied(orientation: int, suffix: str, fit: str
     upright = scene(640, 480)
     stored = turn(upright, orientation)
     content = save(stored, FORMAT_OF_SUFFIX[suffix], exif=exif_of(orientation))
-    result = read(content, suffix, to_shape((48, 64, 3), fit=fit))
+    result = read(content, to_shape((48, 64, 3), fit=fit))
     assert colors(result) == UPRIGHT
     expected = decode_and_resize(upright, to_shape((48, 64, 3), fit=fit)).astype(int)
     assert np.abs(result - expected).mean() < 2
@@ -221,32 +224,32 @@ def test_the_exif_orientation_is_applied(orientation: int, suffix: str, fit: str
 def test_gray_palette_and_black_and_white() -> None:
     gray = Image.new("L", (8, 8), 77)
     for content in (save(gray, "PNG"), save(gray.convert("P"), "PNG")):
-        assert (read(content, ".png", to_shape((8, 8, 3))) == 77).all()
+        assert (read(content, to_shape((8, 8, 3))) == 77).all()
     dots = Image.new("1", (8, 8), 1)
-    assert (read(save(dots, "PNG"), ".png", to_shape((4, 4, 1))) == 255).all()
+    assert (read(save(dots, "PNG"), to_shape((4, 4, 1))) == 255).all()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_sixteen_bits_are_scaled_to_eight(suffix: str) -> None:
     values = np.linspace(0, 65_535, 64).astype(np.uint16).reshape(8, 8)
     content = save(Image.fromarray(values), FORMAT_OF_SUFFIX[suffix])
-    result = read(content, suffix, to_shape((8, 8, 1)))
+    result = read(content, to_shape((8, 8, 1)))
     assert (result[..., 0] == np.rint(values / 257)).all()
 
 
 def test_sixteen_bits_in_the_other_order_of_bytes() -> None:
     deep = Image.fromarray(np.full((8, 8), 0x80FF, dtype=">u2"))
     assert deep.mode == "I;16B"
-    assert (read(save(deep, "TIFF"), ".tif", to_shape((8, 8, 1))) == 0x80).all()
+    assert (read(save(deep, "TIFF"), to_shape((8, 8, 1))) == 0x80).all()
 
 
 def test_of_floating_point_pixels_one_is_white() -> None:
     values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
-    result = read(save(Image.fromarray(values), "TIFF"), ".tif", to_shape((8, 8, 1)))
+    result = read(save(Image.fromarray(values), "TIFF"), to_shape((8, 8, 1)))
     assert (result[..., 0] == np.rint(values * 255)).all()
     for low, high in ((0, 255), (-0.5, 1), (float("nan"), 1)):
         values[0, :2] = low, high
-        reason = reason_of(save(Image.fromarray(values), "TIFF"), ".tif")
+        reason = reason_of(save(Image.fromarray(values), "TIFF"))
         assert reason.startswith("floating-point pixels from ")
         assert reason.endswith(": expected 0 (black) to 1 (white)")
 
@@ -257,7 +260,7 @@ def test_a_tiff_page_in_other_colors(channels: int) -> None:
         ("CMYK", (0, 0, 0, 255)), ("YCbCr", (0, 128, 128)), ("LAB", (0, 128, 128)), ("1", 0)
     ):  # fmt: skip
         content = save(Image.new(mode, (8, 8), color), "TIFF")
-        assert (read(content, ".tif", to_shape((4, 4, channels))) < 10).all(), mode
+        assert (read(content, to_shape((4, 4, channels))) < 10).all(), mode
 
 
 def test_gray_that_its_transparency_multiplies() -> None:
@@ -266,7 +269,7 @@ def test_gray_that_its_transparency_multiplies() -> None:
     kind = struct.pack("<HHL", 338, 3, 1)  # of its second channel: 2 as it is, 1 multiplied
     assert content.count(kind + b"\2") == 1
     content = content.replace(kind + b"\2", kind + b"\1")
-    assert (read(content, ".tif", to_shape((8, 8, 1))) == 155).all()
+    assert (read(content, to_shape((8, 8, 1))) == 155).all()
 
 
 def test_what_is_transparent_is_white() -> None:
@@ -274,21 +277,21 @@ def test_what_is_transparent_is_white() -> None:
     pixels[:, 4:] = (255, 0, 0, 255)  # the right half opaque red
     picture = Image.fromarray(pixels)
     palette = picture.convert("P", palette=Image.Palette.ADAPTIVE)
-    for content, suffix in (
-        (save(picture, "PNG"), ".png"),
-        (save(picture, "WEBP", lossless=True), ".webp"),
-        (save(palette, "PNG"), ".png"),
+    for content in (
+        save(picture, "PNG"),
+        save(picture, "WEBP", lossless=True),
+        save(palette, "PNG"),
     ):
-        result = read(content, suffix, to_shape((8, 8, 3)))
+        result = read(content, to_shape((8, 8, 3)))
         assert (result[:, :4] == 255).all()
         assert (result[:, 4:] == (255, 0, 0)).all()
     gray = Image.merge("LA", (Image.new("L", (8, 8), 10), Image.new("L", (8, 8), 0)))
-    assert (read(save(gray, "PNG"), ".png", to_shape((8, 8, 1))) == 255).all()
+    assert (read(save(gray, "PNG"), to_shape((8, 8, 1))) == 255).all()
 
 
 def test_a_jpeg_photograph_in_cmyk() -> None:
     content = save(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG")
-    red, green, blue = read(content, ".jpg", to_shape((8, 8, 3)))[4, 4].tolist()
+    red, green, blue = read(content, to_shape((8, 8, 3)))[4, 4].tolist()
     assert red > 200 > 50 > max(green, blue)
 
 
@@ -301,7 +304,7 @@ def test_the_decoders_own_scaling_is_close_to_resizing_alone() -> None:
         with Image.open(BytesIO(content)) as whole:
             whole.load()  # at its full size, so that nothing is left to scale while decoding
             expected = decode_and_resize(whole, settings).astype(int)
-        assert np.abs(read(content, ".jpg", settings) - expected).mean() < 3
+        assert np.abs(read(content, settings) - expected).mean() < 3
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -313,7 +316,7 @@ def test_the_decoder_scales_but_never_below_what_is_needed(
 ) -> None:
     """An upright picture of 800 x 1600, for a shape of 400 wide and 50 high."""
     stored = (800, 1600) if orientation == 1 else (1600, 800)
-    picture = open_image(save(scene(*stored), "JPEG", exif=exif_of(orientation)), ".jpg")
+    picture = open_image(save(scene(*stored), "JPEG", exif=exif_of(orientation)))
     assert picture.size == stored
     decode_and_resize(picture, to_shape((50, 400, 3), fit=fit))
     width_px, height_px = picture.size if orientation == 1 else picture.size[::-1]
@@ -325,32 +328,40 @@ def test_fine_stripes_of_a_photograph_do_not_alias() -> None:
     stripes = np.zeros((640, 640), dtype=np.uint8)
     stripes[:, ::2] = 255
     content = save(Image.fromarray(stripes), "JPEG", quality=100)
-    shrunk = read(content, ".jpg", to_shape((90, 90, 1))).astype(int)
+    shrunk = read(content, to_shape((90, 90, 1))).astype(int)
     assert np.abs(shrunk - 127.5).max() < 25
 
 
 # Files that cannot be read.
 
 
-@pytest.mark.parametrize(
-    ("content", "suffix", "reason"),
-    [
-        (b"", ".jpg", "empty file"),
-        (b"hello\n" * 100, ".jpg", "not an image, or its beginning is damaged"),
-        (b"hello", ".txt", f".txt: expected {ENDINGS}"),
-        (b"hello", "", f"no ending: expected {ENDINGS}"),
-        (save(scene(8, 8), "PNG"), ".jpg", "its name says JPEG, but it is PNG"),
-    ],
-)
-def test_a_file_without_an_image_of_its_ending(content: bytes, suffix: str, reason: str) -> None:
-    assert reason_of(content, suffix) == reason
+NO_IMAGES = {
+    "text": b"hello\n" * 100,
+    "a text that begins as a bitmap": b"BM is short for bitmap",
+    "a sound": b"RIFF\x24\0\0\0WAVEfmt " + bytes(100),
+    "a video": b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(100),
+    "a container that ends in its brands": b"\0\0\0\x18ftyp",
+    "an image in a format that is not read": save(scene(8, 8), "PPM"),
+    "only the first byte": b"\xff",
+}
+
+
+@pytest.mark.parametrize("content", NO_IMAGES.values(), ids=NO_IMAGES)
+def test_a_file_that_is_no_image(content: bytes) -> None:
+    assert find_format(content) is None
+    assert reason_of(content) == "not an image, or its beginning is damaged"
+
+
+def test_an_empty_file() -> None:
+    assert find_format(b"") is None
+    assert reason_of(b"") == "empty file"
 
 
 @pytest.mark.parametrize("suffix", BUILT_IN)
 def test_truncated_files(suffix: str) -> None:
     content = save(picture_of(noise(60, 80, 3)), FORMAT_OF_SUFFIX[suffix])
     for share in (0.3, 0.6, 0.9):
-        reason = reason_of(content[: int(share * len(content))], suffix)
+        reason = reason_of(content[: int(share * len(content))])
         assert reason.startswith(("damaged: ", "not an image, or its beginning is damaged"))
 
 
@@ -362,14 +373,14 @@ def test_damaged_pixels_of_a_png_file_are_noticed_once_and_for_all() -> None:
         chunk = bytearray(content[start:-16])  # without its checksum, and the last chunk
         chunk[place] ^= 0xFF
         checksum = struct.pack(">L", zlib.crc32(chunk))
-        assert reason_of(content[:start] + chunk + checksum + content[-12:], ".png")
+        assert reason_of(content[:start] + chunk + checksum + content[-12:])
 
 
 def test_more_pixels_than_the_limit_are_not_even_decoded() -> None:
     for side in (10_000, 20_000):
         content = save(Image.new("1", (side, side)), "PNG")
         assert len(content) < 100_000
-        assert reason_of(content, ".png") == "more than the limit of 89,478,485 pixels"
+        assert reason_of(content) == "more than the limit of 89,478,485 pixels"
 
 
 def sample_files() -> dict[str, list[bytes]]:
@@ -466,7 +477,7 @@ def read_damaged(rounds: int, seed: int) -> Iterator[tuple[str, bytes, str]]:
             for content in contents:
                 damaged = mutate(content, generator)
                 try:
-                    read(damaged, suffix, generator.choice(specs))
+                    read(damaged, generator.choice(specs))
                     yield suffix, damaged, ""
                 except UnreadableImageError as error:
                     yield suffix, damaged, str(error)
@@ -497,7 +508,7 @@ def test_whatever_is_wrong_with_the_exif_block_the_image_is_read(suffix: str) ->
         for _ in range(generator.choice([1, 2, 4])):
             damaged[generator.randrange(6, len(block))] = generator.choice([0, 255, 3, 6, 90])
         content = save_with_exif(picture, suffix, bytes(damaged))
-        result = read(content, suffix, to_shape((24, 24, 3)))
+        result = read(content, to_shape((24, 24, 3)))
         orientations.add(tuple(colors(result)))
     assert ("red", "blue", "green", "blue") in orientations
     assert len(orientations) == 1 if suffix == ".avif" else len(orientations) > 1
@@ -513,7 +524,7 @@ def test_whatever_a_decoder_raises_is_a_reason(
 
     content = save(scene(8, 8), "BMP")
     monkeypatch.setattr(BmpImagePlugin.BmpImageFile, step, fail)
-    reason = reason_of(content, ".bmp")
+    reason = reason_of(content)
     if step == "load":
         assert reason.startswith("damaged: two lines, [1m and more words words")
     assert len(reason) <= 110
@@ -530,12 +541,26 @@ def test_a_lack_of_memory_and_an_interruption_come_out(
     content = save(scene(8, 8), "BMP")
     monkeypatch.setattr(BmpImagePlugin.BmpImageFile, step, fail)
     with pytest.raises(error):
-        read(content, ".bmp", to_shape((8, 8, 3)))
+        read(content, to_shape((8, 8, 3)))
 
 
 # HEIC, which an optional package reads.
 
-HEIC_WITHOUT_CONTENT = b"\0\0\0\x20ftypheic" + bytes(60)
+HEIC_WITHOUT_CONTENT = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60)
+
+
+@pytest.mark.parametrize(
+    ("brands", "expected"),
+    [
+        ("heic", "HEIF"), ("heix mif1", "HEIF"), ("mif1 heic", "HEIF"), ("msf1 hevc", "HEIF"),
+        ("avif mif1", "AVIF"), ("mif1 avif", "AVIF"), ("isom mp41", None), ("crx isom", None),
+    ],
+)  # fmt: skip
+def test_the_brands_of_a_container_decide_its_format(brands: str, expected: str | None) -> None:
+    first, *others = (brand.ljust(4).encode() for brand in brands.split())
+    box = b"ftyp" + first + bytes(4) + b"".join(others)
+    content = struct.pack(">L", len(box) + 4) + box + b"moov" + 8 * b"heic"
+    assert find_format(content) == expected
 
 
 @pytest.fixture
@@ -551,23 +576,16 @@ def _fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("_fresh_registry")
 def test_without_the_package_a_heic_file_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    for suffix in (".heic", ".heif"):
-        assert reason_of(HEIC_WITHOUT_CONTENT, suffix) == (
-            "HEIC needs the package pillow-heif; install it:"
-            " pip install --require-hashes -r requirements-heic.txt"
-        )
+    assert reason_of(HEIC_WITHOUT_CONTENT) == (
+        "HEIC needs the package pillow-heif; install it:"
+        " pip install --require-hashes -r requirements-heic.txt"
+    )
     assert (ROOT / "requirements-heic.txt").exists()
 
 
 @pytest.mark.usefixtures("_fresh_registry")
-def test_a_heic_file_with_another_name_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    assert reason_of(HEIC_WITHOUT_CONTENT, ".jpg") == "its name says JPEG, but it is HEIF"
-
-
-@pytest.mark.usefixtures("_fresh_registry")
 def test_the_package_is_imported_at_the_first_heic_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a package that stands in for it: it reads BMP files with another beginning."""
+    """With a package that stands in for it: it reads BMP files behind the beginning of HEIC."""
     registered = []
 
     class Stub(BmpImagePlugin.BmpImageFile):
@@ -576,9 +594,7 @@ def test_the_package_is_imported_at_the_first_heic_file(monkeypatch: pytest.Monk
         def _open(self) -> None:
             assert self.fp is not None
             content = self.fp.read()
-            if not content.startswith(b"heif"):
-                raise SyntaxError("not HEIC")
-            self.fp = BytesIO(content[4:])
+            self.fp = BytesIO(content.removeprefix(HEIC_WITHOUT_CONTENT))
             super()._open()
 
     def register() -> None:
@@ -587,15 +603,14 @@ def test_the_package_is_imported_at_the_first_heic_file(monkeypatch: pytest.Monk
 
     monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(register_heif_opener=register))
     content = save(scene(40, 32), "BMP")
-    assert read(content, ".bmp", to_shape((16, 20, 3))).shape == (16, 20, 3)
+    assert read(content, to_shape((16, 20, 3))).shape == (16, 20, 3)
     assert registered == []
-    for suffix in (".heic", ".heif"):
-        result = read(b"heif" + content, suffix, to_shape((16, 20, 3)))
+    for _ in range(2):
+        result = read(HEIC_WITHOUT_CONTENT + content, to_shape((16, 20, 3)))
         assert colors(result) == UPRIGHT
     assert registered == [True]
-    assert reason_of(content, ".heic") == "its name says HEIF, but it is BMP"
     damaged = "not an image, or its beginning is damaged"
-    assert reason_of(HEIC_WITHOUT_CONTENT, ".heic") == damaged
+    assert reason_of(HEIC_WITHOUT_CONTENT) == damaged
 
 
 @pytest.mark.parametrize("orientation", INVERSE)
@@ -605,10 +620,10 @@ def test_heic_by_the_package(orientation: int, channels: int) -> None:
     pytest.importorskip("pillow_heif").register_heif_opener()
     stored = turn(scene(64, 48), orientation)
     content = save(stored, "HEIF", exif=exif_of(orientation).tobytes())
-    result = read(content, ".heic", to_shape((24, 32, channels)))
+    result = read(content, to_shape((24, 32, channels)))
     assert result.shape == (24, 32, channels)
     assert channels == 1 or colors(result) == UPRIGHT
-    assert reason_of(content[:-100], ".heic")
+    assert reason_of(content[:-100])
 
 
 # Names.
@@ -704,7 +719,7 @@ def save_with_exif(picture: Image.Image, suffix: str, block: bytes) -> bytes:
 @pytest.mark.parametrize("name", NO_ORIENTATION)
 def test_an_orientation_that_makes_no_sense_is_ignored(suffix: str, name: str) -> None:
     content = save_with_exif(scene(64, 48), suffix, NO_ORIENTATION[name])
-    assert colors(read(content, suffix, to_shape((24, 32, 3)))) == UPRIGHT
+    assert colors(read(content, to_shape((24, 32, 3)))) == UPRIGHT
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
@@ -713,14 +728,14 @@ def test_a_broken_tag_beside_the_orientation_is_ignored(suffix: str, name: str) 
     tags = sorted([BROKEN_TAGS[name], RIGHT_TOP, INCHES])
     stored = scene(64, 48).transpose(Image.Transpose.ROTATE_90)
     content = save_with_exif(stored, suffix, exif_block(*tags))
-    assert colors(read(content, suffix, to_shape((24, 32, 3)))) == UPRIGHT
+    assert colors(read(content, to_shape((24, 32, 3)))) == UPRIGHT
 
 
 @pytest.mark.parametrize("name", BROKEN_TAGS)
 def test_a_broken_tag_of_an_avif_file_is_ignored(name: str) -> None:
     """Its orientation is not in the EXIF block."""
     content = save_with_exif(scene(64, 48), ".avif", exif_block(BROKEN_TAGS[name], INCHES))
-    assert colors(read(content, ".avif", to_shape((24, 32, 3)))) == UPRIGHT
+    assert colors(read(content, to_shape((24, 32, 3)))) == UPRIGHT
 
 
 @pytest.mark.parametrize("name", ["GPS behind the end", "GPS before the beginning", "GPS as text"])
@@ -739,7 +754,7 @@ def test_a_broken_tag_of_a_tiff_page_is_ignored(
     tag, kind, count, value = BROKEN_TAGS[name]
     broken = struct.pack("<HHL", tag, kind, count) + value.ljust(4, b"\0")
     content = content[:start] + broken + content[start + len(broken) :]
-    assert colors(read(content, ".tif", to_shape((24, 32, 3)))) == UPRIGHT
+    assert colors(read(content, to_shape((24, 32, 3)))) == UPRIGHT
 
 
 def test_odd_metadata_causes_no_output(tmp_path: Path) -> None:
@@ -758,7 +773,7 @@ def test_odd_metadata_causes_no_output(tmp_path: Path) -> None:
         "for name in ('a.jpg', 'b.tif'):\n"
         "    content = Path(name).read_bytes()\n"
         "    try:\n"
-        "        decoding.decode_and_resize(decoding.open_image(content, name[1:]), spec)\n"
+        "        decoding.decode_and_resize(decoding.open_image(content), spec)\n"
         "    except UnreadableImageError as error: print(name, error)\n"
     )
     result = subprocess.run(

@@ -6,14 +6,18 @@ Only the beginning of each file is read, so that thousands of photographs take s
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from imgpipe.archives.folders import find_items
 from imgpipe.archives.members import MEMBER_LIMIT_BYTES, check_name
 from imgpipe.console.messages import format_bytes, format_count
 from imgpipe.console.progress import ProgressBar
 from imgpipe.core.errors import PipelineError, UnreadableImageError
-from imgpipe.preprocessing.decoding import FORMAT_OF_SUFFIX, open_image
+from imgpipe.preprocessing.decoding import (
+    FORMAT_OF_SUFFIX,
+    find_format,
+    open_image,
+)
 from imgpipe.preprocessing.raw_datasets.image_folder import SPLIT_OF_NAME
 from imgpipe.preprocessing.splits import SPLITS
 
@@ -21,7 +25,7 @@ LEAST_IMAGES = 5
 """Least number of images of a class, without those in folders named validation and test."""
 
 _HEADER_BYTES = 1 << 18  # holds the headers of nearly all files; the other files are read whole
-_SHOWN = 10  # unreadable files in the report
+_SHOWN = 10  # files of a kind in the report
 _LAYOUT = "expected a folder for each class, such as cats/1.jpg, cats/2.jpg and dogs/1.jpg"
 
 
@@ -37,6 +41,8 @@ class Survey:
     """Width and height in pixels of each readable image, by its name below `top`."""
     unreadable: Mapping[str, str]
     """The reason for each unreadable file in the class folders, by its name below `top`."""
+    misnamed: Mapping[str, str]
+    """The format of each image whose name has the ending of another format, or no known ending."""
     unused: int
     """Number of files outside the class folders."""
     size_bytes: int
@@ -61,14 +67,23 @@ class Survey:
             f"  {format_bytes(self.size_bytes)}, from {smallest} to {largest} pixels"
             " (width x height)"
         )
+        if self.misnamed:
+            count = format_count(len(self.misnamed), "image")
+            yield f"  used, by their content: {count} with the ending of another format"
+            yield from _list_some(self.misnamed)
         if self.unused:
             yield f"  not used: {format_count(self.unused, 'file')} outside the class folders"
         if self.unreadable:
             yield f"  not used: {format_count(len(self.unreadable), 'unreadable file')}"
-            for name, reason in list(self.unreadable.items())[:_SHOWN]:
-                yield f"    {name}: {reason}"
-            if len(self.unreadable) > _SHOWN:
-                yield f"    and {len(self.unreadable) - _SHOWN:,} more"
+            yield from _list_some(self.unreadable)
+
+
+def _list_some(notes: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for each of the first names with its note, and how many more there are."""
+    for name, note in list(notes.items())[:_SHOWN]:
+        yield f"    {name}: {note}"
+    if len(notes) > _SHOWN:
+        yield f"    and {len(notes) - _SHOWN:,} more"
 
 
 def survey_folder(folder: Path) -> Survey:
@@ -94,6 +109,7 @@ def survey_folder(folder: Path) -> Survey:
     counts = {name: dict.fromkeys(places, 0) for name in classes}
     images: dict[str, tuple[int, int]] = {}
     unreadable: dict[str, str] = {}
+    misnamed: dict[str, str] = {}
     files = [name for name in names if not name.endswith("/")]
     with ProgressBar("check", len(files), "file") as bar:
         for split, place in places.items():
@@ -103,16 +119,20 @@ def survey_folder(folder: Path) -> Survey:
                     continue
                 bar.update()
                 try:
-                    images[name] = _read_size(paths[inner + name])
-                    counts[class_name][split] += 1
+                    images[name], file_format = _read_header(paths[inner + name])
                 except UnreadableImageError as error:
                     unreadable[name] = str(error)
+                    continue
+                counts[class_name][split] += 1
+                if file_format != FORMAT_OF_SUFFIX.get(PurePosixPath(name).suffix.lower()):
+                    misnamed[name] = file_format
     _check_counts(counts, places, unreadable, shown)
     return Survey(
         top=top,
         splits=splits,
         images=images,
         unreadable=unreadable,
+        misnamed=misnamed,
         unused=sum(not name.endswith("/") for name in paths) - len(images) - len(unreadable),
         size_bytes=sum(paths[inner + name].stat().st_size for name in images),
         counts=counts,
@@ -198,24 +218,24 @@ def _parts_below(place: str, names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name.partition("/")[0] for name in below))
 
 
-def _read_size(path: Path) -> tuple[int, int]:
-    """Return width and height in pixels, read from the beginning of an image file.
+def _read_header(path: Path) -> tuple[tuple[int, int], str]:
+    """Return width and height in pixels, and the format, from the beginning of an image file.
 
     Raises:
         UnreadableImageError: as `open_image`; or the file cannot be read, or is too large.
     """
-    suffix = path.suffix.lower()
     try:
         size_bytes = path.stat().st_size
         if size_bytes > MEMBER_LIMIT_BYTES:
             raise UnreadableImageError(f"more than the limit of {MEMBER_LIMIT_BYTES} bytes")
         with path.open("rb") as stream:
             start = stream.read(_HEADER_BYTES)
+            file_format = find_format(start) or ""
             try:
-                return open_image(start, suffix).size
+                return open_image(start).size, file_format
             except UnreadableImageError:
-                if size_bytes <= _HEADER_BYTES or suffix not in FORMAT_OF_SUFFIX:
+                if size_bytes <= _HEADER_BYTES or not file_format:
                     raise
-            return open_image(start + stream.read(), suffix).size
+            return open_image(start + stream.read()).size, file_format
     except OSError as error:
         raise UnreadableImageError(f"cannot be read: {error.strerror}") from None

@@ -16,7 +16,7 @@ from imgpipe.archives.folders import is_litter
 from imgpipe.core.errors import UnreadableImageError
 from imgpipe.settings.image_spec import ImageSpec
 
-# The format of a file, by the ending of its name.
+# The format that the ending of a name promises; the content of a file decides.
 FORMAT_OF_SUFFIX = {
     ".avif": "AVIF",
     ".bmp": "BMP",
@@ -33,6 +33,17 @@ FORMAT_OF_SUFFIX = {
     ".webp": "WEBP",
 }
 ENDINGS = ", ".join(FORMAT_OF_SUFFIX)
+START_BYTES = 64
+"""Size of the beginning of a file by which `find_format` knows its format."""
+_BEGINNINGS = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # the last two for more than 4 GB
+}
+_BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1"}
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -68,32 +79,50 @@ def has_image_name(path: PurePath) -> bool:
     return path.suffix.lower() in FORMAT_OF_SUFFIX and not is_litter(path.as_posix())
 
 
-def open_image(content: bytes, suffix: str) -> Image.Image:
+def find_format(start: bytes) -> str | None:
+    """Return the format of a file by its first `START_BYTES` bytes, or None if it is unknown."""
+    start = start[:START_BYTES]
+    for file_format, beginnings in _BEGINNINGS.items():
+        if start.startswith(beginnings):
+            return file_format
+    if start[:2] == b"BM" and int.from_bytes(start[14:18], "little") in _BMP_HEADER_BYTES:
+        return "BMP"
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "WEBP"
+    if start[4:8] == b"ftyp":
+        # A container that other formats use, too, such as videos: its brands are the first one,
+        # and those that it is compatible with.
+        brands = start[8:12] + start[16 : int.from_bytes(start[:4])]
+        found = {brands[place : place + 4] for place in range(0, len(brands), 4)}
+        if found & _AVIF_BRANDS:
+            return "AVIF"
+        if found & _HEIF_BRANDS:
+            return "HEIF"
+    return None
+
+
+def open_image(content: bytes) -> Image.Image:
     """Open an image file; its pixels are decoded later, when the final size is known.
 
-    Of a file with several pictures (animations, pages), it is the first one. The suffix is the
-    ending of the file's name in lower case.
+    Its content decides the format, not its name. Of a file with several pictures (animations,
+    pages), it is the first one.
 
     Raises:
-        UnreadableImageError: empty, not an image, not of the format that the name says, more
-            than 89 million pixels, which may be an attack, or HEIC without the package for it.
+        UnreadableImageError: empty, not an image of a known format, more than 89 million pixels,
+            which may be an attack, or HEIC without the package for it.
     """
     if not content:
         raise UnreadableImageError("empty file")
-    if suffix not in FORMAT_OF_SUFFIX:
-        raise UnreadableImageError(f"{suffix or 'no ending'}: expected {ENDINGS}")
-    expected = FORMAT_OF_SUFFIX[suffix]
-    if expected == "HEIF" and not _register_heif():
+    file_format = find_format(content)
+    if file_format == "HEIF" and not _register_heif():
         raise UnreadableImageError(
             "HEIC needs the package pillow-heif; install it:"
             " pip install --require-hashes -r requirements-heic.txt"
         )
-    if picture := _open_as(expected, content):
-        return picture
-    found = _find_format(content)
-    if found not in (None, expected):
-        raise UnreadableImageError(f"its name says {expected}, but it is {found}")
-    raise UnreadableImageError("not an image, or its beginning is damaged")
+    picture = _open_as(file_format, content) if file_format else None
+    if picture is None:
+        raise UnreadableImageError("not an image, or its beginning is damaged")
+    return picture
 
 
 @cache
@@ -137,14 +166,6 @@ def _try_to_open(file_format: str, content: bytes) -> Image.Image | None:
 
 def _too_many_pixels() -> UnreadableImageError:
     return UnreadableImageError(f"more than the limit of {_MOST_PIXELS:,} pixels")
-
-
-def _find_format(content: bytes) -> str | None:
-    """Return the format of a file with a wrong name; None if it is none that can be read."""
-    if content[4:8] == b"ftyp" and content[8:10] == b"he":  # whether or not HEIC can be read here
-        return "HEIF"
-    formats = sorted(set(FORMAT_OF_SUFFIX.values()) - {"HEIF"})
-    return next((name for name in formats if _open_as(name, content)), None)
 
 
 def decode_and_resize(picture: Image.Image, image_spec: ImageSpec) -> NDArray[np.uint8]:

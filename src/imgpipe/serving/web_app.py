@@ -50,8 +50,7 @@ def make_app(classifier: "Classifier") -> Flask:
 
     @app.post("/predict")
     def predict() -> Response:
-        suffix = Path(request.args.get("name", "")).suffix.lower()
-        image = decode_and_resize(open_image(request.get_data(), suffix), signature.image_spec)
+        image = decode_and_resize(open_image(request.get_data()), signature.image_spec)
         probabilities, evidence = classifier.explain(image)
         order = np.argsort(-probabilities, kind="stable")[:_SHOWN_CLASSES]
         return jsonify(

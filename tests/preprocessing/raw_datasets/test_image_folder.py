@@ -164,7 +164,7 @@ def test_a_file_that_is_no_image_says_so_when_it_is_read(tmp_path: Path) -> None
     dataset = open_files(tmp_path, {"elm/1.jpg": b"", "elm/2.txt": b"x", "oak/1.jpg": jpeg("red")})
     with pytest.raises(UnreadableImageError, match="empty file"):
         dataset.read(0)
-    with pytest.raises(UnreadableImageError, match=r"\.txt: expected"):
+    with pytest.raises(UnreadableImageError, match="not an image, or its beginning is damaged"):
         dataset.read(1)
 
 

@@ -3,7 +3,7 @@
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -182,7 +182,7 @@ class ImageFolder:
             oldest = next(iter(self._open))
             del self._open[oldest]
             self._archives[oldest].file.close()
-        return open_image(content, PurePosixPath(member.name).suffix.lower())
+        return open_image(content)
 
     def close(self) -> None:
         self._index.close()
