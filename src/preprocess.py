@@ -2,8 +2,8 @@
 
 Reads   `preprocess` in params.yaml, the dataset's entry in data/catalog.yaml, data/raw
 Writes  data/records: shards, and info.json, which describes the shards and the normalization;
-        metrics/data.json: images in each split, exact duplicates across splits, and the
-        unreadable files with the reason
+        metrics/data.json: images in each split, exact duplicates across splits, the unreadable
+        files with the reason, and the files that are not used: number and first names by reason
 Costs   one pass over the images, in parallel; memory does not grow with their size. Shards that a
         killed run finished are under .dvc/tmp, and the next run uses them
 """
@@ -42,7 +42,7 @@ def main(run: StageRun) -> None:
             dataset.labels, dataset.splits, dataset.paths, dataset.classes, settings
         )
         shards = convert_splits(dataset, indices, folder, settings, finished)
-        found = report_data(shards)
+        found = report_data(shards, dataset.unused)
         check_bad_files(found, settings.max_bad_frac)
         write_info(folder, describe_records(params.dataset, dataset.classes, shards, settings))
     write_json(DATA_METRICS, found.to_metrics())

@@ -10,6 +10,7 @@ import numpy as np
 from imgpipe.console.messages import format_count
 from imgpipe.core.errors import PipelineError
 from imgpipe.preprocessing.conversion import ConvertedShard
+from imgpipe.preprocessing.image_files import UnusedFiles
 from imgpipe.preprocessing.splits import check_splits
 from imgpipe.records.info import FIELDS, FORMAT_VERSION, RecordsInfo, SplitInfo
 from imgpipe.records.normalization import fit_normalization
@@ -64,6 +65,8 @@ class DataReport:
     """For each pair of splits: the images of the second one that the first one has, too."""
     bad_files: dict[str, str]
     """For the identity of each image that could not be read, the reason."""
+    unused: UnusedFiles
+    """The files that are not among the images."""
 
     def to_metrics(self) -> dict[str, Any]:
         """Return the content of metrics/data.json.
@@ -73,6 +76,7 @@ class DataReport:
         return {
             "duplicate_images": sum(self.duplicates.values()),
             "bad_images": len(self.bad_files),
+            "unused_files": self.unused.count(),
             "splits": [{"split": split, "images": count} for split, count in self.images.items()],
             "duplicates": [
                 {"splits": pair, "images": count} for pair, count in self.duplicates.items()
@@ -80,17 +84,19 @@ class DataReport:
             "bad_files": [
                 {"file": name, "reason": reason} for name, reason in sorted(self.bad_files.items())
             ],
+            "unused": self.unused.to_metrics(),
         }
 
     def __str__(self) -> str:
         splits = ", ".join(f"{count:,} {split}" for split, count in self.images.items())
         duplicates = format_count(sum(self.duplicates.values()), "duplicate")
         bad_files = format_count(len(self.bad_files), "unreadable file")
-        return f"{splits}; {duplicates} across splits; {bad_files}"
+        unused = format_count(self.unused.count(), "other file")
+        return f"{splits}; {duplicates} across splits; {bad_files}; {unused}"
 
 
-def report_data(shards_of_split: ShardsOfSplit) -> DataReport:
-    """Count images, exact duplicates across splits, and files that could not be read."""
+def report_data(shards_of_split: ShardsOfSplit, unused: UnusedFiles) -> DataReport:
+    """Count images, exact duplicates across splits, and files that could not be read or used."""
     bad_files: dict[str, str] = {}
     for shards in shards_of_split.values():
         for shard in shards:
@@ -105,6 +111,7 @@ def report_data(shards_of_split: ShardsOfSplit) -> DataReport:
             for first, second in combinations(shards_of_split, 2)
         },
         bad_files=bad_files,
+        unused=unused,
     )
 
 

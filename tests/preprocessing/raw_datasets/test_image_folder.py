@@ -15,9 +15,11 @@ from PIL import Image
 from support import CATALOG, find_error, hash_file, identity
 
 from imgpipe.archives.folders import pack_folder
+from imgpipe.archives.members import ZipArchive
 from imgpipe.core.errors import PipelineError, UnreadableImageError
 from imgpipe.datasets.catalog import DownloadEntry, LocalEntry, load_entry
 from imgpipe.datasets.formats import ImageFolderFormat
+from imgpipe.preprocessing.image_files import IGNORED, NOT_AN_IMAGE, OUTSIDE_CLASSES
 from imgpipe.preprocessing.raw_datasets import RawDataset, image_folder, open_dataset
 from imgpipe.preprocessing.splits import SPLITS, UNASSIGNED
 
@@ -160,12 +162,120 @@ def test_several_archives_are_one_dataset(tmp_path: Path) -> None:
             assert all(elsewhere.read(index).size == (8, 6) for index in range(4))
 
 
-def test_a_file_that_is_no_image_says_so_when_it_is_read(tmp_path: Path) -> None:
-    dataset = open_files(tmp_path, {"elm/1.jpg": b"", "elm/2.txt": b"x", "oak/1.jpg": jpeg("red")})
-    with pytest.raises(UnreadableImageError, match="empty file"):
-        dataset.read(0)
-    with pytest.raises(UnreadableImageError, match="not an image, or its beginning is damaged"):
-        dataset.read(1)
+# Which files are images: by the ending, or by the content.
+
+IMAGES = {
+    "elm/1.jpg": jpeg("red"), "elm/no ending": jpeg("red"), "elm/a.jpg?width=500": jpeg("red"),
+    "elm/empty.png": b"", "elm/page.jpeg": b"<html>", "elm/unread.JP2": b"text",
+    "oak/words.txt": jpeg("red"),
+}  # fmt: skip
+UNUSED = {
+    "elm/.hidden.jpg": (IGNORED, jpeg("red")),
+    "elm/@eaDir/1.jpg": (IGNORED, jpeg("red")),
+    "oak/IMG_1.AAE": (IGNORED, b"edits"),
+    "LICENSE.txt": (NOT_AN_IMAGE, b"text"),
+    "oak/clip.mp4": (NOT_AN_IMAGE, b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"),
+    "oak/empty": (NOT_AN_IMAGE, b""),
+    "oak/below/labels.csv": (NOT_AN_IMAGE, b"a,b\n"),
+    "cover": (OUTSIDE_CLASSES, jpeg("red")),
+    "cover.jpg": (OUTSIDE_CLASSES, jpeg("red")),
+}
+ALL_FILES = IMAGES | {name: content for name, (_, content) in UNUSED.items()}
+
+
+def count_unused(dataset: RawDataset) -> dict[str, list[str]]:
+    """Return the names of the unused files by the reason, without the archive."""
+    found = dataset.unused.to_metrics()
+    assert all(each["files"] == len(each["first"]) for each in found)
+    assert dataset.unused.count() == sum(each["files"] for each in found)
+    return {each["reason"]: sorted(name.split("#")[-1] for name in each["first"]) for each in found}
+
+
+EXPECTED_UNUSED = {
+    reason: sorted(name for name, (found, _) in UNUSED.items() if found == reason)
+    for reason in (IGNORED, NOT_AN_IMAGE, OUTSIDE_CLASSES)
+}
+
+
+def write_all_files(folder: Path, kind: str) -> Path:
+    """Write ALL_FILES as an archive; return its path."""
+    path = folder / f"leaves.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in ALL_FILES.items():
+                archive.writestr(name, content)
+    else:
+        write_tar(path, "w" if kind == "tar" else "w:gz", ALL_FILES)
+    return path
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("kind", ["zip", "tar", "tgz"])
+def test_every_file_of_an_archive_is_an_image_or_listed_with_a_reason(
+    tmp_path: Path, kind: str, in_place: bool
+) -> None:
+    if kind == "tgz" and in_place:
+        pytest.skip("cannot be read in place")
+    there = tmp_path / "there"
+    there.mkdir()
+    write_all_files(there, kind)
+    with closing(open_dataset(entry_at(there, in_place=in_place), there, tmp_path)) as dataset:
+        assert sorted(dataset.paths(np.arange(len(dataset.labels)))) == sorted(IMAGES)
+        assert count_unused(dataset) == EXPECTED_UNUSED
+        with closing(pickle.loads(pickle.dumps(dataset))) as elsewhere:
+            assert count_unused(elsewhere) == EXPECTED_UNUSED
+
+
+def test_every_file_of_a_folder_that_is_packed_is_an_image_or_listed(tmp_path: Path) -> None:
+    """Ignored files are not packed: `fetch` reports their number."""
+    dataset = open_files(tmp_path, ALL_FILES)
+    assert dataset.paths(np.arange(len(dataset.labels))) == sorted(IMAGES)
+    found = count_unused(dataset)
+    assert found == {
+        reason: [f"data/local/leaves/{name}" for name in EXPECTED_UNUSED[reason]]
+        for reason in (NOT_AN_IMAGE, OUTSIDE_CLASSES)
+    }
+
+
+def test_classes_that_the_entry_leaves_out_are_listed(tmp_path: Path) -> None:
+    files = {f"{name}/1.jpg": jpeg("red") for name in ("elm", "oak", "pine")}
+    dataset = open_files(tmp_path, files, classes=["pine", "elm"])
+    assert count_unused(dataset) == {OUTSIDE_CLASSES: ["data/local/leaves/oak/1.jpg"]}
+
+
+def test_what_cannot_be_read_to_decide_counts_as_an_unreadable_image(tmp_path: Path) -> None:
+    """Links and damaged members may be images; a file that is larger than any image is none."""
+    with tarfile.open(tmp_path / "leaves.tar", "w") as tar:
+        for name in ("elm/1.jpg", "oak/1.jpg"):
+            member = tarfile.TarInfo(name)
+            member.size = len(jpeg("red"))
+            tar.addfile(member, BytesIO(jpeg("red")))
+        link = tarfile.TarInfo("elm/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "../oak/1.jpg"
+        tar.addfile(link)
+    entry = entry_at(tmp_path)
+    with closing(open_dataset(entry, tmp_path, tmp_path)) as dataset:
+        assert sorted(dataset.paths(np.arange(3))) == ["elm/1.jpg", "elm/link", "oak/1.jpg"]
+        with pytest.raises(UnreadableImageError, match="a link; links in archives"):
+            dataset.read(dataset.paths(np.arange(3)).index("elm/link"))
+        assert dataset.unused.count() == 0
+
+
+def test_a_large_file_with_another_ending_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_folder, "MEMBER_LIMIT_BYTES", 1000)
+    files = {"elm/1.jpg": jpeg("red"), "oak/1.jpg": jpeg("red"), "oak/a.mov": bytes(1001)}
+    monkeypatch.setattr(ZipArchive, "read", lambda *_: pytest.fail("read"))
+    assert count_unused(open_files(tmp_path, files)) == {
+        NOT_AN_IMAGE: ["data/local/leaves/oak/a.mov"]
+    }
+
+
+def test_a_class_without_images_is_reported(tmp_path: Path) -> None:
+    files = {"elm/1.jpg": jpeg("red"), "oak/1.jpg": jpeg("red"), "docs/a.txt": b"text"}
+    with pytest.raises(PipelineError, match="class 'docs' has no images; add some, or remove"):
+        open_files(tmp_path, files)
 
 
 def test_the_real_photographs_are_read(mirror: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.datasets.catalog import Entry
+from imgpipe.preprocessing.image_files import UnusedFiles
 from imgpipe.preprocessing.raw_datasets.digits import Digits
 from imgpipe.preprocessing.raw_datasets.idx import Idx
 from imgpipe.preprocessing.raw_datasets.image_folder import ImageFolder
@@ -22,6 +23,8 @@ class RawDataset(Protocol):
     """
 
     classes: list[str]
+    unused: UnusedFiles
+    """The files beside the images."""
 
     @property
     def labels(self) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from PIL import Image
 from imgpipe.core.errors import PipelineError
 from imgpipe.datasets.catalog import DownloadEntry
 from imgpipe.datasets.formats import DigitsFormat
+from imgpipe.preprocessing.image_files import UnusedFiles
 from imgpipe.preprocessing.splits import UNASSIGNED
 
 LARGEST_VALUE = 16  # of a pixel, which is the number of set bits in a block of 4 x 4
@@ -20,6 +21,7 @@ class Digits:
     """A `RawDataset`; each line of the file holds the pixels, row by row, then the label."""
 
     def __init__(self, entry: DownloadEntry[DigitsFormat], raw: Path, scratch: Path) -> None:
+        self.unused = UnusedFiles()  # there are none
         self._file_name = entry.files[0].name
         path = raw / self._file_name
         try:

@@ -20,6 +20,7 @@ from PIL import Image
 from imgpipe.core.errors import PipelineError
 from imgpipe.datasets.catalog import DownloadEntry
 from imgpipe.datasets.formats import IdxFormat
+from imgpipe.preprocessing.image_files import UnusedFiles
 from imgpipe.preprocessing.splits import SPLITS
 
 UNSIGNED_BYTE = 0x08
@@ -43,6 +44,7 @@ class Idx:
 
     def __init__(self, entry: DownloadEntry[IdxFormat], raw: Path, scratch: Path) -> None:
         height_px, width_px, channels = entry.format.image_shape
+        self.unused = UnusedFiles()  # there are none
         self._parts: list[_Part] = []
         labels, splits = [], []
         for split, names in (

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgpipe.archives.addresses import ArchiveFile, LocalFile, Range, RemoteFile, find_remote_files
+from imgpipe.archives.addresses import ArchiveFile, LocalFile, RemoteFile, find_remote_files
 from imgpipe.archives.folders import is_litter
-from imgpipe.archives.members import Archive, Member, open_archive
+from imgpipe.archives.members import MEMBER_LIMIT_BYTES, Archive, Member, open_archive
 from imgpipe.console.messages import join_some
-from imgpipe.core.errors import PipelineError
+from imgpipe.core.errors import PipelineError, UnreadableImageError
 from imgpipe.core.files import replace_file
 from imgpipe.datasets.catalog import DownloadEntry, LocalEntry
 from imgpipe.datasets.formats import ImageFolderFormat
 from imgpipe.parallel.shards import map_shards
 from imgpipe.parallel.task import Task
-from imgpipe.preprocessing.decoding import open_image
+from imgpipe.preprocessing.decoding import find_format, open_image
+from imgpipe.preprocessing.image_files import (
+    IGNORED,
+    NOT_AN_IMAGE,
+    OUTSIDE_CLASSES,
+    UnusedFiles,
+    has_image_ending,
+)
 from imgpipe.preprocessing.image_index import ImageIndex, IndexWriter, renumber_labels
 from imgpipe.preprocessing.splits import SPLITS, UNASSIGNED
 
@@ -37,6 +45,7 @@ SPLIT_OF_NAME = {
 
 _MOST_OPEN_FILES = 128
 _SHOWN_NAMES = 10
+_MEMBERS_AT_ONCE = 64  # if an archive is at an address: the number of requests at a time
 _LARGEST_PREFETCH_BYTES = 1 << 20  # larger images would fill the memory, and save little time
 
 
@@ -58,6 +67,7 @@ class ImageFolder:
         self._is_remote = any(file.is_remote for file in files)
         self._open: dict[int, None] = {}  # the archives whose files are open, the oldest use first
         self._root = _root_folder(entry.format)
+        self.unused = UnusedFiles()
         self._index = self._write_index(entry.format, scratch)
 
     def _write_index(self, reading: ImageFolderFormat, folder: Path) -> ImageIndex:
@@ -66,32 +76,42 @@ class ImageFolder:
         folders_of_split: dict[int, set[str]] = {split: set() for split in folders.values()}
         tops: set[str] = set()
         with IndexWriter(folder) as index:
-            for archive, member in self._list_members(folder):
+            for archive, member, is_image in self._list_members(folder):
                 name = member.name
                 if is_litter(name):
+                    self._add_unused(IGNORED, archive, name)
                     continue
                 if "/" in name:
                     tops.add(name.split("/")[0])
+                is_in_class = False
                 for split_folder, split in folders.items():
                     class_name, slash, rest = name.removeprefix(split_folder).partition("/")
-                    # A file beside the folders of the classes, such as a license, is not an image.
                     if not (name.startswith(split_folder) and slash):
                         continue
                     folders_of_split[split].add(class_name)
                     if reading.classes is None or class_name in reading.classes:
+                        is_in_class = True
                         label = found.setdefault(class_name, len(found))
-                        if rest and not rest.endswith("/"):
+                        if is_image and rest and not rest.endswith("/"):
                             index.add(archive, member, label, split)
+                if not is_image:
+                    self._add_unused(NOT_AN_IMAGE, archive, name)
+                elif not is_in_class:
+                    self._add_unused(OUTSIDE_CLASSES, archive, name)
         self.classes = reading.classes or sorted(found)
         self._check_folders(reading, folders, folders_of_split, tops)
         renumber_labels(folder, np.array([self.classes.index(name) for name in found]))
         return ImageIndex(folder)
 
-    def _list_members(self, scratch: Path) -> Iterator[tuple[int, Member]]:
-        """Yield the number of the archive, and the member."""
+    def _add_unused(self, reason: str, archive: int, name: str) -> None:
+        if not name.endswith("/"):
+            self.unused.add(reason, self._identity_prefixes[archive] + name)
+
+    def _list_members(self, scratch: Path) -> Iterator[tuple[int, Member, bool]]:
+        """Yield the number of the archive, the member, and whether it can be an image."""
         if not self._is_remote:
             for number, archive in enumerate(self._archives):
-                yield from ((number, member) for member in archive.list_members())
+                yield from ((number, *member) for member in _find_images(archive))
             return
         # Each archive is read whole, to check it: in several processes, or on a cluster.
         paths = map_shards(
@@ -104,7 +124,7 @@ class ImageFolder:
             unit="archive",
         )
         for number, path in enumerate(paths):
-            yield from ((number, member) for member in pickle.loads(path.read_bytes()))
+            yield from ((number, *member) for member in pickle.loads(path.read_bytes()))
             path.unlink()
 
     @property
@@ -163,15 +183,11 @@ class ImageFolder:
     def prefetch(self, indices: NDArray[np.int64]) -> None:
         if not self._is_remote:
             return  # the system reads ahead
-        parts: dict[int, list[Range]] = {}
+        members: dict[int, list[Member]] = {}
         for archive, member in map(self._index.find_member, indices.tolist()):
-            part = self._archives[archive].locate(member)
-            if part.size_bytes <= _LARGEST_PREFETCH_BYTES:
-                parts.setdefault(archive, []).append(part)
-        for archive, parts_of_archive in parts.items():
-            file = self._archives[archive].file
-            if isinstance(file, RemoteFile):
-                file.prefetch(parts_of_archive)
+            members.setdefault(archive, []).append(member)
+        for archive, members_of_archive in members.items():
+            _prefetch(self._archives[archive], members_of_archive)
 
     def read(self, index: int) -> Image.Image:
         archive, member = self._index.find_member(index)
@@ -197,11 +213,47 @@ def _find_files(entry: DownloadEntry[Any] | LocalEntry[Any], raw: Path) -> Seque
     return [LocalFile(path, path.as_posix()) for path in paths]
 
 
+def _prefetch(archive: Archive, members: Iterable[Member]) -> None:
+    """Get members that will be read next, if their archive is at an address."""
+    if isinstance(archive.file, RemoteFile):
+        parts = [archive.locate(member) for member in members]
+        if small := [part for part in parts if part.size_bytes <= _LARGEST_PREFETCH_BYTES]:
+            archive.file.prefetch(small)
+
+
+def _find_images(archive: Archive) -> Iterator[tuple[Member, bool]]:
+    """Yield each member, and whether it can be an image: folders and ignored files are not judged.
+
+    A member is read, whole and with its checksum, only if its name does not decide.
+    """
+    members = archive.list_members()
+    while some := list(islice(members, _MEMBERS_AT_ONCE)):
+        unclear = [
+            member
+            for member in some
+            if not (has_image_ending(member.name) or member.name.endswith("/"))
+            and not is_litter(member.name)
+        ]
+        _prefetch(archive, unclear)
+        others = {member for member in unclear if not _has_image_content(archive, member)}
+        yield from ((member, member not in others) for member in some)
+    archive.file.close()
+
+
+def _has_image_content(archive: Archive, member: Member) -> bool:
+    if member.size_bytes > MEMBER_LIMIT_BYTES:  # a video, or the like
+        return False
+    try:
+        return find_format(archive.read(member)) is not None
+    except UnreadableImageError:  # who reads it as an image reports the reason
+        return True
+
+
 def _store_members(folder: Path, task: tuple[int, Archive]) -> Path:
-    """Write the list of the members of an archive; return its path."""
+    """Write the list of the members of an archive, as of `_find_images`; return its path."""
     number, archive = task
     path = folder / f"members-{number:05d}.pickle"
-    members = list(archive.list_members())
+    members = list(_find_images(archive))
     with replace_file(path, shared=True) as partial_path:
         partial_path.write_bytes(pickle.dumps(members))
     return path
