@@ -35,7 +35,7 @@ def main() -> None:
     new = plan_dataset(options.folder, options.name)
     survey = survey_folder(new.source)
     report(*survey.describe())
-    report(add_dataset(new, survey.top, survey.images, survey.counts, survey.splits))
+    report(add_dataset(new, survey.top, survey.files, survey.counts, survey.splits))
     report(_NEXT.format(new.name))
 
 

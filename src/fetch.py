@@ -25,20 +25,23 @@ def main(run: StageRun) -> None:
     params = run.params
     entry = load_entry(params.dataset)
     if isinstance(entry, LocalEntry):
-        count = format_count(pack_local_dataset(entry, RAW), "file")
+        files = pack_local_dataset(entry, RAW)
+        count = format_count(files.packed, "file")
         packed = format_bytes(sum(file.stat().st_size for file in RAW.iterdir()))
         report(f"fetch: {params.dataset}: {count} in {entry.folder.as_posix()}, packed: {packed}")
+        if files.ignored:
+            report(f"  ignored: {files.ignored:,} hidden, or left by a system or a program")
         return
     size = format_bytes(sum(file.bytes for file in entry.files))
-    files = format_count(len(entry.files), "file")
+    count = format_count(len(entry.files), "file")
     if entry.in_place:
         find_remote_files(entry)
         with replace_directory(RAW) as folder:
             write_manifest(folder / MANIFEST_NAME, entry.files)
-        report(f"fetch: {params.dataset}: {files}, {size}, found and not copied")
+        report(f"fetch: {params.dataset}: {count}, {size}, found and not copied")
         return
     unpinned = download_dataset(params.dataset, entry, RAW, allow_unpinned=params.allow_unpinned)
-    report(f"fetch: {params.dataset}: {files}, {size}, checked")
+    report(f"fetch: {params.dataset}: {count}, {size}, checked")
     for name, sha256 in unpinned.items():
         report(f"  {name} is not pinned in the catalog; its SHA-256 is {sha256}")
 

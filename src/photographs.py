@@ -32,7 +32,7 @@ def main() -> None:
     change = plan_change(RECIPE, dataset=new.name)
     survey = survey_folder(new.source)
     report(*survey.describe())
-    report(add_dataset(new, survey.top, survey.images, survey.counts, survey.splits))
+    report(add_dataset(new, survey.top, survey.files, survey.counts, survey.splits))
     report(*describe_change(change))
     apply_change(change)
     report(describe_cost(len(survey.images), survey.size_bytes, load_params()))

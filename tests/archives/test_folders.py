@@ -32,7 +32,9 @@ def test_a_packed_folder_holds_its_files_in_order(folder: Path, tmp_path: Path) 
     for litter in (".DS_Store", "THUMBS.DB", "Icon\r", "__MACOSX/x.jpg", ".git/config", "a.txt~"):
         (folder / litter).parent.mkdir(exist_ok=True)
         (folder / litter).write_bytes(b"litter")
-    assert pack_folder(folder, tmp_path / "a.zip") == len(FILES)
+    os.mkfifo(folder / "top" / "pipe")
+    (folder / os.fsdecode(b".latin-\xe4")).write_bytes(b"litter")
+    assert pack_folder(folder, tmp_path / "a.zip") == (len(FILES), 8)
     with zipfile.ZipFile(tmp_path / "a.zip") as opened:
         members = opened.namelist()
         assert members == sorted(members)
@@ -79,7 +81,7 @@ def test_the_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> No
             (folder / f"{number}.jpg").write_bytes(b"x")
         gc.collect()
         tracemalloc.start()
-        assert pack_folder(folder, tmp_path / "a.zip") == files
+        assert pack_folder(folder, tmp_path / "a.zip") == (files, 0)
         _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return peak_bytes

@@ -55,10 +55,15 @@ def test_a_folder_for_each_class_is_read(tmp_path: Path) -> None:
         "    cats/b.jpg: PNG",
         "    cats/scraped: JPEG",
         "  not used: 1 file outside the class folders",
-        "  not used: 2 unreadable files",
+        "    README.txt",
+        "  not used: 1 file in the class folders that is no image",
+        "    dogs/clip.mov",
+        "  ignored: 2 hidden, or left by a system or a program",
+        "  unreadable: 1 image; `preprocess` stops if the share exceeds max_bad_frac",
         "    dogs/below/text.jpg: not an image, or its beginning is damaged",
-        "    dogs/clip.mov: not an image, or its beginning is damaged",
     ]
+    ignored = {"dogs/.hidden.jpg", "__MACOSX/cats/a.jpg"}
+    assert set(found.files) == before.keys() - ignored
     assert hash_files(folder) == before
 
 
@@ -67,13 +72,16 @@ def test_no_more_than_some_unreadable_files_are_listed() -> None:
         top=Path("pets"),
         splits=None,
         images={"a/1.jpg": (2, 1)},
-        unreadable={f"a/{n}.mov": "no" for n in range(13)},
+        files=[],
+        unreadable={f"a/{n}.jpg": "no" for n in range(13)},
         misnamed={},
-        unused=0,
+        not_images=[],
+        outside=[],
+        ignored=0,
         size_bytes=9,
         counts={},
     )
-    assert list(found.describe())[-2:] == ["    a/9.mov: no", "    and 3 more"]
+    assert list(found.describe())[-2:] == ["    a/9.jpg: no", "    and 3 more"]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +127,8 @@ def test_one_folder_around_the_folders_is_skipped(
     add(tmp_path / "README.txt")
     add(tmp_path / wrap / "cover.txt")
     found = survey_folder(tmp_path)
-    assert (found.top, found.splits, found.unused) == (tmp_path / wrap, splits, 2)
+    assert (found.top, found.splits) == (tmp_path / wrap, splits)
+    assert found.outside == ["README.txt", f"{wrap}/cover.txt"]
     assert sorted(found.counts) == ["cats", "dogs"]
     assert f"{next(iter(counts))}/000.jpg" in found.images
 
@@ -134,13 +143,17 @@ def test_names_may_have_spaces_and_letters_of_every_language(tmp_path: Path) -> 
     assert set(survey_folder(write_photographs(tmp_path / "a b", names)).counts) == set(names)
 
 
-def test_a_link_to_a_file_is_followed_and_a_broken_link_is_no_image(tmp_path: Path) -> None:
+def test_a_link_to_a_file_is_followed_and_a_broken_link_is_refused(tmp_path: Path) -> None:
     folder = write_photographs(tmp_path / "pets", PETS)
     (folder / "cats" / "link.jpg").symlink_to(folder / "dogs" / "000.jpg")
-    (folder / "cats" / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
-    found = survey_folder(folder)
-    assert found.counts["cats"]["images"] == 7
-    assert found.unreadable == {"cats/broken.jpg": "cannot be read: No such file or directory"}
+    assert survey_folder(folder).counts["cats"]["images"] == 7
+    for name in ("broken.jpg", "broken.txt"):
+        (folder / "cats" / name).symlink_to(tmp_path / "nowhere.jpg")
+        assert error_of(folder) == (
+            f"/cats/{name}: a link to a file that does not exist; delete the link, or put the file"
+            " there"
+        )
+        (folder / "cats" / name).unlink()
 
 
 def test_the_header_is_read_and_not_the_pixels(
@@ -238,7 +251,7 @@ def test_too_few_images_of_a_class_are_refused(tmp_path: Path) -> None:
     add(tmp_path / "dogs" / "2.mov")
     assert error_of(tmp_path).startswith(
         ": class 'dogs' has 4 images in dogs/, and 2 files that cannot be read as images"
-        " (dogs/1.mov: not an image, or its beginning is damaged); expected"
+        " (dogs/1.mov: not an image); expected"
     )
 
 

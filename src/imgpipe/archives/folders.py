@@ -43,8 +43,15 @@ _LITTER = {
 _LITTER_ENDINGS = ("~", ".aae", ".tmp", ".xmp")
 
 
-def pack_local_dataset(entry: LocalEntry[Any], raw: Path) -> int:
-    """Replace `raw` by a folder with one archive of the user's images; return their number.
+class PackedFiles(NamedTuple):
+    """The number of files in an archive, and of the files and folders that were ignored."""
+
+    packed: int
+    ignored: int
+
+
+def pack_local_dataset(entry: LocalEntry[Any], raw: Path) -> PackedFiles:
+    """Replace `raw` by a folder with one archive of the user's files; return their numbers.
 
     Raises:
         PipelineError: as `pack_folder`; or the folder is not in this copy of the project.
@@ -60,19 +67,19 @@ def pack_local_dataset(entry: LocalEntry[Any], raw: Path) -> int:
         return pack_folder(entry.folder, folder / entry.archive_name)
 
 
-def pack_folder(folder: Path, path: Path) -> int:
-    """Pack a folder into a zip archive with stable bytes; return the number of its files.
+def pack_folder(folder: Path, path: Path) -> PackedFiles:
+    """Pack a folder into a zip archive with stable bytes; return the numbers of its files.
 
     Members are stored without compression, in the order of their names, all with the same date.
-    Hidden files, and files that systems and programs leave in folders, are left out. Links to files
-    are followed. Links to folders are refused, because DVC does not see changes behind them.
+    Links to files are followed. Links to folders are refused, because DVC does not see changes
+    behind them.
 
     Raises:
         PipelineError: the folder is missing or empty, holds a link to a folder or a file that
             cannot be read, or changes during the packing: DVC records the hash of the folder when
             `fetch` ends, so it would record the archive as made from the changed folder.
     """
-    count = fingerprint = 0
+    packed = fingerprint = 0
     with (
         closing(_sort_on_disk(find_items(folder))) as members,
         tempfile.TemporaryFile() as stream,
@@ -80,21 +87,22 @@ def pack_folder(folder: Path, path: Path) -> int:
         ProgressBar("fetch", _count_files(members), "file") as bar,
     ):
         archive.filelist = _MembersOnDisk(stream)  # type: ignore[assignment]
-        for row in members.execute("SELECT name, size_bytes, changed_ns FROM member ORDER BY name"):
+        for row in members.execute("SELECT * FROM member WHERE NOT is_ignored ORDER BY name"):
             member = FolderItem(*row)
             fingerprint += hash(member)
             _write_member(archive, folder, member)
             archive.NameToInfo.clear()  # a second index of the members in memory
             if not member.is_folder:
-                count += 1
+                packed += 1
                 bar.update()
-    if count == 0:
+        (ignored,) = members.execute("SELECT count(*) FROM member WHERE is_ignored").fetchone()
+    if packed == 0:
         raise PipelineError(
             f"{folder.as_posix()}: no files there; put a folder of images for each class into it"
         )
-    if sum(map(hash, find_items(folder))) != fingerprint:
+    if sum(hash(item) for item in find_items(folder) if not item.is_ignored) != fingerprint:
         raise PipelineError(f"{folder.as_posix()}: changed while it was read; run the stage again")
-    return count
+    return PackedFiles(packed, ignored)
 
 
 class FolderItem(NamedTuple):
@@ -105,6 +113,8 @@ class FolderItem(NamedTuple):
     size_bytes: int = 0
     changed_ns: int = 0
     """The time of the last change; 0 for a folder."""
+    is_ignored: bool = False
+    """Whether it is hidden, left by a system or a program, or neither a file nor a folder."""
 
     @property
     def is_folder(self) -> bool:
@@ -124,9 +134,7 @@ def is_litter(name: str) -> bool:
 
 
 def find_items(folder: Path) -> Iterator[FolderItem]:
-    """Yield all that is below a folder, in no order.
-
-    Hidden files and the files that operating systems leave in folders are left out.
+    """Yield all that is below a folder, in no order; nothing that is below ignored folders.
 
     Raises:
         PipelineError: the folder is missing, or holds a link to a folder, a folder that cannot be
@@ -144,20 +152,21 @@ def find_items(folder: Path) -> Iterator[FolderItem]:
         try:
             with os.scandir(folder / parent) as entries:
                 for entry in entries:
-                    if member := _describe(entry, parent):
-                        yield member
-                        if member.is_folder:
-                            pending.append(member.name)
+                    item = _describe(entry, parent)
+                    yield item
+                    if item.is_folder and not item.is_ignored:
+                        pending.append(item.name)
         except OSError as error:
-            raise _unreadable(Path(error.filename), error) from None
+            raise describe_unreadable(Path(error.filename), error) from None
 
 
-def _describe(entry: os.DirEntry[str], parent: str) -> FolderItem | None:
-    """Return an item of the folder `parent`, "" or ending with "/"; None if it is left out."""
+def _describe(entry: os.DirEntry[str], parent: str) -> FolderItem:
+    """Return an item of the folder `parent`, "" or ending with "/"."""
     is_folder = entry.is_dir()
     last_part = entry.name + "/" * is_folder
     if is_litter(last_part):
-        return None
+        name = (parent + last_part).encode(errors="backslashreplace").decode()
+        return FolderItem(name, is_ignored=True)
     try:
         last_part.encode()
     except UnicodeEncodeError:
@@ -173,7 +182,7 @@ def _describe(entry: os.DirEntry[str], parent: str) -> FolderItem | None:
     except FileNotFoundError:  # a link to nothing; who reads it reports it
         return FolderItem(parent + last_part)
     if not stat.S_ISREG(found.st_mode):  # a socket or the like
-        return None
+        return FolderItem(parent + last_part, is_ignored=True)
     return FolderItem(parent + last_part, found.st_size, found.st_mtime_ns)
 
 
@@ -183,13 +192,18 @@ def _sort_on_disk(members: Iterator[FolderItem]) -> sqlite3.Connection:
     Its order of names is the order of Python: by code points.
     """
     database = sqlite3.connect("")  # a file without a name
-    database.execute("CREATE TABLE member (name TEXT, size_bytes INTEGER, changed_ns INTEGER)")
-    database.executemany("INSERT INTO member VALUES (?, ?, ?)", members)
+    database.execute(
+        "CREATE TABLE member"
+        " (name TEXT, size_bytes INTEGER, changed_ns INTEGER, is_ignored INTEGER)"
+    )
+    database.executemany("INSERT INTO member VALUES (?, ?, ?, ?)", members)
     return database
 
 
 def _count_files(members: sqlite3.Connection) -> int:
-    (count,) = members.execute("SELECT count(*) FROM member WHERE name NOT LIKE '%/'").fetchone()
+    (count,) = members.execute(
+        "SELECT count(*) FROM member WHERE NOT is_ignored AND name NOT LIKE '%/'"
+    ).fetchone()
     return int(count)
 
 
@@ -226,7 +240,7 @@ def _write_member(archive: zipfile.ZipFile, folder: Path, member: FolderItem) ->
         with open(file, "rb", buffering=0) as source, archive.open(info, "w") as target:
             shutil.copyfileobj(source, target, min(member.size_bytes + 1, _CHUNK_BYTES))
     except OSError as error:
-        raise _unreadable(Path(file), error) from None
+        raise describe_unreadable(Path(file), error) from None
 
 
 def _link_to_folder(path: Path) -> PipelineError:
@@ -236,7 +250,8 @@ def _link_to_folder(path: Path) -> PipelineError:
     )
 
 
-def _unreadable(path: Path, error: OSError) -> PipelineError:
+def describe_unreadable(path: Path, error: OSError) -> PipelineError:
+    """Return the error about a file or folder of a person that cannot be read."""
     if path.is_symlink() and not path.exists():
         return PipelineError(
             f"{path.as_posix()}: a link to a file that does not exist; delete the link, or put the"

@@ -6,18 +6,21 @@ Only the beginning of each file is read, so that thousands of photographs take s
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
-from imgpipe.archives.folders import find_items
+from imgpipe.archives.folders import describe_unreadable, find_items
 from imgpipe.archives.members import MEMBER_LIMIT_BYTES, check_name
 from imgpipe.console.messages import format_bytes, format_count
 from imgpipe.console.progress import ProgressBar
 from imgpipe.core.errors import PipelineError, UnreadableImageError
 from imgpipe.preprocessing.decoding import (
     FORMAT_OF_SUFFIX,
+    START_BYTES,
     find_format,
     open_image,
 )
+from imgpipe.preprocessing.image_files import NOT_AN_IMAGE, is_image_file
 from imgpipe.preprocessing.raw_datasets.image_folder import SPLIT_OF_NAME
 from imgpipe.preprocessing.splits import SPLITS
 
@@ -37,14 +40,20 @@ class Survey:
     """The folder that holds the folders of the splits, or of the classes."""
     splits: Mapping[str, str] | None
     """The folder of each official split, by the names in `SPLITS`; None without such folders."""
+    files: Sequence[str]
+    """All files below `top` but the ignored ones, by their names from there, as all names here."""
     images: Mapping[str, tuple[int, int]]
-    """Width and height in pixels of each readable image, by its name below `top`."""
+    """Width and height in pixels of each readable image."""
     unreadable: Mapping[str, str]
-    """The reason for each unreadable file in the class folders, by its name below `top`."""
+    """The reason for each unreadable image in the class folders."""
     misnamed: Mapping[str, str]
     """The format of each image whose name has the ending of another format, or no known ending."""
-    unused: int
-    """Number of files outside the class folders."""
+    not_images: Sequence[str]
+    """The files in the class folders that are no images."""
+    outside: Sequence[str]
+    """The files outside the class folders, by their names in the whole folder."""
+    ignored: int
+    """Number of files and folders that are hidden, or left by a system or a program."""
     size_bytes: int
     """Size of the files of all images."""
     counts: Mapping[str, Mapping[str, int]]
@@ -70,20 +79,28 @@ class Survey:
         if self.misnamed:
             count = format_count(len(self.misnamed), "image")
             yield f"  used, by their content: {count} with the ending of another format"
-            yield from _list_some(self.misnamed)
-        if self.unused:
-            yield f"  not used: {format_count(self.unused, 'file')} outside the class folders"
+            yield from _list_some([f"{name}: {note}" for name, note in self.misnamed.items()])
+        for names, where in (
+            (self.outside, "outside the class folders"),
+            (self.not_images, "in the class folders that is no image"),
+        ):
+            if names:
+                yield f"  not used: {format_count(len(names), 'file')} {where}"
+                yield from _list_some(names)
+        if self.ignored:
+            yield f"  ignored: {self.ignored:,} hidden, or left by a system or a program"
         if self.unreadable:
-            yield f"  not used: {format_count(len(self.unreadable), 'unreadable file')}"
-            yield from _list_some(self.unreadable)
+            count = format_count(len(self.unreadable), "image")
+            yield f"  unreadable: {count}; `preprocess` stops if the share exceeds max_bad_frac"
+            yield from _list_some([f"{name}: {note}" for name, note in self.unreadable.items()])
 
 
-def _list_some(notes: Mapping[str, str]) -> Iterator[str]:
-    """Yield a line for each of the first names with its note, and how many more there are."""
-    for name, note in list(notes.items())[:_SHOWN]:
-        yield f"    {name}: {note}"
-    if len(notes) > _SHOWN:
-        yield f"    and {len(notes) - _SHOWN:,} more"
+def _list_some(names: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each of the first names, and how many more there are."""
+    for name in names[:_SHOWN]:
+        yield f"    {name}"
+    if len(names) > _SHOWN:
+        yield f"    and {len(names) - _SHOWN:,} more"
 
 
 def survey_folder(folder: Path) -> Survey:
@@ -95,7 +112,8 @@ def survey_folder(folder: Path) -> Survey:
         PipelineError: the layout is different, there are fewer than two classes, a class has too
             few images, or the stages refuse a name or a link.
     """
-    paths = {name: folder / name for name, *_ in sorted(find_items(folder))}
+    items = sorted(find_items(folder))
+    paths = {item.name: folder / item.name for item in items if not item.is_ignored}
     inner = _find_top([name for name in paths if name.endswith("/")], paths)
     top = folder / inner
     shown = top.as_posix()
@@ -110,6 +128,7 @@ def survey_folder(folder: Path) -> Survey:
     images: dict[str, tuple[int, int]] = {}
     unreadable: dict[str, str] = {}
     misnamed: dict[str, str] = {}
+    not_images: list[str] = []
     files = [name for name in names if not name.endswith("/")]
     with ProgressBar("check", len(files), "file") as bar:
         for split, place in places.items():
@@ -118,22 +137,31 @@ def survey_folder(folder: Path) -> Survey:
                 if not slash:
                     continue
                 bar.update()
+                path = paths[inner + name]
+                if not is_image_file(name, partial(_read, path, START_BYTES)):
+                    not_images.append(name)
+                    continue
                 try:
-                    images[name], file_format = _read_header(paths[inner + name])
+                    images[name], file_format = _read_header(path)
                 except UnreadableImageError as error:
                     unreadable[name] = str(error)
                     continue
                 counts[class_name][split] += 1
                 if file_format != FORMAT_OF_SUFFIX.get(PurePosixPath(name).suffix.lower()):
                     misnamed[name] = file_format
-    _check_counts(counts, places, unreadable, shown)
+    problems = unreadable | dict.fromkeys(not_images, NOT_AN_IMAGE)
+    _check_counts(counts, places, problems, shown)
+    in_classes = {inner + name for name in (*images, *problems)}
     return Survey(
         top=top,
         splits=splits,
+        files=files,
         images=images,
         unreadable=unreadable,
         misnamed=misnamed,
-        unused=sum(not name.endswith("/") for name in paths) - len(images) - len(unreadable),
+        not_images=not_images,
+        outside=[name for name in paths if not name.endswith("/") and name not in in_classes],
+        ignored=sum(item.is_ignored for item in items),
         size_bytes=sum(paths[inner + name].stat().st_size for name in images),
         counts=counts,
     )
@@ -195,7 +223,7 @@ def _find_classes(names: Iterable[str], places: Iterable[str], shown: str) -> li
 def _check_counts(
     counts: Mapping[str, Mapping[str, int]],
     places: Mapping[str, str],
-    unreadable: Mapping[str, str],
+    problems: Mapping[str, str],
     shown: str,
 ) -> None:
     for class_name, of_splits in counts.items():
@@ -204,7 +232,7 @@ def _check_counts(
             if count >= least:
                 continue
             folder = f"{places[split]}{class_name}/"
-            bad = [f"{name}: {why}" for name, why in unreadable.items() if name.startswith(folder)]
+            bad = [f"{name}: {why}" for name, why in problems.items() if name.startswith(folder)]
             also = f", and {len(bad)} files that cannot be read as images ({bad[0]})" if bad else ""
             raise PipelineError(
                 f"{shown}: class {class_name!r} has {count} images in {folder}{also}; expected at"
@@ -222,20 +250,30 @@ def _read_header(path: Path) -> tuple[tuple[int, int], str]:
     """Return width and height in pixels, and the format, from the beginning of an image file.
 
     Raises:
-        UnreadableImageError: as `open_image`; or the file cannot be read, or is too large.
+        UnreadableImageError: as `open_image`; or the file is too large.
+        PipelineError: the file cannot be read at all.
+    """
+    start = _read(path, _HEADER_BYTES)
+    size_bytes = path.stat().st_size
+    if size_bytes > MEMBER_LIMIT_BYTES:
+        raise UnreadableImageError(f"more than the limit of {MEMBER_LIMIT_BYTES} bytes")
+    file_format = find_format(start) or ""
+    try:
+        return open_image(start).size, file_format
+    except UnreadableImageError:
+        if size_bytes <= _HEADER_BYTES or not file_format:
+            raise
+    return open_image(_read(path, size_bytes)).size, file_format
+
+
+def _read(path: Path, size_bytes: int) -> bytes:
+    """Return the first bytes of a file.
+
+    Raises:
+        PipelineError: the file cannot be read.
     """
     try:
-        size_bytes = path.stat().st_size
-        if size_bytes > MEMBER_LIMIT_BYTES:
-            raise UnreadableImageError(f"more than the limit of {MEMBER_LIMIT_BYTES} bytes")
         with path.open("rb") as stream:
-            start = stream.read(_HEADER_BYTES)
-            file_format = find_format(start) or ""
-            try:
-                return open_image(start).size, file_format
-            except UnreadableImageError:
-                if size_bytes <= _HEADER_BYTES or not file_format:
-                    raise
-            return open_image(start + stream.read()).size, file_format
+            return stream.read(size_bytes)
     except OSError as error:
-        raise UnreadableImageError(f"cannot be read: {error.strerror}") from None
+        raise describe_unreadable(path, error) from None
