@@ -226,9 +226,7 @@ def test_bytes_do_not_depend_on_workers(project: Path, params_value: dict[str, A
 BAD_FILES: dict[str, tuple[bytes, str]] = {
     "truncated.jpg": (photograph(1)[:-200], "damaged: image file is truncated"),
     "empty.jpg": (b"", "empty file"),
-    "really-a-png.jpg": (photograph(2, "PNG"), "its name says JPEG, but it is PNG"),
     "text.jpg": (b"no image at all\n", "not an image, or its beginning is damaged"),
-    "notes.txt": (b"no image at all\n", ".txt: expected .avif, .bmp, .gif,"),
     "bomb.png": (b"", "more than the limit of 89,478,485 pixels"),
 }
 
@@ -240,6 +238,9 @@ def add_bad_files(project: Path) -> None:
         (leaves(project) / "oak" / name).write_bytes(
             content or (name[:4] == "bomb") * bomb.getvalue()
         )
+    (leaves(project) / "oak" / "notes.txt").write_text("no image, and not meant as one")
+    (leaves(project) / "oak" / "really-a-png.jpg").write_bytes(photograph(2, "PNG"))
+    (leaves(project) / "LICENSE").write_text("free")
 
 
 def test_bad_files_are_skipped_counted_and_listed(
@@ -249,10 +250,17 @@ def test_bad_files_are_skipped_counted_and_listed(
     set_params(project, params_value)
     add_bad_files(project)
     run(project, "fetch")
-    assert run(project, "preprocess").endswith("; 6 unreadable files\n")
+    assert run(project, "preprocess").endswith("; 4 unreadable files; 2 other files\n")
     data = json.loads((project / "metrics" / "data.json").read_text())
-    assert data["bad_images"] == 6
-    assert sum(split["images"] for split in data["splits"]) == 60
+    assert (data["bad_images"], data["unused_files"]) == (4, 2)
+    assert sum(split["images"] for split in data["splits"]) == 61
+    assert data["unused"] == [
+        {
+            "reason": "not an image",
+            "files": 2,
+            "first": ["data/local/leaves/LICENSE", "data/local/leaves/oak/notes.txt"],
+        }
+    ]
     listed = {bad["file"]: bad["reason"] for bad in data["bad_files"]}
     assert list(listed) == sorted(f"data/local/leaves/oak/{name}" for name in BAD_FILES)
     for name, (_, reason) in BAD_FILES.items():
@@ -270,7 +278,9 @@ def test_unusual_metadata_and_hidden_files_are_ignored(project: Path) -> None:
     for name in ("Icon\r", "THUMBS.DB", "@eaDir/1.jpg", "1.jpg~", "1.AAE", "._1.jpg"):
         (leaves(project) / "oak" / name).parent.mkdir(exist_ok=True)
         (leaves(project) / "oak" / name).write_bytes(b"litter")
-    run(project, "fetch")
+    assert run(project, "fetch").endswith(
+        "\n  ignored: 6 hidden, or left by a system or a program\n"
+    )
     assert run(project, "preprocess").endswith("; 0 unreadable files\n")
     assert "data/local/leaves/oak/odd.jpg" in identities(project)
     assert len(identities(project)) == 61
@@ -281,11 +291,11 @@ def test_too_many_bad_files_stop_the_stage(project: Path) -> None:
     run(project, "fetch")
     message = error_of(project, "preprocess")
     assert message.startswith(
-        "6 of 66 images cannot be read, more than the share of 0.01 that preprocess.max_bad_frac"
+        "4 of 65 images cannot be read, more than the share of 0.01 that preprocess.max_bad_frac"
         " allows: data/local/leaves/oak/bomb.png: more than the limit of 89,478,485 pixels;"
         " data/local/leaves/oak/empty.jpg: empty file;"
     )
-    assert message.endswith("; and 3 more; repair or delete them, or raise max_bad_frac")
+    assert message.endswith("; and 1 more; repair or delete them, or raise max_bad_frac")
     assert sorted(path.name for path in (project / "data").iterdir()) == [
         "catalog.yaml", "local", "raw"
     ]  # fmt: skip

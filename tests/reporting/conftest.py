@@ -119,9 +119,8 @@ def write_results(predictions: Predictions, params: Params) -> None:
     metrics = Path("metrics")
     top_k, bins = params.evaluate.top_k, params.evaluate.calibration_bins
     bad_files = [{"file": "x.jpg", "reason": "empty & cut"}]
-    write_json(
-        metrics / "data.json", {"duplicate_images": 2, "bad_images": 1, "bad_files": bad_files}
-    )
+    data = {"duplicate_images": 2, "bad_images": 1, "unused_files": 3, "bad_files": bad_files}
+    write_json(metrics / "data.json", data)
     write_csv(
         metrics / "history.csv",
         ["epoch", "loss", "accuracy", "validation_loss", "validation_accuracy"],

@@ -92,7 +92,8 @@ class DataReport:
         duplicates = format_count(sum(self.duplicates.values()), "duplicate")
         bad_files = format_count(len(self.bad_files), "unreadable file")
         unused = format_count(self.unused.count(), "other file")
-        return f"{splits}; {duplicates} across splits; {bad_files}; {unused}"
+        also = f"; {unused}" if self.unused.count() else ""
+        return f"{splits}; {duplicates} across splits; {bad_files}{also}"
 
 
 def report_data(shards_of_split: ShardsOfSplit, unused: UnusedFiles) -> DataReport:
