@@ -2,7 +2,14 @@
 
 import pytest
 
-from imgpipe.console.messages import format_bytes, format_count, format_duration, report, wrap_line
+from imgpipe.console.messages import (
+    escape_unprintable,
+    format_bytes,
+    format_count,
+    format_duration,
+    report,
+    wrap_line,
+)
 
 
 def test_a_line_of_100_characters_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,3 +65,16 @@ def test_a_size_has_its_unit(size_bytes: float, text: str) -> None:
 )  # fmt: skip
 def test_a_duration_has_its_unit(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("größe 猫 \U0001f600", "größe 猫 \U0001f600"), ("a\nb\tc\r", r"a\nb\tc\r"),
+        ("\x1b[2J\x7f\x9b", r"\x1b[2J\x7f\x9b"), ("gr\udcf6\udcdfe", r"gr\xf6\xdfe"),
+        ("\ud800", r"\ud800"), ("a\u202eb\u2028", r"a\u202eb\u2028"),
+        ("क्\u200dष", "क्\u200dष"), ("\U000e0001", r"\U000e0001"), ("", ""),
+    ],
+)  # fmt: skip
+def test_what_would_change_a_line_is_escaped(text: str, shown: str) -> None:
+    assert escape_unprintable(text) == shown

@@ -369,9 +369,14 @@ def test_predict_gives_the_probabilities_of_the_evaluation(project: Path, tmp_pa
         cwd=project, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 1
-    assert len(json.loads(result.stdout)) == 120
-    first, second = result.stderr.splitlines()
-    assert first.endswith("damaged.jpg: not an image, or its beginning is damaged")
+    answers = json.loads(result.stdout)
+    assert len(answers) == 121
+    reason = "not an image, or its beginning is damaged"
+    damaged = (folder / "damaged.jpg").as_posix()
+    assert [each for each in answers if "error" in each] == [{"file": damaged, "error": reason}]
+    *unused, first, second = result.stderr.splitlines()
+    assert " ".join(unused).startswith("not predicted: 1 file, not an image: ")
+    assert first == f"error: {damaged}: {reason}"
     assert second == "error: 1 of 121 files cannot be read"
 
 

@@ -7,6 +7,8 @@ from typing import TextIO
 LINE_CHARACTERS = 100
 """Most characters of a printed line. An error is always one line, of any length."""
 
+_JOINERS = "\u200c\u200d"  # zero width; parts of Persian words, of Indic letters and of emoji
+
 
 def report(*lines: str, stream: TextIO | None = None) -> None:
     """Print lines at once, also into a pipe; a longer line continues below, indented."""
@@ -27,6 +29,25 @@ def wrap_line(line: str) -> Iterator[str]:
     yield from textwrap.wrap(
         line, LINE_CHARACTERS, subsequent_indent=f"{indent}  ", break_on_hyphens=False
     )
+
+
+def escape_unprintable(text: str) -> str:
+    """Return the text with escapes for characters that would change a line or the terminal.
+
+    A new line becomes a backslash and n; a byte of a file name that is not UTF-8 its hexadecimal
+    digits behind a backslash and x.
+    """
+    return "".join(
+        character if character.isprintable() or character in _JOINERS else _escape(character)
+        for character in text
+    )
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # as Python decodes such a byte
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def format_count(count: int, noun: str, plural: str | None = None) -> str:

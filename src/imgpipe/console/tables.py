@@ -15,14 +15,25 @@ def format_columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     If the lines would be longer than LINE_CHARACTERS, the widest columns become narrower, and their
     long cells continue in lines below.
     """
+    widths = find_widths(rows)
+    for row in rows:
+        yield from format_row(row, widths)
+
+
+def find_widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the widths of the columns of a table."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     while sum(widths) + 2 * (len(widths) - 1) > LINE_CHARACTERS and max(widths) > _LEAST_WIDTH:
         widths[widths.index(max(widths))] -= 1
-    for row in rows:
-        wrapped = [
-            [cell] if len(cell) <= width else textwrap.wrap(cell, width, break_on_hyphens=False)
-            for cell, width in zip(row, widths, strict=True)
-        ]
-        for parts in zip_longest(*wrapped, fillvalue=""):
-            cells = (f"{part:<{width}}" for part, width in zip(parts, widths, strict=True))
-            yield "  ".join(cells).rstrip()
+    return widths
+
+
+def format_row(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    """Yield the line of a row, and lines below it for the rest of cells that are too long."""
+    wrapped = [
+        [cell] if len(cell) <= width else textwrap.wrap(cell, width, break_on_hyphens=False)
+        for cell, width in zip(row, widths, strict=True)
+    ]
+    for parts in zip_longest(*wrapped, fillvalue=""):
+        cells = (f"{part:<{width}}" for part, width in zip(parts, widths, strict=True))
+        yield "  ".join(cells).rstrip()

@@ -1,6 +1,6 @@
 """Which files of a folder or an archive are images: one rule for training and for `predict`.
 
-A file is an image if its name has the ending of an image, or if its first bytes are those of a
+A file is an image if its name has the ending of an image, or if its first bytes belong to a
 known format, whichever ending it has. So only files with other endings are opened to decide, and an
 image that is damaged or of a format that cannot be read still counts as an image: an unreadable
 one. All other files are unused files. Hidden files, and files that systems and programs leave in

@@ -1,54 +1,98 @@
-"""The likeliest classes of image files as text: a table, CSV or JSON."""
+"""Predictions as text, while they come: a table, CSV or JSON."""
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from imgpipe.console.tables import format_columns
-
-Prediction = tuple[Path, Sequence[tuple[str, float]]]
-"""A file, and the names and probabilities of its likeliest classes, likeliest first."""
-
-
-def format_table(predictions: Sequence[Prediction]) -> str:
-    """Return aligned columns, probabilities with four decimals."""
-    return "".join(f"{line}\n" for line in format_columns(_make_rows(predictions, ".4f")))
+from imgpipe.console.messages import escape_unprintable
+from imgpipe.console.tables import find_widths, format_row
+from imgpipe.nn.inference.file_prediction import FilePrediction
 
 
-def format_csv(predictions: Sequence[Prediction]) -> str:
-    """Return CSV; the nine digits of a probability give back its float32 exactly."""
-    stream = StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(_make_rows(predictions, ".9g"))
-    return stream.getvalue()
+@dataclass(frozen=True)
+class Expected:
+    """Facts that are known before the first prediction."""
+
+    files: Sequence[Path]
+    classes: Sequence[str]
+    """The names of all classes."""
+    top: int
+    """The number of classes for each file."""
 
 
-def format_json(predictions: Sequence[Prediction]) -> str:
-    """Return JSON: for each file its path and its classes with their probabilities."""
-    content = [
-        {
-            "file": path.as_posix(),
-            "classes": [{"class": name, "probability": value} for name, value in classes],
-        }
-        for path, classes in predictions
-    ]
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+Formatter = Callable[[Iterable[FilePrediction], Expected], Iterator[str]]
+"""Yields the text, a piece for each prediction as soon as the prediction is there."""
 
 
-FORMATTERS: Mapping[str, Callable[[Sequence[Prediction]], str]] = {
+def format_table(predictions: Iterable[FilePrediction], expected: Expected) -> Iterator[str]:
+    """Yield aligned columns, probabilities with four decimals; no lines for unreadable files."""
+    header = _make_header(expected.top)
+    longest_file = max(map(_name_file, expected.files), key=len, default="")
+    longest_class = max(map(escape_unprintable, expected.classes), key=len, default="")
+    widest = [longest_file] + [longest_class, f"{1:.4f}"] * expected.top
+    widths = find_widths([header, widest])
+    rows = (_make_row(each, ".4f") for each in predictions if each.error is None)
+    for number, row in enumerate(rows):
+        for cells in (header, row) if number == 0 else (row,):
+            yield "".join(f"{line}\n" for line in format_row(cells, widths))
+
+
+def format_csv(predictions: Iterable[FilePrediction], expected: Expected) -> Iterator[str]:
+    """Yield CSV; the nine digits of a probability give back its float32 exactly.
+
+    The last column has the reason why a file cannot be read.
+    """
+    yield _write_csv([*_make_header(expected.top), "error"])
+    for each in predictions:
+        row = _make_row(each, ".9g")
+        row += [""] * (1 + 2 * expected.top - len(row))
+        yield _write_csv([*row, escape_unprintable(each.error or "")])
+
+
+def format_json(predictions: Iterable[FilePrediction], expected: Expected) -> Iterator[str]:
+    """Yield a JSON list: for each file its path, and its classes or the reason of an error."""
+    before = "[\n"
+    for each in predictions:
+        content: dict[str, object] = {"file": each.path.as_posix()}
+        if each.error is None:
+            content["classes"] = [
+                {"class": name, "probability": value} for name, value in each.classes
+            ]
+        else:
+            content["error"] = each.error
+        # ASCII: bytes of a name that are not UTF-8 are no text, but JSON can escape them.
+        yield before + json.dumps(content).replace("\x7f", "\\u007f")
+        before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+FORMATTERS: Mapping[str, Formatter] = {
     "table": format_table,
     "csv": format_csv,
     "json": format_json,
 }
 
 
-def _make_rows(predictions: Sequence[Prediction], digits: str) -> list[list[str]]:
-    header = ["file"]
-    for rank in range(1, len(predictions[0][1]) + 1):
-        header += [f"class_{rank}", f"probability_{rank}"]
-    rows = [header]
-    for path, classes in predictions:
-        cells = (text for name, value in classes for text in (name, f"{value:{digits}}"))
-        rows.append([path.as_posix(), *cells])
-    return rows
+def _make_header(top: int) -> list[str]:
+    ranks = range(1, top + 1)
+    return ["file", *(f"{name}_{rank}" for rank in ranks for name in ("class", "probability"))]
+
+
+def _make_row(prediction: FilePrediction, digits: str) -> list[str]:
+    row = [_name_file(prediction.path)]
+    for name, value in prediction.classes:
+        row += [escape_unprintable(name), f"{value:{digits}}"]
+    return row
+
+
+def _name_file(path: Path) -> str:
+    return escape_unprintable(path.as_posix())
+
+
+def _write_csv(row: Sequence[str]) -> str:
+    stream = StringIO()
+    csv.writer(stream, lineterminator="\n").writerow(row)
+    return stream.getvalue()

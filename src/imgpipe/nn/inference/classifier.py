@@ -5,7 +5,6 @@ from imgpipe.nn.common.runtime import configure_runtime  # first: it silences Te
 # isort: split
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from imgpipe.console.progress import ProgressBar
 from imgpipe.core.errors import UnreadableImageError
 from imgpipe.nn.inference.explanation import activation_maps
+from imgpipe.nn.inference.file_prediction import FilePrediction
 from imgpipe.nn.inference.loading import load_model, read_signature
 from imgpipe.nn.inference.prediction import predict_probabilities
 from imgpipe.settings.image_spec import ImageSpec
@@ -24,16 +24,6 @@ _FILES_AT_ONCE = 512
 
 ReadImage = Callable[[Path, ImageSpec], NDArray[np.uint8]]
 """Returns the image in a file, (H, W, C); raises UnreadableImageError or OSError."""
-
-
-@dataclass(frozen=True)
-class FilePrediction:
-    """The likeliest classes of an image file, or the reason why the file cannot be read."""
-
-    path: Path
-    classes: Sequence[tuple[str, float]]
-    """Names and probabilities, likeliest first."""
-    error: str | None = None
 
 
 class Classifier:

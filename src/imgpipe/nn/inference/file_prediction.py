@@ -1,0 +1,15 @@
+"""The result for an image file; without TensorFlow, so that other packages can import it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """The likeliest classes of an image file, or the reason why the file cannot be read."""
+
+    path: Path
+    classes: Sequence[tuple[str, float]]
+    """Names and probabilities, likeliest first."""
+    error: str | None = None
