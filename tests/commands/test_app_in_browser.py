@@ -117,18 +117,19 @@ class Page:
         """Choose a file, as by the dialog."""
         self._browser.find_element("id", "file").send_keys(str(path))
 
-    def drop(self, name: str, content: bytes) -> None:
-        """Drop a file on the page."""
+    def drop(self, name: str, content: bytes, copies: int = 1) -> None:
+        """Drop a file, or equal files, on the page."""
         self.run(
             """
-            const [name, content] = arguments, transfer = new DataTransfer();
+            const [name, content, copies] = arguments, transfer = new DataTransfer();
             const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
-            transfer.items.add(new File([bytes], name));
+            for (let i = 0; i < copies; i++) transfer.items.add(new File([bytes], name));
             document.body.dispatchEvent(new DragEvent(
               "drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
             """,
             name,
             base64.b64encode(content).decode(),
+            copies,
         )
 
     def stroke(self, *points: tuple[float, float], touch: bool = False) -> None:
@@ -254,7 +255,12 @@ def test_dropped_files_are_answered_or_refused(
         "document.body.dispatchEvent(new DragEvent('drop',"
         " {dataTransfer: new DataTransfer(), bubbles: true, cancelable: true}))"
     )
-    wait_until(lambda: page.error.startswith("Dropped: expected an image file"))
+    wait_until(lambda: page.error == "Dropped: expected an image file")
+    page.drop("one.jpg", photograph.read_bytes(), copies=2)
+    wait_until(
+        lambda: page.error
+        == "Dropped: expected an image file; found 2; for many: python src/predict.py FOLDER"
+    )
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_sent(
