@@ -1,10 +1,24 @@
 # `make help` lists the commands; docs/commands.md has the same as plain commands.
 
 PYTHON ?= python3
-BIN := .venv/bin
-# DVC runs each stage as `python src/...`: the environment's Python must come first.
-export PATH := $(abspath $(BIN)):$(PATH)
-IN_PROJECT = PYTHONPATH=$(abspath src):$(abspath tests)
+A ?= HEAD
+B ?= workspace
+IMAGES ?= 10000000
+# Only if it is given to make: some systems set a variable of this name.
+ifneq ($(origin NAME),command line)
+  NAME :=
+endif
+# The shell reads what a person gives from its environment, never as a part of a command, so that a
+# value may hold any character. Without `value`, make would replace a $ in it. `override` also keeps
+# the other variables as they are here.
+override GIVEN := PYTHON FOLDER NAME A B IMAGES GPU
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
+export $(GIVEN)
+# DVC runs each stage as `python src/...`: the environment's Python must come first. CURDIR, because
+# `abspath` takes a path with a space for two.
+override PATH := $(CURDIR)/.venv/bin:$(value PATH)
+export PATH
+docs reruns bench bench-large: export PYTHONPATH := $(CURDIR)/src:$(CURDIR)/tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run photographs dataset recipe compare leaderboard app \
@@ -12,12 +26,12 @@ IN_PROJECT = PYTHONPATH=$(abspath src):$(abspath tests)
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^##/ {print "\n" substr($$0, 4)} \
-	  /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 ## Start
 
 setup: ## make the virtual environment from the locked requirements; GPU=1 for NVIDIA GPUs
-	@$(PYTHON) install.py $(if $(filter 1,$(GPU)),--gpu)
+	@"$$PYTHON" install.py $(if $(filter 1,$(GPU)),--gpu)
 
 run: setup ## run the pipeline: only what changed runs again
 	dvc repro
@@ -25,28 +39,19 @@ run: setup ## run the pipeline: only what changed runs again
 
 ## Your own photographs
 
-# The shell reads FOLDER and NAME from its environment, so that they may hold any character; without
-# `value`, make would replace a $ in FOLDER. NAME counts only if it is given to make: some systems set
-# a variable of this name.
-override FOLDER := $(value FOLDER)
-export FOLDER
-NAME_OPTION = $(if $(filter command line,$(origin NAME)),--name "$$NAME")
-
 photographs: setup ## train on a folder of photographs: make photographs FOLDER=path/to/folder
-	@python src/photographs.py "$$FOLDER" $(NAME_OPTION)
+	@python src/photographs.py $(if $(NAME),--name="$$NAME") -- "$$FOLDER"
 
 dataset: setup ## only add a folder to the catalog: make dataset FOLDER=path/to/folder NAME=pets
-	@python src/dataset.py "$$FOLDER" $(NAME_OPTION)
+	@python src/dataset.py $(if $(NAME),--name="$$NAME") -- "$$FOLDER"
 
 ## Experiments
 
 recipe: setup ## write the values of a recipe into params.yaml: make recipe run NAME=mnist_mlp
-	@python src/recipe.py '$(NAME)'
+	@python src/recipe.py -- "$$NAME"
 
-A ?= HEAD
-B ?= workspace
 compare: setup ## compare two commits or experiments: make compare A=HEAD~1 B=HEAD
-	@python src/compare.py '$(A)' '$(B)' --html comparison.html
+	@python src/compare.py --html comparison.html -- "$$A" "$$B"
 	@echo "with pictures: comparison.html"
 
 leaderboard: setup ## rank all experiments by validation accuracy
@@ -67,7 +72,7 @@ check: setup ## check language, spelling, lint, format and types: seconds
 	mypy
 
 # One worker for each processor. The tests of a file stay together, because they share fixtures.
-PYTEST = python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+override PYTEST := python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs: 2 minutes
 	$(PYTEST) -m "not tf and not e2e and not dask"
@@ -84,23 +89,22 @@ format: setup ## format the code
 	ruff check --fix .
 
 docs: setup ## write the generated tables: docs/choices.md, recipes/README.md, recipes/effective.json
-	$(IN_PROJECT) python tests/choices.py
+	python tests/choices.py
 	@python src/recipe.py --generate
 
 reruns: setup ## measure what each change re-runs, and write docs/reruns.md: a minute
-	$(IN_PROJECT) python tests/reruns.py
+	python tests/reruns.py
 
 bench: setup ## measure speed and memory, and write benchmarks/results.md; needs DATASET_MIRROR
-	$(IN_PROJECT) python benchmarks/bench.py
+	python benchmarks/bench.py
 
-IMAGES ?= 10000000
 bench-large: setup ## measure memory and speed of preprocess with 10 million images: FOLDER=new/folder
-	$(IN_PROJECT) python benchmarks/large.py "$$FOLDER" --images $(IMAGES)
+	python benchmarks/large.py --images="$$IMAGES" -- "$$FOLDER"
 
 # The groups of pyproject.toml that `make setup` installs: all but the optional ones.
-GROUPS := config arrays images remote digits charts nn transfer pipeline app dev
-LOCK = python -m uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-  --no-emit-index-url --no-emit-find-links --no-header --quiet
+override GROUPS := config arrays images remote digits charts nn transfer pipeline app dev
+override LOCK := python -m uv pip compile pyproject.toml --universal --python-version 3.11 \
+  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet
 
 lock: setup ## lock the pinned dependencies again, after a change of pyproject.toml
 	$(LOCK) $(GROUPS:%=--extra %) --output-file requirements.txt

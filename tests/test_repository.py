@@ -1,12 +1,10 @@
 """The repository as a whole: file names, line ends, the lock, the commands."""
 
-import os
 import re
 import subprocess
 import tomllib
 from pathlib import Path
 
-import pytest
 from packaging.requirements import Requirement
 from support import ROOT
 
@@ -40,40 +38,6 @@ def test_text_has_unix_line_ends() -> None:
     for name in tracked_files():
         content = (ROOT / name).read_bytes()
         assert b"\0" in content or b"\r\n" not in content, name
-
-
-def run_make(*arguments: str) -> str:
-    return subprocess.run(
-        ["make", "--no-print-directory", *arguments],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-
-
-def test_every_make_target_is_in_its_help() -> None:
-    """By make itself: its database of rules, and what it prints for `make help`."""
-    rules = run_make("--print-data-base", "--dry-run", "help").splitlines()
-    (phony,) = [line.split()[1:] for line in rules if line.startswith(".PHONY:")]
-    shown = re.findall(r"^  (\S+)", run_make("help"), re.MULTILINE)
-    assert sorted(phony) == sorted(shown)
-
-
-@pytest.mark.parametrize("target", ["dataset", "photographs"])
-@pytest.mark.parametrize("folder", ["pets", "my pets", 'it\'s "mine"; $HOME `x` #1 *', "猫", ""])
-def test_make_hands_over_a_folder_of_any_name(tmp_path: Path, target: str, folder: str) -> None:
-    """To a program in place of Python, which prints its arguments."""
-    (tmp_path / "bin").mkdir()
-    python = tmp_path / "bin" / "python"
-    python.write_text("#!/bin/sh\nprintf '%s|' \"$@\"\n")
-    python.chmod(0o755)
-    environment = {**os.environ, "NAME": "the name of this machine"}
-    for name, options in ((None, ""), ("my pets", "--name|my pets|")):
-        given = [f"FOLDER={folder}", *([f"NAME={name}"] if name else [])]
-        no_setup = ["PYTHON=true", f"BIN={python.parent}"]
-        printed = subprocess.run(
-            ["make", "--no-print-directory", *no_setup, target, *given],
-            cwd=ROOT, env=environment, check=True, capture_output=True, text=True,
-        ).stdout  # fmt: skip
-        assert printed == f"src/{target}.py|{folder}|{options}"
 
 
 def read_lock(name: str) -> dict[str, Requirement]:
