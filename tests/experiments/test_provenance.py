@@ -1,10 +1,11 @@
 """Revisions, and what git and DVC recorded about their runs; the tests make the commits."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
-from support import commit_run, git, keep_experiment, run_parameters, set_params
+from support import commit_run, find_error, git, keep_experiment, run_parameters, set_params
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import format_yaml, read_yaml
@@ -63,6 +64,62 @@ def test_a_folder_outside_git_is_refused_in_one_line(
     with pytest.raises(PipelineError, match="git for-each-ref: fatal: not a git repo") as raised:
         find_revision("HEAD")
     assert "\n" not in str(raised.value)
+
+
+@pytest.fixture(params=["folder", "worktree", "worktree of a bare repository"])
+def elsewhere(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A project with a run that is not at the top of a plain repository, as working directory.
+
+    A variable of git names another repository, as in a hook.
+    """
+    top = tmp_path / "all projects"
+    project = top / "team" / "ml" if request.param == "folder" else top
+    project.mkdir(parents=True)
+    git(top, "init", "--quiet", "--initial-branch=main")
+    git(top, "config", "user.name", "test")
+    git(top, "config", "user.email", "test@localhost")
+    (top / "dvc.lock").write_text("stages: {}\n")  # of another project
+    commit_run(project)
+    keep_experiment(
+        project, "brave-cat", accuracy=0.95, parameters=run_parameters(training__seed=2)
+    )
+    if request.param != "folder":
+        repository = top
+        if "bare" in request.param:
+            repository = tmp_path / "bare.git"
+            git(tmp_path, "clone", "--quiet", "--mirror", str(top), str(repository))
+        project = tmp_path / "worktree"
+        git(repository, "worktree", "add", "--quiet", "--detach", str(project), "main")
+    git(tmp_path, "init", "--quiet", "another")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "another" / ".git"))
+    monkeypatch.chdir(project)
+    return project
+
+
+def test_a_run_is_found_wherever_the_project_is(elsewhere: Path) -> None:
+    for name, seed in (("HEAD", 1), ("main", 1), ("brave-cat", 2)):
+        assert read(name).parameters["training.seed"] == seed
+    assert [revision.name for revision in list_experiments()] == ["brave-cat"]
+    metrics = [
+        json.loads(read_text(find_revision(name), "metrics/train.json"))["validation_accuracy"]
+        for name in ("HEAD", "brave-cat")
+    ]
+    assert metrics == [0.9, 0.95]
+
+
+@pytest.mark.parametrize("name", ["-x", "--all", "x';id;'", "--", "a..b", "x\ny", "HEAD:dvc.lock"])
+def test_a_name_with_a_meaning_elsewhere_is_a_name(repository: Path, name: str) -> None:
+    message = find_error(find_revision, name)
+    assert "not found; expected a commit, branch or tag" in message
+
+
+def test_a_branch_of_any_legal_name_is_found(repository: Path) -> None:
+    head = git(repository, "rev-parse", "HEAD").strip()
+    for name in ("x';id>PWNED;'", "$(id)", "-x", "ç"):
+        git(repository, "update-ref", f"refs/heads/{name}", head)
+        assert find_revision(name).commit == head
 
 
 def test_provenance_has_parameters_libraries_sources_and_outputs(repository: Path) -> None:

@@ -13,7 +13,12 @@ from imgpipe.console.messages import format_bytes, format_count, report
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import read_json
 from imgpipe.core.paths import AUGMENTED, CLASS_SCORES, PLOTS, RAW, RECORDS, REPORT, TEST_METRICS
-from imgpipe.experiments.provenance import Revision, find_revision, run_git
+from imgpipe.experiments.provenance import (
+    Revision,
+    find_environment,
+    find_revision,
+    run_git,
+)
 from imgpipe.records.info import read_info
 from imgpipe.settings.params import Params
 
@@ -54,7 +59,7 @@ def run_dvc(*arguments: str, output: IO[Any] | None = None) -> int:
         [sys.executable, "-m", "dvc", *arguments],
         stdout=output,
         stderr=None if output is None else subprocess.STDOUT,
-        env={**os.environ, "PATH": search},
+        env={**find_environment(), "PATH": search},
     )
     try:
         return process.wait()
@@ -96,7 +101,7 @@ def run_experiment(
     """
     # JSON and the grammar of -S agree for all values that params.yaml allows.
     settings = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
-    command = ["exp", "run", "--temp", "--name", experiment]
+    command = ["exp", "run", "--temp", f"--name={experiment}"]
     command += [part for setting in settings for part in ("--set-param", setting)]
     log = _LOGS / f"{experiment}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

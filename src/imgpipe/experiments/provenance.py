@@ -5,6 +5,7 @@ parameters, data and code of the run; `params.yaml` and source files may have be
 """
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -23,6 +24,9 @@ _LOCK = "dvc.lock"
 _PARAMS = PARAMS_FILE.as_posix()
 STAGES_TO_TRAIN = ("fetch", "preprocess", "augment", "train")
 STAGES_TO_EVALUATE = (*STAGES_TO_TRAIN, "evaluate")
+# DVC uses the repository around the project. Hooks of git set these variables, which may name
+# another one.
+_GIT_VARIABLES = {"GIT_COMMON_DIR", "GIT_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_WORK_TREE"}
 
 
 @dataclass(frozen=True)
@@ -78,18 +82,21 @@ def find_revision(name: str) -> Revision:
     if with_name:
         return with_name[0]
     try:
-        commit = run_git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
+        commit = run_git(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
+        ).strip()
     except PipelineError:
         names = ", ".join(revision.name for revision in experiments) or "none"
+        shown = name if name.isprintable() else repr(name)
         raise PipelineError(
-            f"{name}: not found; expected a commit, branch or tag, an experiment (existing:"
+            f"{shown}: not found; expected a commit, branch or tag, an experiment (existing:"
             f" {names}), or {WORKSPACE}"
         ) from None
     return Revision(name, commit)
 
 
 def read_text(revision: Revision, path: str) -> str:
-    """Read a file that git tracks.
+    """Read a file that git tracks; the path is from the folder of the project.
 
     Raises:
         PipelineError: the revision has no such file.
@@ -97,7 +104,8 @@ def read_text(revision: Revision, path: str) -> str:
     try:
         if revision.commit is None:
             return Path(path).read_text(encoding="utf-8")
-        return run_git("show", f"{revision.commit}:{path}")
+        # The project may be a folder of a larger repository.
+        return run_git("show", f"{revision.commit}:./{path}")
     except (FileNotFoundError, PipelineError):
         raise PipelineError(f"{revision.name}: {path} not found") from None
 
@@ -210,15 +218,25 @@ def open_files(revision: Revision) -> Iterator[Any]:
         raise PipelineError(f"{revision.name}: DVC: {' '.join(str(error).split())}") from None
 
 
+def find_environment() -> dict[str, str]:
+    """Return the environment of this process without the variables that name a repository."""
+    return {name: value for name, value in os.environ.items() if name not in _GIT_VARIABLES}
+
+
 def run_git(*arguments: str) -> str:
-    """Return the output of git.
+    """Return the output of git, in the repository around the project.
 
     Raises:
         PipelineError: git failed, or is not installed.
     """
     try:
         return subprocess.run(
-            ["git", *arguments], check=True, capture_output=True, text=True, encoding="utf-8"
+            ["git", *arguments],
+            env=find_environment(),
+            check=True,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
         ).stdout
     except FileNotFoundError:
         raise PipelineError("git: not found; install it") from None
