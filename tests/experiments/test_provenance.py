@@ -16,6 +16,7 @@ from imgpipe.experiments.provenance import (
     find_parameter_edits,
     find_revision,
     list_experiments,
+    open_files,
     open_output,
     read_provenance,
     read_text,
@@ -81,6 +82,8 @@ def elsewhere(
     git(top, "config", "user.name", "test")
     git(top, "config", "user.email", "test@localhost")
     (top / "dvc.lock").write_text("stages: {}\n")  # of another project
+    (project / ".dvc").mkdir()
+    (project / ".dvc" / "config").touch()
     commit_run(project)
     keep_experiment(
         project, "brave-cat", accuracy=0.95, parameters=run_parameters(training__seed=2)
@@ -107,6 +110,14 @@ def test_a_run_is_found_wherever_the_project_is(elsewhere: Path) -> None:
         for name in ("HEAD", "brave-cat")
     ]
     assert metrics == [0.9, 0.95]
+    for name in ("HEAD", "brave-cat"):
+        found = open_output(find_revision(name), read(name), PREDICTIONS)
+        assert found.startswith(b"index,")
+    with open_files(find_revision("HEAD")) as files:
+        assert [*files.find("src/imgpipe/core")] == [
+            "src/imgpipe/core/errors.py",
+            "src/imgpipe/core/files.py",
+        ]
 
 
 @pytest.mark.parametrize("name", ["-x", "--all", "x';id;'", "--", "a..b", "x\ny", "HEAD:dvc.lock"])

@@ -8,7 +8,7 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -208,12 +208,13 @@ def open_files(revision: Revision) -> Iterator[Any]:
     Raises:
         PipelineError: DVC cannot read its own files there.
     """
-    from dvc.api import DVCFileSystem  # takes 0.5 s, which not every caller needs
-    from dvc.exceptions import DvcException
+    from dvc.exceptions import DvcException  # takes 0.5 s, which not every caller needs
+    from dvc.repo import Repo
 
     try:
-        with closing(DVCFileSystem(rev=revision.commit)) as files:
-            yield files
+        # The paths of `DVCFileSystem(rev=...)` would be from the top of a larger repository.
+        with Repo() as repo, repo.switch(revision.commit or WORKSPACE):
+            yield repo.dvcfs
     except DvcException as error:
         raise PipelineError(f"{revision.name}: DVC: {' '.join(str(error).split())}") from None
 
