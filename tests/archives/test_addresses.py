@@ -11,9 +11,16 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from support import find_error
 
 from imgpipe.archives import addresses as archive_files
-from imgpipe.archives.addresses import Range, RemoteFile, find_remote_files, list_archives
+from imgpipe.archives.addresses import (
+    Range,
+    RemoteFile,
+    compute_digest,
+    find_remote_files,
+    list_archives,
+)
 from imgpipe.core.errors import PipelineError
 from imgpipe.datasets import download
 from imgpipe.datasets.catalog import DownloadEntry
@@ -121,21 +128,70 @@ def test_parts_that_were_prefetched_are_not_read_again(server: Server) -> None:
     parts = [Range(start, 10) for start in range(0, 1000, 100)]
     file.prefetch(parts)
     requests = len(server.ranges)
-    assert [file.read(part) for part in parts] == [CONTENT[p.start : p.start + 10] for p in parts]
+    contents = [CONTENT[part.start : part.start + 10] for part in parts]
+    digests = [compute_digest(content) for content in contents]
+    assert [*map(file.read_checked, parts, digests)] == contents
     assert len(server.ranges) == requests
-    file.read(parts[0])
+    file.read_checked(parts[0], digests[0])
     assert len(server.ranges) == requests + 1
+
+
+def test_a_part_that_was_damaged_on_its_way_is_requested_again(server: Server) -> None:
+    file = remote(f"{server.address}/file")
+    server.content = b"x" * len(CONTENT)
+    file.prefetch([Range(0, 10)])
+    server.content = CONTENT
+    assert file.read_checked(Range(0, 10), compute_digest(CONTENT[:10])) == CONTENT[:10]
+    assert len(server.ranges) == 2
+
+
+@pytest.mark.parametrize("content", [b"x" * len(CONTENT), CONTENT[:5]])
+def test_a_part_that_has_changed_is_refused_after_all_attempts(
+    server: Server, content: bytes
+) -> None:
+    file = remote(f"{server.address}/file")
+    server.content = content
+    message = find_error(file.read_checked, Range(0, 10), compute_digest(CONTENT[:10]))
+    assert message == (
+        f"{server.address}/file: changed while it was read; run the stage again when the file stays"
+        " as it is"
+    )
+    assert len(server.ranges) == download.ATTEMPTS
 
 
 def test_a_file_is_checked_while_it_is_read_once(server: Server) -> None:
     with remote(f"{server.address}/file").open_checked() as stream:
         assert stream.read(30_500) == CONTENT[:30_500]
-        stream.seek(30_200)  # a little back, as for the header of a tar archive
-        assert stream.read(100) == CONTENT[30_200:30_300]
+        stream.seek(29_500)  # a little back, as for the header of a tar archive
+        assert stream.read(1000) == CONTENT[29_500:30_500]
         stream.seek(45_000)
         assert stream.read(100) == CONTENT[45_000:45_100]
+        stream.seek(20_000)  # far back: it would be requested again, and not checked
+        with pytest.raises(ValueError, match="byte 20000 is too far back"):
+            stream.read(1)
+        stream.seek(len(CONTENT))
+        assert stream.read(1) == b""
     sizes = [int(end) - int(start) + 1 for start, end in (r[6:].split("-") for r in server.ranges)]
-    assert len(CONTENT) <= sum(sizes) <= len(CONTENT) + 20_000
+    assert sum(sizes) == len(CONTENT)
+
+
+def test_a_part_that_was_read_before_the_check_must_be_the_same(server: Server) -> None:
+    parts = [Range(0, 5), Range(9_990, 20), Range(len(CONTENT) - 5, 100), Range(3, 0)]
+    for wrong in parts[:3]:
+        file = remote(f"{server.address}/file")
+        for part in parts:
+            server.content = b"x" * len(CONTENT) if part == wrong else CONTENT
+            file.read(part)
+        server.content = CONTENT
+        elsewhere = pickle.loads(pickle.dumps(file))
+        for each in (file, elsewhere):
+            with pytest.raises(PipelineError, match="changed while it"), each.open_checked():
+                pass
+    for part in parts:
+        file = remote(f"{server.address}/file")
+        file.read(part)
+        with file.open_checked():
+            pass
 
 
 @pytest.mark.parametrize("place", [0, 40_000, len(CONTENT) - 1])

@@ -2,6 +2,10 @@
 
 An address is one of fsspec, such as s3://bucket/folder/file, https://host/folder/file, or the path
 of a mounted disk: https://filesystem-spec.readthedocs.io
+
+A file at an address may change at any time, also on purpose. Its SHA-256 is checked in one pass
+over the whole file. The parts that were read before, such as a list of members, must be the same in
+this pass. The parts that are read later are checked by digests from this pass.
 """
 
 import hashlib
@@ -22,6 +26,8 @@ from imgpipe.datasets.download import resolve_addresses, try_again
 
 ARCHIVE_ENDINGS = (".zip", ".tar")
 _BLOCK_BYTES = 8 << 20
+_CHANGED = "changed while it was read; run the stage again when the file stays as it is"
+DIGEST_BYTES = 16  # 128 bits of a SHA-256: it is not possible to make other bytes with the same
 _REQUESTS_AT_ONCE = 16
 
 ResultT = TypeVar("ResultT")
@@ -58,6 +64,10 @@ class LocalFile:
         """Open the file, which `fetch` has checked."""
         return self.open()
 
+    def read_checked(self, part: Range, digest: bytes) -> bytes:
+        """Return a part of the file, which `fetch` has checked; there is no digest."""
+        return self.read(part)
+
     @cached_property
     def _stream(self) -> BinaryIO:
         return self.open()
@@ -91,6 +101,7 @@ class RemoteFile:
     def __init__(self, address: str, size_bytes: int, sha256: str) -> None:
         """Describe the file; nothing is opened."""
         self.shown, self._size_bytes, self._sha256 = address, size_bytes, sha256
+        self._unchecked: list[tuple[Range, bytes]] = []  # what was read, and its digest
         self._prefetched: dict[Range, bytes] = {}
 
     @cached_property
@@ -100,47 +111,79 @@ class RemoteFile:
     def compute_sha256(self) -> str:
         """Read the whole file; return its SHA-256 in hexadecimal digits."""
         with ProgressBar(self.shown, self._size_bytes, "B") as bar:
-            return _HashingStream(self, self._size_bytes, bar.update).finish()
+            return _HashingStream(self, self._size_bytes, [], bar.update).finish()
 
     def open(self) -> BinaryIO:
-        """Open the file, to be read in large blocks."""
+        """Open the file, to be read in large blocks before it is checked, as by `read`."""
         return io.BufferedReader(_RemoteStream(self, self._size_bytes), _BLOCK_BYTES)
 
     @contextmanager
     def open_checked(self) -> Iterator[BinaryIO]:
         """Open the file; when the block ends without error, the whole file has been checked.
 
-        Each byte is read once, if the block reads from the beginning to the end.
+        The block reads from the beginning to the end, and at most 8 MiB back; each byte is read
+        once.
 
         Raises:
-            PipelineError: at the end of the block, if the SHA-256 is another one.
+            PipelineError: at the end of the block, if the SHA-256 is another one, or a part
+                differs from the bytes that `read` returned before.
         """
-        raw = _HashingStream(self, self._size_bytes)
-        with io.BufferedReader(raw, _BLOCK_BYTES) as stream:
+        raw = _HashingStream(self, self._size_bytes, self._unchecked)
+        with io.BufferedReader(raw) as stream:
             yield stream
             found = raw.finish()
         if found != self._sha256:
             raise PipelineError(
                 f"{self.shown}: expected SHA-256 {self._sha256}, as the catalog says; found {found}"
             )
+        if not raw.has_seen_all():
+            raise PipelineError(f"{self.shown}: {_CHANGED}")
 
     def read(self, part: Range) -> bytes:
-        """Return a part of the file; less than that at the end of the file.
+        """Return a part of the file before the file is checked; less than that at its end.
 
         Raises:
             PipelineError: the address does not answer, even if it is tried again.
         """
-        if (known := self._prefetched.pop(part, None)) is not None:
-            return known
+        content = _try(self.shown, lambda: self._request(part))
+        self._unchecked.append((part, compute_digest(content)))
+        return content
+
+    def read_checked(self, part: Range, digest: bytes) -> bytes:
+        """Return a part of the file that `compute_digest` gave this digest in the checked pass.
+
+        Raises:
+            PipelineError: the address does not answer, or the part has changed, even if it is
+                tried again.
+        """
+        prefetched = self._prefetched.pop(part, None)
+        if prefetched is not None and compute_digest(prefetched) == digest:
+            return prefetched
+
+        def request() -> bytes:
+            content = self._request(part)
+            if compute_digest(content) != digest:
+                raise _ChangedError(_CHANGED)
+            return content
+
+        return _try(self.shown, request)
+
+    def request_next(self, part: Range) -> bytes:
+        """Return a part of the file for the pass that checks it."""
+        return _try(self.shown, lambda: self._request(part))
+
+    def _request(self, part: Range) -> bytes:
         system, path = self._system
         end = min(part.start + part.size_bytes, self._size_bytes)
         if end <= part.start:
             return b""
-        content: bytes = _try(self.shown, lambda: system.cat_file(path, start=part.start, end=end))
-        if len(content) != end - part.start:
+        content: bytes = system.cat_file(path, start=part.start, end=end)
+        if len(content) < end - part.start:
+            raise _ChangedError(_CHANGED)
+        if len(content) > end - part.start:
             raise PipelineError(
                 f"{self.shown}: expected bytes {part.start} to {end}; found {len(content)} bytes;"
-                " the file changed, or its server cannot give parts of files"
+                " its server cannot give parts of files"
             )
         return content
 
@@ -153,8 +196,8 @@ class RemoteFile:
         )
         self._prefetched = {
             part: bytes(content)
-            for part, end, content in zip(parts, ends, found, strict=True)
-            if isinstance(content, bytes) and len(content) == end - part.start
+            for part, content in zip(parts, found, strict=True)
+            if isinstance(content, bytes)
         }
 
     def close(self) -> None:
@@ -162,7 +205,7 @@ class RemoteFile:
         self._prefetched.clear()
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("shown", "_size_bytes", "_sha256")
+        kept = ("shown", "_size_bytes", "_sha256", "_unchecked")
         return {name: self.__dict__[name] for name in kept} | {"_prefetched": {}}
 
 
@@ -184,9 +227,11 @@ def _try(address: str, access: Callable[[], ResultT]) -> ResultT:
         PipelineError: the last attempt failed, too, or there is no such file.
     """
     # A missing file, a missing package or a wrong address stays so.
-    lasting = (FileNotFoundError, ImportError, ValueError)
+    lasting = (FileNotFoundError, ImportError, PipelineError, ValueError)
     try:
         return try_again(access, may_pass=lambda error: not isinstance(error, lasting))
+    except PipelineError:
+        raise
     except FileNotFoundError:
         raise PipelineError(f"{address}: no such file") from None
     except ImportError as error:
@@ -280,42 +325,77 @@ class _RemoteStream(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        content = self._read_at(self._position, len(buffer))
+        content = self._read_at(Range(self._position, len(buffer)))
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)
 
-    def _read_at(self, position: int, size_bytes: int) -> bytes:
-        return self._file.read(Range(position, size_bytes))
+    def _read_at(self, part: Range) -> bytes:
+        return self._file.read(part)
 
 
 class _HashingStream(_RemoteStream):
-    """A stream that computes the SHA-256 of the whole file, with each byte once."""
+    """A stream that computes the SHA-256 of the whole file, with each byte requested once.
+
+    It keeps the last two blocks, so that a reader may go back a little.
+    """
 
     def __init__(
-        self, file: RemoteFile, size_bytes: int, on_hashed: Callable[[int], object] = int
+        self,
+        file: RemoteFile,
+        size_bytes: int,
+        known_parts: Sequence[tuple[Range, bytes]],
+        on_hashed: Callable[[int], object] = int,
     ) -> None:
+        """Start before the first byte; digests of parts of the file may be known."""
         super().__init__(file, size_bytes)
         self._digest, self._hashed_bytes = hashlib.sha256(), 0
+        self._blocks = (b"", b"")
+        self._known = [(part, digest, hashlib.sha256()) for part, digest in known_parts]
         self._on_hashed = on_hashed
 
     def finish(self) -> str:
         """Read the rest of the file; return the SHA-256 in hexadecimal digits."""
-        self._hash_until(self._size_bytes)
+        while self._hashed_bytes < self._size_bytes:
+            self._hash_block()
         return self._digest.hexdigest()
 
-    def _hash_until(self, end: int) -> None:
-        while self._hashed_bytes < end:
-            self._read_at(self._hashed_bytes, min(_BLOCK_BYTES, end - self._hashed_bytes))
+    def has_seen_all(self) -> bool:
+        """Return whether the known parts had their digests, after `finish`."""
+        return all(hasher.digest()[:DIGEST_BYTES] == digest for _, digest, hasher in self._known)
 
-    def _read_at(self, position: int, size_bytes: int) -> bytes:
-        self._hash_until(position)  # the bytes that the reader skips
-        content = super()._read_at(position, size_bytes)
-        new = content[self._hashed_bytes - position :]
-        self._digest.update(new)
-        self._hashed_bytes += len(new)
-        self._on_hashed(len(new))
-        return content
+    def _hash_block(self) -> None:
+        start = self._hashed_bytes
+        block = self._file.request_next(Range(start, _BLOCK_BYTES))
+        for part, _, hasher in self._known:
+            first = max(part.start - start, 0)
+            hasher.update(block[first : max(part.start + part.size_bytes - start, 0)])
+        self._digest.update(block)
+        self._hashed_bytes += len(block)
+        self._blocks = (self._blocks[1], block)
+        self._on_hashed(len(block))
+
+    def _read_at(self, part: Range) -> bytes:
+        while self._hashed_bytes <= part.start < self._size_bytes:
+            self._hash_block()
+        end = self._hashed_bytes
+        for block in reversed(self._blocks):
+            if end - len(block) <= part.start < end:
+                first = part.start - (end - len(block))
+                return block[first : first + part.size_bytes]
+            end -= len(block)
+        if part.start < self._size_bytes:
+            raise ValueError(f"byte {part.start} is too far back; it has been checked")
+        return b""
+
+
+class _ChangedError(Exception):
+    """A part of a file has changed; a new attempt may find the old bytes again."""
+
+
+def compute_digest(content: bytes | memoryview) -> bytes:
+    """Return the DIGEST_BYTES by which a part of a file is found to be the same later."""
+    return hashlib.sha256(content).digest()[:DIGEST_BYTES]
 
 
 def _in_one_line(error: Exception) -> str:

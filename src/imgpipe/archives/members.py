@@ -3,6 +3,10 @@
 `zipfile` lists the stored and deflated members of zip archives, `tarfile` the members of tar
 archives, plain or compressed with gzip, bzip2 or xz. An archive is listed once. While a zip archive
 is listed, `zipfile` holds 560 bytes of memory for each member.
+
+A member of a file at an address gets a digest in the pass that checks the file, so a change of the
+file is an error later: a CRC-32 would not find one that was made on purpose. The digest is of the
+member, not of blocks of the file, so that no more bytes are requested than the member has.
 """
 
 import bz2
@@ -20,7 +24,14 @@ from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
-from imgpipe.archives.addresses import ArchiveFile, LocalFile, Range
+from imgpipe.archives.addresses import (
+    DIGEST_BYTES,
+    ArchiveFile,
+    LocalFile,
+    Range,
+    RemoteFile,
+    compute_digest,
+)
 from imgpipe.archives.folders import is_litter
 from imgpipe.core.errors import PipelineError, UnreadableImageError
 
@@ -31,18 +42,24 @@ UNPACKED_LIMIT_FLOOR_BYTES = 1 << 30
 _PLAIN_NAME = re.compile(r"(?:[\w -][\w .-]*/)*(?:[\w -][\w .-]*)?")
 _ENCRYPTED_FLAG = 0x1
 _UNIX = 3  # the value of `create_system` if a member has the attributes of Unix
+_HEADER_SIGNATURE = b"PK\3\4"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # its signature, and the sizes of name and extra field
 _USUAL_EXTRA_BYTES = 64
 
 # Why a member is not read. A zip member with an unknown compression method has the code
 # _UNKNOWN_METHOD + its method.
-_READABLE, _LINK, _NOT_REGULAR, _ENCRYPTED, _UNKNOWN_METHOD = 0, 1, 2, 3, 100
+_READABLE, _LINK, _NOT_REGULAR, _ENCRYPTED, _NO_HEADER, _CUT, _OVERLAP = range(7)
+_UNKNOWN_METHOD = 100
 _REFUSALS = {
     _LINK: "a link; links in archives are not followed",
     _NOT_REGULAR: "not a regular file",
     _ENCRYPTED: "encrypted",
+    _NO_HEADER: "damaged in the archive: no header of a file where it should be",
+    _CUT: "damaged in the archive: cut short",
+    _OVERLAP: "damaged in the archive: a part of it belongs to another member",
 }
 NO_CRC32 = -1
+NO_DIGEST = bytes(DIGEST_BYTES)
 
 
 class Member(NamedTuple):
@@ -51,7 +68,8 @@ class Member(NamedTuple):
     name: str
     """With "/" between its parts; the name of a folder ends with "/"."""
     start: int
-    """The first byte in the archive, of its header (zip) or its content (tar)."""
+    """The first byte of its content in the archive; of its header in a zip archive on this machine,
+    where listing would take long if it read each header."""
     stored_bytes: int
     """The size in the archive, which is another one if the member is compressed."""
     size_bytes: int
@@ -60,6 +78,8 @@ class Member(NamedTuple):
     is_compressed: bool
     refusal: int
     """Why the member is not read; 0 if it is read."""
+    digest: bytes = NO_DIGEST
+    """Of its content in the archive, if that is at an address."""
 
 
 Archive: TypeAlias = "ZipArchive | TarArchive"
@@ -139,20 +159,21 @@ class ZipArchive:
         self.file = file
 
     def list_members(self) -> Iterator[Member]:
-        """Yield all members, in their order in the archive.
+        """Yield all members, in the order of the archive's list.
 
         Raises:
-            PipelineError: the archive is damaged, or a name leads out of it.
+            PipelineError: the archive is damaged, or a name leads out of it; or it is at an
+                address, and changed.
         """
-        with self.file.open_checked():
-            pass  # the list is at the end of the file, so the whole file is checked before
         try:
             with self.file.open() as stream, zipfile.ZipFile(stream) as archive:
                 infos = archive.filelist
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            with self.file.open_checked():
+                pass  # it may be another file than the catalog says, which is the better error
             raise PipelineError(f"{self.file.shown}: damaged zip archive: {error}") from None
-        for info in infos:
-            yield Member(
+        members = (
+            Member(
                 # `filename` ends at the first NUL, `orig_filename` does not.
                 check_name(info.orig_filename, self.file.shown),
                 info.header_offset,
@@ -162,13 +183,15 @@ class ZipArchive:
                 info.compress_type == zipfile.ZIP_DEFLATED,
                 _refuse_zip(info),
             )
+            for info in infos
+        )
+        if isinstance(self.file, RemoteFile):
+            return iter(_check_members(self.file, list(members)))
+        return members
 
     def locate(self, member: Member) -> Range:
-        """Return the part of the file that `read` needs."""
-        # The header has the name again, and an extra field, whose size only the header has.
-        name_bytes = len(member.name.encode("utf-8", "surrogatepass"))
-        before = _LOCAL_HEADER.size + name_bytes + _USUAL_EXTRA_BYTES
-        return Range(member.start, before + member.stored_bytes)
+        """Return the part of a file at an address that `read` needs."""
+        return Range(member.start, member.stored_bytes)
 
     def read(self, member: Member) -> bytes:
         """Return the content of a member.
@@ -176,22 +199,14 @@ class ZipArchive:
         Raises:
             UnreadableImageError: it is a link, encrypted, damaged, or larger than
                 `MEMBER_LIMIT_BYTES`.
+            PipelineError: the archive is at an address, and changed after it was listed.
         """
         _check_readable(member)
         _check_size(member.stored_bytes)
-        part = self.locate(member)
-        found = self.file.read(part)
-        if len(found) < _LOCAL_HEADER.size:
-            raise _damaged("cut short")
-        signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(found)
-        if signature != b"PK\3\4":
-            raise _damaged("no header of a file where it should be")
-        start = _LOCAL_HEADER.size + name_bytes + extra_bytes
-        stored = found[start : start + member.stored_bytes]
-        if len(stored) < member.stored_bytes and len(found) == part.size_bytes:
-            stored = self.file.read(Range(member.start + start, member.stored_bytes))
-        if len(stored) < member.stored_bytes:
-            raise _damaged("cut short")
+        if isinstance(self.file, RemoteFile):
+            stored = self.file.read_checked(self.locate(member), member.digest)
+        else:
+            stored = self._read_stored(self.file, member)
         content = stored
         if member.is_compressed:
             try:
@@ -203,6 +218,58 @@ class ZipArchive:
                 raise _damaged(str(error)) from None
         _check_content(member, content)
         return content
+
+    @staticmethod
+    def _read_stored(file: LocalFile, member: Member) -> bytes:
+        # The header has the name again, and an extra field, whose size only the header has.
+        name_bytes = len(member.name.encode("utf-8", "surrogatepass"))
+        before = _LOCAL_HEADER.size + name_bytes + _USUAL_EXTRA_BYTES
+        part = Range(member.start, before + member.stored_bytes)
+        found = file.read(part)
+        if len(found) < _LOCAL_HEADER.size:
+            raise UnreadableImageError(_REFUSALS[_CUT])
+        signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(found)
+        if signature != _HEADER_SIGNATURE:
+            raise UnreadableImageError(_REFUSALS[_NO_HEADER])
+        start = _LOCAL_HEADER.size + name_bytes + extra_bytes
+        stored = found[start : start + member.stored_bytes]
+        if len(stored) < member.stored_bytes and len(found) == part.size_bytes:
+            stored = file.read(Range(member.start + start, member.stored_bytes))
+        if len(stored) < member.stored_bytes:
+            raise UnreadableImageError(_REFUSALS[_CUT])
+        return stored
+
+
+def _check_members(file: RemoteFile, members: list[Member]) -> list[Member]:
+    """Check a zip archive as a whole; return its members, with places and digests of contents."""
+    end = 0
+    with file.open_checked() as stream:
+        for number in sorted(range(len(members)), key=lambda number: members[number].start):
+            member = members[number]
+            if member.start < end:
+                members[number] = member._replace(refusal=_OVERLAP)
+                continue
+            stream.seek(member.start)
+            members[number] = _find_digest(member, stream)
+            end = stream.tell()
+    return members
+
+
+def _find_digest(member: Member, stream: BinaryIO) -> Member:
+    """Return a zip member with place and digest of its content; the stream is at its header."""
+    if member.refusal or member.stored_bytes > MEMBER_LIMIT_BYTES:
+        return member  # it is never read
+    header = stream.read(_LOCAL_HEADER.size)
+    if len(header) < _LOCAL_HEADER.size:
+        return member._replace(refusal=_CUT)
+    signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
+    if signature != _HEADER_SIGNATURE:
+        return member._replace(refusal=_NO_HEADER)
+    start = stream.seek(name_bytes + extra_bytes, os.SEEK_CUR)
+    stored = stream.read(member.stored_bytes)
+    if len(stored) < member.stored_bytes:
+        return member._replace(refusal=_CUT)
+    return member._replace(start=start, digest=compute_digest(stored))
 
 
 def _refuse_zip(info: zipfile.ZipInfo) -> int:
@@ -227,19 +294,19 @@ class TarArchive:
             position = 0
             while (found := self._find_member(position, stream)) is not None:
                 info, position = found
-                refusal, crc32 = _refuse_tar(info), NO_CRC32
+                refusal, digest = _refuse_tar(info), NO_DIGEST
                 if self.file.is_remote and not refusal and info.size <= MEMBER_LIMIT_BYTES:
-                    # Tar has no checksum of a content, and the file may change before it is read.
                     stream.seek(info.offset_data)
-                    crc32 = zlib.crc32(stream.read(info.size))
+                    digest = compute_digest(stream.read(info.size))
                 yield Member(
                     check_name(info.name + "/" * info.isdir(), self.file.shown),
                     info.offset_data,
                     info.size,
                     info.size,
-                    crc32,
+                    NO_CRC32,
                     False,
                     refusal,
+                    digest,
                 )
 
     def locate(self, member: Member) -> Range:
@@ -247,9 +314,9 @@ class TarArchive:
 
     def read(self, member: Member) -> bytes:
         _check_readable(member)
-        content = self.file.read(self.locate(member))
+        content = self.file.read_checked(self.locate(member), member.digest)
         if len(content) != member.size_bytes:
-            raise _damaged("cut short")
+            raise UnreadableImageError(_REFUSALS[_CUT])
         _check_content(member, content)
         return content
 

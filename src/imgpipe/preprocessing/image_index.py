@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.archives.addresses import DIGEST_BYTES
 from imgpipe.archives.members import Member
 
 _PLACE = np.dtype(
@@ -24,6 +25,7 @@ _PLACE = np.dtype(
         ("archive", "<i4"),
         ("refusal", "<i4"),
         ("is_compressed", "?"),
+        ("digest", f"V{DIGEST_BYTES}"),
     ]
 )
 _PLACES, _NAMES, _LABELS, _SPLITS = "places.bin", "names.bin", "labels.bin", "splits.bin"
@@ -58,12 +60,11 @@ class ImageIndex:
     def find_member(self, index: int) -> tuple[int, Member]:
         """Return the number of an image's archive, and the member of this archive."""
         # The order of the fields of _PLACE.
-        start, stored, size, crc32, name, name_bytes, archive, refusal, is_compressed = (
+        start, stored, size, crc32, name, name_bytes, archive, refusal, is_compressed, digest = (
             self._places[index].item()
         )
-        return archive, Member(
-            self._name_at(name, name_bytes), start, stored, size, crc32, is_compressed, refusal
-        )
+        name = self._name_at(name, name_bytes)
+        return archive, Member(name, start, stored, size, crc32, is_compressed, refusal, digest)
 
     def find_names(self, indices: NDArray[np.int64]) -> list[tuple[int, str]]:
         """Return the numbers of the archives of some images, and the names of the members."""
@@ -116,6 +117,7 @@ class IndexWriter:
             (
                 member.start, member.stored_bytes, member.size_bytes, member.crc32,
                 self._names_bytes, len(name), archive, member.refusal, member.is_compressed,
+                member.digest,
             )
         )  # fmt: skip
         self._labels.append(label)
