@@ -9,7 +9,7 @@ from typing import Any
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.sources import hash_sources
-from imgpipe.running.entry import SOURCES_FOLDER, StageEntry
+from imgpipe.running.entry import StageEntry
 
 
 def hash_inputs(entries: Iterable[StageEntry], hash_data: Callable[[str], str]) -> str:
@@ -24,12 +24,11 @@ def hash_inputs(entries: Iterable[StageEntry], hash_data: Callable[[str], str]) 
     described: list[Any] = []
     outputs: set[str] = set()
     for entry in entries:
-        data = [path for path in entry.dependencies if not path.startswith(SOURCES_FOLDER)]
         described += [
             entry.command,
             entry.values,
             hash_sources(*entry.sources),
-            {path: hash_data(path) for path in data if path not in outputs},
+            {path: hash_data(path) for path in entry.data if path not in outputs},
         ]
         outputs |= set(entry.outputs)
     text = json.dumps(described, default=str)  # YAML has dates, JSON has not

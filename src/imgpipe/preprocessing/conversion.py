@@ -132,8 +132,8 @@ def convert_shard(
         _save_facts(kept, converted)
     try:
         os.link(kept, path)
-    except OSError:  # no hard links here, or an earlier worker has made the link
-        with replace_file(path) as partial_path:
+    except OSError:  # no hard links here, or another worker has made the link
+        with replace_file(path, shared=True) as partial_path:
             shutil.copyfile(kept, partial_path)
     return converted
 
@@ -189,7 +189,7 @@ def _save_facts(shard: Path, converted: ConvertedShard) -> None:
         "pixel_counts": converted.pixel_counts,
         "bad_files": np.array(json.dumps(converted.bad_files)),
     }
-    write_npz(_facts_path(shard), facts)
+    write_npz(_facts_path(shard), facts, shared=True)
 
 
 def _load_finished(shard: Path) -> ConvertedShard | None:

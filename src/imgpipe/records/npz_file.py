@@ -13,9 +13,12 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import replace_file
 
 
-def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write a compressed archive; equal arrays in equal order give equal bytes."""
-    with replace_file(path) as partial, partial.open("wb") as stream:
+def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], *, shared: bool = False) -> None:
+    """Write a compressed archive; equal arrays in equal order give equal bytes.
+
+    Several processes may write a shared file at once.
+    """
+    with replace_file(path, shared=shared) as partial, partial.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 

@@ -50,6 +50,11 @@ class StageEntry:
             if path.startswith(SOURCES_FOLDER)
         ]
 
+    @property
+    def data(self) -> list[str]:
+        """The files and folders that the stage reads, besides the source files."""
+        return [path for path in self.dependencies if not path.startswith(SOURCES_FOLDER)]
+
 
 def read_entries(
     stages: Sequence[str], params: Mapping[str, Any] | None = None

@@ -11,6 +11,7 @@ from imgpipe.core.errors import PipelineError, run_script
 from imgpipe.core.libraries import check_pins
 from imgpipe.core.sources import hash_sources
 from imgpipe.running.entry import StageEntry, read_entries
+from imgpipe.running.locks import hold_paths
 from imgpipe.running.slurm import read_job_options, run_as_job
 from imgpipe.settings.params import Params, load_params
 
@@ -46,22 +47,16 @@ def run_stage(
     def work() -> None:
         run = prepare_run(stage)
         check_pins(run.entry.groups)
-        finish = None
         if options := read_job_options(stage):
             run_as_job(stage, options)
-        else:
+            _check_unchanged(stage, run)
+            return
+        with hold_paths(stage, written=run.entry.outputs, read=run.entry.data):
+            run = prepare_run(stage)  # another run may have ended now
             finish = main(run)
-        now = prepare_run(stage)
-        changed = [name for name in run.sources if now.sources.get(name) != run.sources[name]]
-        for file, values in run.entry.values.items():
-            changed += _find_changes(values, now.entry.values.get(file, {}))
-        if changed:
-            raise PipelineError(
-                f"{', '.join(changed)} changed while the stage was running: the outputs are stale;"
-                " run the stage again"
-            )
-        if finish:
-            finish()
+            _check_unchanged(stage, run)
+            if finish:
+                finish()
 
     run_script(work)
 
@@ -75,6 +70,23 @@ def prepare_run(stage: str) -> StageRun:
     params = load_params()
     entry = read_entries([stage])[stage]
     return StageRun(params, entry, hash_sources(*entry.sources))
+
+
+def _check_unchanged(stage: str, run: StageRun) -> None:
+    """Check that the code and the values of a run are still the same.
+
+    Raises:
+        PipelineError: they have changed.
+    """
+    now = prepare_run(stage)
+    changed = [name for name in run.sources if now.sources.get(name) != run.sources[name]]
+    for file, values in run.entry.values.items():
+        changed += _find_changes(values, now.entry.values.get(file, {}))
+    if changed:
+        raise PipelineError(
+            f"{', '.join(changed)} changed while the stage was running: the outputs are stale;"
+            " run the stage again"
+        )
 
 
 def _find_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
