@@ -84,22 +84,42 @@ def test_a_network_takes_pixels_and_returns_probabilities(
     )
     model = build_network(name, shape=shape, normalization=normalization)
     assert model.name == name
-    assert model.input.dtype == "uint8"
+    assert (model.input.name, model.input.dtype) == ("pixels_0_to_255", "float32")
     assert model.input_shape == (None, *shape)
     assert model.output_shape == (None, 10)
-    probabilities = np.asarray(model(make_random_images(7, *shape)))
+    images = make_random_images(7, *shape)
+    probabilities = np.asarray(model(images))
     assert probabilities.dtype == np.float32
+    assert (probabilities == np.asarray(model(images.astype(np.float32)))).all()
     # The sum in the softmax, and this sum, have 10 terms, with rounding errors of at most eps / 2.
     bound = 10 * float(np.finfo(np.float32).eps)
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(7), abs=bound)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_output_for_two_classes_is_one_unit(name: str) -> None:
+def test_two_classes_have_one_unit_and_two_probabilities(name: str) -> None:
+    """The unit is the logit of the second class; both probabilities have all their digits."""
+    from imgpipe.nn.common.runtime import keras
+
     model = build_network(name, classes=2)
-    assert model.output_shape == (None, 1)
-    assert model.layers[-1].activation.__name__ == "sigmoid"
-    assert build_network(name, classes=3).layers[-1].activation.__name__ == "softmax"
+    assert model.output_shape == (None, 2)
+    assert [layer.count_params() > 0 for layer in model.layers[-5:]] == [True] + 4 * [False]
+    unit = model.get_layer("logits")
+    kernel, _ = unit.get_weights()
+    assert kernel.shape[1] == 1
+    images = make_random_images(5, 28, 28, 1)
+    for bias in (-80.0, -20.0, 0.0, 20.0, 80.0):
+        unit.set_weights([kernel, np.array([bias])])
+        logits = np.asarray(keras.Model(model.input, unit.output)(images), dtype=np.float64)
+        expected = 1 / (1 + np.exp(np.concatenate([logits, -logits], axis=1)))
+        # Half of the logit is exact. Its exponential, the sum and the quotient are rounded.
+        bound = 4 * np.finfo(np.float32).eps
+        assert np.asarray(model(images)) == pytest.approx(expected, rel=float(bound), abs=1e-37)
+
+
+def test_more_classes_have_a_unit_each() -> None:
+    names = [layer.name for layer in build_network("mlp", classes=3).layers]
+    assert names[-2:] == ["logits", "probabilities"]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -134,12 +154,13 @@ def test_the_first_layer_normalizes_each_channel() -> None:
         method="standardize", scale=[0.1, 0.2, 0.3], offset=[-1.0, 0.0, 2.0]
     )
     model = build_network("mlp", shape=(4, 4, 3), normalization=normalization)
-    images = make_random_images(2, 4, 4, 3)
+    pixels = make_random_images(2, 4, 4, 3)
     inner = keras.Model(model.input, model.get_layer("normalization").output)
-    expected = images * np.array(normalization.scale) + np.array(normalization.offset)
-    # Scale, offset, product and sum are rounded, by at most eps / 2 of the largest value.
-    bound = 2 * np.finfo(np.float32).eps * np.abs(expected).max()
-    assert np.asarray(inner(images)) == pytest.approx(expected, abs=float(bound))
+    for images in (pixels, pixels / np.float32(255)):  # fractions are not cut off
+        expected = images * np.array(normalization.scale) + np.array(normalization.offset)
+        # Scale, offset, product and sum are rounded, by at most eps / 2 of the largest value.
+        bound = 2 * np.finfo(np.float32).eps * np.abs(expected).max()
+        assert np.asarray(inner(images)) == pytest.approx(expected, abs=float(bound))
 
 
 def test_images_too_small_for_a_network_are_an_error() -> None:

@@ -45,7 +45,42 @@ def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
     assert type(make_optimizer(params.training, examples=200)) is kinds[optimizer]
 
 
-def test_two_classes_are_learned_by_binary_cross_entropy() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_of_two_classes_is_the_binary_cross_entropy_of_a_sigmoid(smoothing: float) -> None:
+    """Loss and gradient of the textbook's network, for likely and for unlikely labels."""
+    from imgpipe.nn.common.runtime import keras, tf
+    from imgpipe.nn.training.objective import Objective
+
+    model = build_network("mlp", classes=2)
+    features, unit = model.get_layer("logits").input, model.get_layer("logits")
+    kernel, _ = unit.get_weights()
+    textbook = keras.Model(features, keras.layers.Activation("sigmoid")(unit.output))
+    pair = keras.Model(features, model.output)
+    params = change_params(training__label_smoothing=smoothing)
+    labels = np.arange(64) % 2
+    objective = Objective(2, params.training, labels)
+    inputs = np.abs(np.random.default_rng(0).normal(size=(64, kernel.shape[0]))).astype(np.float32)
+    eps = float(np.finfo(np.float32).eps)
+    for size in (0.1, 1.0, 10.0):
+        unit.set_weights([size * kernel, np.zeros(1)])
+        logits = np.abs(np.asarray(keras.Model(features, unit.output)(inputs)))[:, 0]
+        with tf.GradientTape(persistent=True) as tape:
+            expected = keras.losses.binary_crossentropy(
+                labels[:, None].astype(np.float32), textbook(inputs), label_smoothing=smoothing
+            )
+            found = objective.losses(tf.constant(labels), pair(inputs))
+        # An exponential, a logarithm and a sum; products of the logit with the smoothed targets.
+        assert (np.abs(found - expected) <= 4 * eps * (1 + logits)).all()
+        for weights, scale in ((unit.kernel, inputs), (unit.bias, np.ones((64, 1)))):
+            one, other = (np.asarray(tape.gradient(loss, weights)) for loss in (found, expected))
+            # In each term the probability is rounded, and so is each of 64 sums.
+            bound = (3 + 64) * eps * scale.sum(axis=0)
+            difference = np.abs(one - other).T
+            assert (difference <= bound).all()
+    assert logits.max() > 20
+
+
+def test_two_classes_are_learned() -> None:
     from imgpipe.nn.inference.prediction import predict_probabilities
 
     model, history = train_easily(classes=2)

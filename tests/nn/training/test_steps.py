@@ -70,11 +70,8 @@ def test_the_weights_are_equal_to_the_weights_from_fit(
     fitted = build()
     set_penalties(fitted, settings)
     smoothing = settings.label_smoothing
-    loss, suffix = "sparse_categorical_crossentropy", "categorical"
-    if classes == 2:
-        loss = keras.losses.BinaryCrossentropy(label_smoothing=smoothing)
-        suffix = "binary"
-    elif settings.label_encoding == "one_hot":
+    loss = "sparse_categorical_crossentropy"
+    if settings.label_encoding == "one_hot":
         loss = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
     fitted.compile(make_optimizer(settings, examples=90), loss, weighted_metrics=["accuracy"])
     fitted.optimizer.build(fitted.trainable_variables)
@@ -83,8 +80,6 @@ def test_the_weights_are_equal_to_the_weights_from_fit(
     for epoch in range(2):
 
         def encode(inputs: Any, numbers: Any) -> Any:
-            if suffix == "binary":
-                return inputs, keras.ops.cast(numbers[:, None], "float32")
             if settings.label_encoding == "one_hot":
                 return inputs, keras.ops.one_hot(numbers, classes)
             return inputs, numbers

@@ -68,14 +68,12 @@ def activation_maps(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np
     mapped = [layer for layer in model.layers if _is_rectified_map(layer)]
     # Without maps, the gradient is taken with respect to the normalized image.
     watched_layer = mapped[-1] if mapped else model.layers[1]
-    logits = model.layers[-1].input  # the input of the final softmax or sigmoid
+    logits = model.layers[-1].input  # the input of the softmax
     watched = keras.Model(model.input, watched_layer.output)(images, training=False)
     rest = keras.Model(watched_layer.output, logits)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(watched)
         evidence = rest(watched, training=False)
-        if evidence.shape[1] == 1:  # for the second of two classes; its negative for the first
-            evidence = tf.abs(evidence)
         strongest = tf.reduce_sum(tf.reduce_max(evidence, axis=1))
     gradient = tape.gradient(strongest, watched)
     if mapped:

@@ -33,6 +33,4 @@ def predict_probabilities(
         verbose=0,
         callbacks=[keras.callbacks.LambdaCallback(on_predict_batch_end=report)],
     )
-    if probabilities.shape[1] == 1:  # the probability of the second of two classes
-        probabilities = np.concatenate([1 - probabilities, probabilities], axis=1)
     return probabilities

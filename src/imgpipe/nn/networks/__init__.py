@@ -23,6 +23,8 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.records.normalization import Normalization
 from imgpipe.settings.params import PARAMS_FILE
 
+INPUT_NAME = "pixels_0_to_255"
+
 
 def build_model(
     name: str,
@@ -35,10 +37,10 @@ def build_model(
 ) -> keras.Model:
     """Build a network.
 
-    The input is images as in the records, (N, H, W, C) uint8 in [0, 255]. The first layer applies a
-    normalization, so a program that loads the model needs no other. The output is probabilities,
-    float32: (N, K) from a softmax; or, for two classes, only the probabilities of the second class,
-    (N, 1) from a sigmoid.
+    The input is images as in the records, (N, H, W, C) in [0, 255]. Keras turns uint8 into the
+    float32 of the input. An input of uint8 would cut values from 0 to 1, which other networks take,
+    to black. The first layer applies a normalization, so a program that loads the model needs no
+    other. The output is probabilities, (N, K) float32 from a softmax.
 
     Args:
         name: of the network.
@@ -52,7 +54,7 @@ def build_model(
     Raises:
         PipelineError: the settings do not fit the size of the images.
     """
-    images = keras.Input(tuple(image_shape), dtype="uint8", name="images")
+    images = keras.Input(tuple(image_shape), dtype="float32", name=INPUT_NAME)
     x = layers.Rescaling(
         scale=_per_channel(normalization.scale),
         offset=_per_channel(normalization.offset),
@@ -66,7 +68,7 @@ def build_model(
             f"{PARAMS_FILE}: networks.{name}: does not fit images of"
             f" {height_px} x {width_px}: {str(error).splitlines()[0]}"
         ) from None
-    return keras.Model(images, _add_output(x, 1 if classes == 2 else classes), name=name)
+    return keras.Model(images, _add_output(x, classes), name=name)
 
 
 def find_builder(name: str) -> Any:
@@ -74,12 +76,21 @@ def find_builder(name: str) -> Any:
     return import_module(f"{__name__}.{name}")
 
 
-def _add_output(features: keras.KerasTensor, outputs: int) -> keras.KerasTensor:
-    """Add a linear layer, then a softmax; with one output, for two classes, a sigmoid."""
-    x = layers.Dense(outputs, name="logits")(features)
+def _add_output(features: keras.KerasTensor, classes: int) -> keras.KerasTensor:
+    """Add a linear layer and a softmax; for two classes, the linear layer has one unit.
+
+    The softmax of (-x/2, x/2) is (1 - sigmoid(x), sigmoid(x)): one unit with a sigmoid, as in the
+    textbooks, and one probability for each class. Neither of them is a difference, so small ones
+    have all their digits. The last layer is not a sigmoid of (-x, x), because Keras computes the
+    cross-entropy of classes from the input of that layer, as if it were the input of a softmax.
+    """
+    x = layers.Dense(1 if classes == 2 else classes, name="logits")(features)
+    if classes == 2:
+        first = layers.Rescaling(-0.5, name="first_class")(x)
+        second = layers.Rescaling(0.5, name="second_class")(x)
+        x = layers.Concatenate(name="both_classes")([first, second])
     # Probabilities are float32, also if the layers before this one have half precision.
-    activation = "sigmoid" if outputs == 1 else "softmax"
-    return layers.Activation(activation, dtype="float32", name="probabilities")(x)
+    return layers.Activation("softmax", dtype="float32", name="probabilities")(x)
 
 
 def _per_channel(values: list[float]) -> float | list[float]:

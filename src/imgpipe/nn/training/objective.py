@@ -13,24 +13,22 @@ from imgpipe.settings.training import Training
 class Objective:
     """The loss of a training: cross-entropy, with label smoothing and class weights.
 
-    For two classes it is the binary cross-entropy of a sigmoid. With `label_encoding` one_hot, or
-    with label smoothing, the labels become one-hot vectors.
+    Keras computes it from the logits, the input of the softmax, so that no probability rounds to 0.
+    With `label_encoding` one_hot, or with label smoothing, the labels become one-hot vectors.
     """
 
-    def __init__(self, outputs: int, settings: Training, labels: NDArray[np.int64]) -> None:
+    def __init__(self, classes: int, settings: Training, labels: NDArray[np.int64]) -> None:
         """Prepare the loss.
 
         Args:
-            outputs: values that the network returns for an image: 1 for two classes, else K.
+            classes: the number of classes, K.
             settings: the section `training` of params.yaml.
             labels: (N,), of the training examples; they decide the class weights.
         """
-        self._outputs, self._smoothing = outputs, settings.label_smoothing
+        self._classes, self._smoothing = classes, settings.label_smoothing
         self._one_hot = settings.label_encoding == "one_hot" or settings.label_smoothing > 0
         weights = balance_classes(labels) if settings.class_weights == "balanced" else None
-        self._class_weights = weights and [
-            weights.get(label, 0.0) for label in range(max(2, outputs))
-        ]
+        self._class_weights = weights and [weights.get(label, 0.0) for label in range(classes)]
 
     def weights(self, labels: tf.Tensor) -> tf.Tensor:
         """Return the weight (B,) float32 of each example, by its class.
@@ -46,7 +44,7 @@ class Objective:
 
         Args:
             labels: (B,) int64.
-            probabilities: (B, K), or (B, 1) for two classes, float32, from the network.
+            probabilities: (B, K) float32, from the network.
         """
         return self._cross_entropies(labels, probabilities, self._smoothing)
 
@@ -57,21 +55,14 @@ class Objective:
     def _cross_entropies(
         self, labels: tf.Tensor, probabilities: tf.Tensor, smoothing: float
     ) -> tf.Tensor:
-        if self._outputs == 1:
-            targets = tf.cast(labels[:, None], tf.float32)
-            return keras.losses.binary_crossentropy(
-                targets, probabilities, label_smoothing=smoothing
-            )
         if self._one_hot:
             return keras.losses.categorical_crossentropy(
-                tf.one_hot(labels, self._outputs), probabilities, label_smoothing=smoothing
+                tf.one_hot(labels, self._classes), probabilities, label_smoothing=smoothing
             )
         return keras.losses.sparse_categorical_crossentropy(labels, probabilities)
 
     def are_correct(self, labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
         """Return whether the most probable class of each example is its label, (B,) bool."""
-        if self._outputs == 1:
-            return tf.equal(tf.cast(probabilities[:, 0] > 0.5, tf.int64), labels)
         return tf.equal(tf.argmax(probabilities, axis=-1), labels)
 
 
