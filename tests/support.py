@@ -554,11 +554,11 @@ def build_network(
 
 def save_network(model: Any, path: Path) -> None:
     """Save a network with some signature."""
-    from imgpipe.nn.common.model_signature import ModelSignature
+    from imgpipe.nn.common.model_signature import PIXELS, ModelSignature
     from imgpipe.nn.fitting.saved_model import save_model
 
     signature = ModelSignature(
-        format_version=1, dataset="easy", classes=["a", "b"], image_spec=SMALL_SPEC
+        format_version=1, dataset="easy", classes=["a", "b"], pixels=PIXELS, image_spec=SMALL_SPEC
     )
     save_model(model, signature, path)
 

@@ -57,13 +57,17 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a network that is not trained, for 12 x 12 gray pixels."""
-    from imgpipe.nn.common.model_signature import ModelSignature
+    from imgpipe.nn.common.model_signature import PIXELS, ModelSignature
     from imgpipe.nn.fitting.saved_model import save_model
 
     path = tmp_path_factory.mktemp("model") / "model.keras"
     network = build_network("mlp", shape=(12, 12, 1), classes=len(CLASSES))
     signature = ModelSignature(
-        format_version=1, dataset="sides <of> " * 9, classes=CLASSES, image_spec=SMALL_SPEC
+        format_version=1,
+        dataset="sides <of> " * 9,
+        classes=CLASSES,
+        pixels=PIXELS,
+        image_spec=SMALL_SPEC,
     )
     save_model(network, signature, path)
     return path

@@ -6,7 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import EASY_PARAMS, NETWORKS, build_network, change_params, save_network, train_easily
+from support import (
+    EASY_PARAMS,
+    NETWORKS,
+    SMALL_SPEC,
+    build_network,
+    change_params,
+    save_network,
+    train_easily,
+)
 
 pytestmark = pytest.mark.tf
 
@@ -20,14 +28,26 @@ def test_equal_seeds_give_equal_weights_and_files(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "first").iterdir()] == ["model.keras"]
 
 
-def test_a_model_file_has_no_dates_and_has_its_format_version(tmp_path: Path) -> None:
+def test_a_model_file_has_one_fixed_date(tmp_path: Path) -> None:
     save_network(build_network("mlp", shape=(12, 12, 1)), tmp_path / "model.keras")
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-        assert b"date" not in archive.read("metadata.json")
-        signature = json.loads(archive.read("imgpipe.json"))
-    assert list(signature) == ["format_version", "dataset", "classes", "image_spec"]
-    assert signature["format_version"] == 1
+        assert json.loads(archive.read("metadata.json"))["date_saved"] == "1980-01-01@00:00:00"
+
+
+def test_keras_reads_the_signature(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import keras
+
+    save_network(build_network("mlp", shape=(12, 12, 1)), tmp_path / "model.keras")
+    metadata = keras.saving.KerasFileEditor(str(tmp_path / "model.keras")).metadata
+    assert metadata["imgpipe"] == {
+        "format_version": 1,
+        "dataset": "easy",
+        "classes": ["a", "b"],
+        "pixels": "0 to 255, float32 or uint8",
+        "image_spec": SMALL_SPEC.model_dump(),
+    }
+    assert f"Saved with Keras {keras.__version__}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])

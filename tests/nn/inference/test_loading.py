@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
 
 def write_signature(path: Path, content: Any) -> None:
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("imgpipe.json", json.dumps(content))
+        archive.writestr("metadata.json", json.dumps({"imgpipe": content}))
 
 
 def test_a_loaded_model_equals_the_saved_model(path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_file_without_a_signature_is_refused(path: Path) -> None:
     with pytest.raises(PipelineError, match=r"model\.keras: not a model of this pipeline"):
         read_signature(path)
     build_network("mlp", shape=(12, 12, 1)).save(path)
-    with pytest.raises(PipelineError, match=r"expected the member imgpipe\.json"):
+    with pytest.raises(PipelineError, match=r"expected the key imgpipe in metadata\.json"):
         read_signature(path)
 
 
@@ -78,9 +78,13 @@ VERSION = "format_version: expected 1; found {}; update imgpipe, or run `dvc rep
         (lambda content: content | {"format_version": "1"}, VERSION.format("'1'")),
         (lambda content: {"dataset": "d", "framing": content["image_spec"]}, VERSION.format(None)),
         (lambda content: content | {"classes": 3}, "classes: expected a list; found 3"),
+        (
+            lambda content: content | {"pixels": "0 to 1"},
+            "pixels: expected '0 to 255, float32 or uint8'; found '0 to 1'",
+        ),
         (lambda content: [content["dataset"]], "expected a mapping of keys to values; found ['d']"),
     ],
-    ids=["newer", "text", "missing", "classes", "list"],
+    ids=["newer", "text", "missing", "classes", "pixels", "list"],
 )
 def test_a_wrong_signature_is_refused_in_one_line(
     path: Path, change: Callable[[Any], Any], message: str
@@ -91,6 +95,7 @@ def test_a_wrong_signature_is_refused_in_one_line(
         "format_version": 1,
         "dataset": "d",
         "classes": ["a"],
+        "pixels": "0 to 255, float32 or uint8",
         "image_spec": SMALL_SPEC.model_dump(),
     }
     write_signature(path, content)
@@ -98,4 +103,4 @@ def test_a_wrong_signature_is_refused_in_one_line(
     write_signature(path, change(content))
     with pytest.raises(PipelineError) as caught:
         read_signature(path)
-    assert str(caught.value) == f"{path.as_posix()}: imgpipe.json: {message}"
+    assert str(caught.value) == f"{path.as_posix()}: metadata.json: imgpipe: {message}"

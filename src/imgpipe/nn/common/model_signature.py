@@ -1,4 +1,8 @@
-"""The signature of a model, its input and output: the member `imgpipe.json` of a model file."""
+"""The signature of a model, its input and output: a key of `metadata.json` in a model file.
+
+Keras writes this member, and reads it back without loading the network:
+`keras.saving.KerasFileEditor(path).metadata`.
+"""
 
 from typing import Literal
 
@@ -6,8 +10,9 @@ from imgpipe.core.schema import Section
 from imgpipe.records.info import RecordsInfo
 from imgpipe.settings.image_spec import ImageSpec
 
-SIGNATURE_FILE = "imgpipe.json"
+METADATA_FILE, SIGNATURE_KEY = "metadata.json", "imgpipe"
 FORMAT_VERSION: Literal[1] = 1
+PIXELS: Literal["0 to 255, float32 or uint8"] = "0 to 255, float32 or uint8"
 
 
 class ModelSignature(Section):
@@ -17,6 +22,8 @@ class ModelSignature(Section):
     dataset: str
     classes: list[str]
     """In the order of the probabilities."""
+    pixels: Literal["0 to 255, float32 or uint8"]
+    """What to feed: the model does not guess the range, because an image may be dark."""
     image_spec: ImageSpec
 
     @classmethod
@@ -26,5 +33,6 @@ class ModelSignature(Section):
             format_version=FORMAT_VERSION,
             dataset=info.dataset,
             classes=info.classes,
+            pixels=PIXELS,
             image_spec=info.image_spec,
         )

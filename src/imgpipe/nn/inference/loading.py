@@ -8,7 +8,12 @@ import keras
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import check, check_version
-from imgpipe.nn.common.model_signature import FORMAT_VERSION, SIGNATURE_FILE, ModelSignature
+from imgpipe.nn.common.model_signature import (
+    FORMAT_VERSION,
+    METADATA_FILE,
+    SIGNATURE_KEY,
+    ModelSignature,
+)
 
 
 def load_model(path: Path) -> keras.Model:
@@ -35,13 +40,13 @@ def read_signature(path: Path) -> ModelSignature:
     _check_exists(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            content = json.loads(archive.read(SIGNATURE_FILE))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+            content = json.loads(archive.read(METADATA_FILE))[SIGNATURE_KEY]
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
         raise PipelineError(
-            f"{path.as_posix()}: not a model of this pipeline: expected the member"
-            f" {SIGNATURE_FILE}; `dvc repro train` writes a model"
+            f"{path.as_posix()}: not a model of this pipeline, or of an older state of it: expected"
+            f" the key {SIGNATURE_KEY} in {METADATA_FILE}; `dvc repro train` writes a model"
         ) from None
-    where = f"{path.as_posix()}: {SIGNATURE_FILE}"
+    where = f"{path.as_posix()}: {METADATA_FILE}: {SIGNATURE_KEY}"
     check_version(content, FORMAT_VERSION, where)
     return check(ModelSignature, content, where)
 
