@@ -262,8 +262,10 @@ def test_dropped_files_are_answered_or_refused(
     wait_until(lambda: page.error == "Dropped: expected an image file")
     page.drop("one.jpg", photograph.read_bytes(), copies=2)
     wait_until(
-        lambda: page.error
-        == "Dropped: expected an image file; found 2; for many: python src/predict.py FOLDER"
+        lambda: (
+            page.error
+            == "Dropped: expected an image file; found 2; for many: python src/predict.py FOLDER"
+        )
     )
 
 

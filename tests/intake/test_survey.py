@@ -147,13 +147,12 @@ def test_a_link_to_a_file_is_followed_and_a_broken_link_is_refused(tmp_path: Pat
     folder = write_photographs(tmp_path / "pets", PETS)
     (folder / "cats" / "link.jpg").symlink_to(folder / "dogs" / "000.jpg")
     assert survey_folder(folder).counts["cats"]["images"] == 7
-    for name in ("broken.jpg", "broken.txt"):
-        (folder / "cats" / name).symlink_to(tmp_path / "nowhere.jpg")
+    for name in ("cats/broken.jpg", "cats/broken.txt", "broken.txt"):
+        (folder / name).symlink_to(tmp_path / "nowhere.jpg")
         assert error_of(folder) == (
-            f"/cats/{name}: a link to a file that does not exist; delete the link, or put the file"
-            " there"
+            f"/{name}: a link to a file that does not exist; delete the link, or put the file there"
         )
-        (folder / "cats" / name).unlink()
+        (folder / name).unlink()
 
 
 def test_the_header_is_read_and_not_the_pixels(

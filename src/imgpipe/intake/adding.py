@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from imgpipe.archives.addresses import list_archives
-from imgpipe.archives.folders import describe_unreadable
 from imgpipe.console.messages import format_bytes, format_count, join_some
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import replace_directory, replace_file
@@ -99,8 +98,8 @@ def add_dataset(
     The folder gets its name when it is complete, and then the entry is written. So a killed
     process leaves no partial folder, and no entry without its folder.
 
-    The names of the files are below `top`, the folder that holds the folders of the splits or
-    of the classes. `splits` has the folder of each official split, if there are such folders.
+    The names of the files are below `top`, the folder that holds the folders of the splits or of
+    the classes. `splits` has the folder of each official split, if there are such folders.
 
     Raises:
         PipelineError: an entry cannot be appended to the catalog.
@@ -212,16 +211,10 @@ def _link_or_copy(source: Path, target: Path) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source.resolve(), target)  # not to the link, if the source is one
-        return True
     except OSError:  # another disk, or a file system without hard links
-        pass
-    try:
         shutil.copyfile(source, target)
-    except OSError as error:
-        if error.filename != str(source):
-            raise
-        raise describe_unreadable(source, error) from None
-    return False
+        return False
+    return True
 
 
 def _is_not_utf8(text: str) -> bool:

@@ -152,6 +152,9 @@ def survey_folder(folder: Path) -> Survey:
     problems = unreadable | dict.fromkeys(not_images, NOT_AN_IMAGE)
     _check_counts(counts, places, problems, shown)
     in_classes = {inner + name for name in (*images, *problems)}
+    outside = [name for name in paths if not name.endswith("/") and name not in in_classes]
+    for name in outside:
+        _read(paths[name], 0)  # `fetch` would refuse a file that cannot be read
     return Survey(
         top=top,
         splits=splits,
@@ -160,7 +163,7 @@ def survey_folder(folder: Path) -> Survey:
         unreadable=unreadable,
         misnamed=misnamed,
         not_images=not_images,
-        outside=[name for name in paths if not name.endswith("/") and name not in in_classes],
+        outside=outside,
         ignored=sum(item.is_ignored for item in items),
         size_bytes=sum(paths[inner + name].stat().st_size for name in images),
         counts=counts,
