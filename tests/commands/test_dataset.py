@@ -34,7 +34,7 @@ def test_a_dataset_is_made_of_a_folder(project: Path) -> None:
         "  cats: 6 images",
         "  dogs: 5 images",
         f"  {size_bytes / 1000:.1f} kB, from 16 x 16 to 16 x 16 pixels (width x height)",
-        "  not used: 1 file in the class folders that is no image",
+        "  not used, not an image: 1 file",
         "    dogs/clip.mov",
         "data/local/my_pets: hard links to your files; data/catalog.yaml: the entry my_pets",
         "to use the dataset: set `dataset: my_pets` in params.yaml, then `make run`",

@@ -78,14 +78,14 @@ class Survey:
         )
         if self.misnamed:
             count = format_count(len(self.misnamed), "image")
-            yield f"  used, by their content: {count} with the ending of another format"
+            yield f"  used, by their content: {count} without the ending of the format"
             yield from _list_some([f"{name}: {note}" for name, note in self.misnamed.items()])
-        for names, where in (
-            (self.outside, "outside the class folders"),
-            (self.not_images, "in the class folders that is no image"),
+        for why, names in (
+            ("outside the class folders", self.outside),
+            ("not an image", self.not_images),
         ):
             if names:
-                yield f"  not used: {format_count(len(names), 'file')} {where}"
+                yield f"  not used, {why}: {format_count(len(names), 'file')}"
                 yield from _list_some(names)
         if self.ignored:
             yield f"  ignored: {self.ignored:,} hidden, or left by a system or a program"
