@@ -249,26 +249,28 @@ def _check_members(file: RemoteFile, members: list[Member]) -> list[Member]:
             if member.start < end:
                 members[number] = member._replace(refusal=_OVERLAP)
                 continue
-            stream.seek(member.start)
-            members[number] = _find_digest(member, stream)
-            end = stream.tell()
+            members[number] = found = _find_digest(member, stream)
+            if not found.refusal:
+                end = found.start + found.stored_bytes
     return members
 
 
 def _find_digest(member: Member, stream: BinaryIO) -> Member:
-    """Return a zip member with place and digest of its content; the stream is at its header."""
+    """Return a zip member with place and digest of its content in an archive."""
     if member.refusal or member.stored_bytes > MEMBER_LIMIT_BYTES:
         return member  # it is never read
+    stream.seek(member.start)
     header = stream.read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size:
         return member._replace(refusal=_CUT)
     signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
     if signature != _HEADER_SIGNATURE:
         return member._replace(refusal=_NO_HEADER)
-    start = stream.seek(name_bytes + extra_bytes, os.SEEK_CUR)
-    stored = stream.read(member.stored_bytes)
-    if len(stored) < member.stored_bytes:
+    start = member.start + len(header) + name_bytes + extra_bytes
+    if start + member.stored_bytes > stream.seek(0, os.SEEK_END):
         return member._replace(refusal=_CUT)
+    stream.seek(start)
+    stored = stream.read(member.stored_bytes)
     return member._replace(start=start, digest=compute_digest(stored))
 
 
