@@ -33,6 +33,14 @@ def test_the_digits_are_equal_to_scikit_learns(tmp_path: Path) -> None:
     assert dataset.classes == [str(digit) for digit in range(10)]
 
 
+def table_with(row: int, column: int, value: int) -> bytes:
+    """A table of all digits, with one other value."""
+    rows = [[16] * 64 + [label] for label in range(10)]
+    rows[row][column] = value
+    lines = "".join(",".join(map(str, values)) + "\n" for values in rows)
+    return gzip.compress(lines.encode(), mtime=0)
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -43,6 +51,23 @@ def test_the_digits_are_equal_to_scikit_learns(tmp_path: Path) -> None:
             "expected 64 pixels and a label in a line; found 3 values",
         ),
         (gzip.compress(b"0," * 64 + b"0\n", mtime=0)[:-9], "not a gzipped table"),
+        (
+            table_with(row=1, column=5, value=17),
+            "row 2, column 6: expected a pixel from 0 to 16; found 17",
+        ),
+        (
+            table_with(row=9, column=63, value=-1),
+            "row 10, column 64: expected a pixel from 0 to 16; found -1",
+        ),
+        (
+            table_with(row=0, column=0, value=10**12),
+            "row 1, column 1: expected a pixel from 0 to 16; found 1000000000000",
+        ),
+        (
+            table_with(row=3, column=64, value=-2),
+            "row 4, column 65: expected a label of 0 or more; found -2",
+        ),
+        (table_with(row=3, column=5, value=10**20), "not a gzipped table"),
     ],
 )
 def test_damaged_digits_are_reported(tmp_path: Path, content: bytes, expected: str) -> None:

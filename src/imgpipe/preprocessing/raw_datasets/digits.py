@@ -39,6 +39,7 @@ class Digits:
                 f"{path.as_posix()}: expected {height_px * width_px} pixels and a label"
                 f" in a line; found {table.shape[1]} values"
             )
+        _check_values(table, path)
         pixels = np.rint(table[:, :-1] * (255 / LARGEST_VALUE)).astype(np.uint8)
         self._images: NDArray[np.uint8] = pixels.reshape(-1, height_px, width_px)
         self.classes = entry.format.classes
@@ -59,3 +60,18 @@ class Digits:
 
     def close(self) -> None:
         """Do nothing: the images are in memory, and no file is open."""
+
+
+def _check_values(table: NDArray[np.int64], path: Path) -> None:
+    """Check pixels and labels; others would become other pixels and labels without a word."""
+    largest = np.full(table.shape[1], LARGEST_VALUE)
+    largest[-1] = np.iinfo(np.int64).max  # a label that is too large is found with the classes
+    wrong = np.argwhere((table < 0) | (table > largest))
+    if len(wrong):
+        row, column = wrong[0].tolist()
+        is_label = column == table.shape[1] - 1
+        expected = "a label of 0 or more" if is_label else f"a pixel from 0 to {LARGEST_VALUE}"
+        raise PipelineError(
+            f"{path.as_posix()}: row {row + 1}, column {column + 1}: expected {expected}; found"
+            f" {table[row, column]}"
+        )
