@@ -35,10 +35,10 @@ def main(run: StageRun) -> None:
 
     configure_runtime(threads=run.params.threads, seed=0, precision="float32")
     from imgpipe.nn.inference.explanation import activation_maps, feature_maps, first_kernels
-    from imgpipe.nn.inference.loading import load_model
+    from imgpipe.nn.inference.loading import load_model_of_records
     from imgpipe.nn.inference.prediction import predict_probabilities
 
-    model = load_model(paths.MODEL)
+    model = load_model_of_records(paths.MODEL, records.info)
     with ProgressBar("evaluate", len(labels), "image") as bar:
         probabilities = predict_probabilities(model, images, bar.update)
     numbers = choose_images(labels, probabilities)

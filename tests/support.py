@@ -33,9 +33,16 @@ from imgpipe.datasets.catalog import DownloadEntry, load_entry
 from imgpipe.evaluation.predictions import Predictions, write_predictions
 from imgpipe.experiments.comparison import hash_folder
 from imgpipe.preprocessing.raw_datasets import RawDataset
-from imgpipe.records.info import FIELDS, FORMAT_VERSION, RecordsInfo, SplitInfo, write_info
+from imgpipe.records.info import (
+    FIELDS,
+    FORMAT_VERSION,
+    RecordsInfo,
+    SplitInfo,
+    name_shard,
+    write_info,
+)
 from imgpipe.records.normalization import Normalization
-from imgpipe.records.shards import name_shard, write_shard
+from imgpipe.records.shards import write_shard
 from imgpipe.records.stored_images import LabeledInputs
 from imgpipe.settings.backbones import BACKBONES
 from imgpipe.settings.image_spec import ImageSpec

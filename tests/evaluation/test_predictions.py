@@ -1,7 +1,9 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import find_error
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.evaluation.predictions import Predictions, read_predictions, write_predictions
@@ -39,3 +41,27 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(PipelineError, match=r"predictions\.csv: not a table of predictions"):
             read_predictions(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda rows: [*rows[:3], *rows[4:]], "row 3: expected this index; found '4'"),
+        (lambda rows: [*rows[:4], *rows[3:]], "row 4: expected this index; found '3'"),
+        (lambda rows: [rows[1], rows[0], *rows[2:]], "row 0: expected this index; found '1'"),
+        (lambda rows: [*rows[:-1], rows[-1].replace("file 19", "file 0")],
+         "an identity is in two rows"),
+        (lambda rows: [rows[0].replace('"a ""b"", (c)"', "n/a"), *rows[1:]],
+         "row 0: 'n/a' is not the most probable class"),
+    ],
+)  # fmt: skip
+def test_rows_that_are_missing_doubled_moved_or_edited_are_refused(
+    tmp_path: Path, change: Callable[[list[str]], list[str]], expected: str
+) -> None:
+    path = tmp_path / "predictions.csv"
+    write_predictions(path, PREDICTIONS)
+    header, *rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([header, *change(rows)]))
+    assert find_error(read_predictions, path).endswith(
+        f"predictions.csv: not a table of predictions: ValueError: {expected}"
+    )

@@ -13,11 +13,10 @@ from support import find_error, hash_file, write_random_records
 
 from imgpipe.records import shards, tfrecord
 from imgpipe.records.folders import Records
-from imgpipe.records.info import RecordsInfo, Shard, read_info, write_info
+from imgpipe.records.info import RecordsInfo, Shard, name_shard, read_info, write_info
 from imgpipe.records.shards import (
     StoredShard,
     count_shards,
-    name_shard,
     write_shard,
 )
 

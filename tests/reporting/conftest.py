@@ -19,9 +19,10 @@ from imgpipe.records.info import (
     RecordsInfo,
     SplitInfo,
     copy_folder,
+    name_shard,
     write_info,
 )
-from imgpipe.records.shards import name_shard, write_shard
+from imgpipe.records.shards import write_shard
 from imgpipe.records.training_examples import TrainingExamples, write_training_examples
 from imgpipe.reporting.stage_outputs import StageOutputs
 from imgpipe.settings.params import Params, load_params
@@ -80,9 +81,9 @@ def write_records(predictions: Predictions, params: Params) -> RecordsInfo:
     counts = dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
     splits = {}
     for split in ("train", "validation", "test"):
-        triples = zip(
-            random_images(len(labels), SHAPE), labels, predictions.identities, strict=True
-        )
+        prefix = "" if split == "test" else f"{split} "
+        identities = [f"{prefix}{identity}" for identity in predictions.identities]
+        triples = zip(random_images(len(labels), SHAPE), labels, identities, strict=True)
         shard = write_shard(folder / name_shard(split, 0, 1), triples)
         splits[split] = SplitInfo(examples=len(labels), per_class=counts, shards=[shard])
     size = {"height_px": SHAPE[0], "width_px": SHAPE[1]}

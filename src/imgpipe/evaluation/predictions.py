@@ -65,11 +65,21 @@ def parse_predictions(content: bytes, where: str) -> Predictions:
         header = next(rows, [])
         classes = [name[2:-1] for name in header[len(_COLUMNS) :]]
         position = {name: label for label, name in enumerate(classes)}
-        identities, labels, probabilities = [], [], []
-        for row in rows:  # one at a time: as text, a table takes twenty times the memory
+        identities: list[str] = []
+        labels: list[int] = []
+        probabilities: list[NDArray[np.float32]] = []
+        for number, row in enumerate(
+            rows
+        ):  # not all at once: as text, they take twenty times the memory
+            if row[0] != str(number):
+                raise ValueError(f"row {number}: expected this index; found {row[0]!r}")
             identities.append(row[1])
             labels.append(position[row[2]])
             probabilities.append(np.array(row[len(_COLUMNS) :], dtype=np.float32))
+            if row[3] != classes[probabilities[-1].argmax()]:
+                raise ValueError(f"row {number}: {row[3]!r} is not the most probable class")
+        if len(set(identities)) < len(identities):
+            raise ValueError("an identity is in two rows")
         return Predictions(
             classes, identities, np.array(labels, dtype=np.int64), np.stack(probabilities)
         )

@@ -23,10 +23,10 @@ from imgpipe.parallel.shards import map_shards
 from imgpipe.parallel.task import Task
 from imgpipe.preprocessing.decoding import decode_and_resize
 from imgpipe.preprocessing.raw_datasets import RawDataset
-from imgpipe.records.info import Shard
+from imgpipe.records.info import Shard, name_shard
 from imgpipe.records.normalization import count_pixels
 from imgpipe.records.npz_file import open_npz, write_npz
-from imgpipe.records.shards import count_shards, name_shard, write_shard
+from imgpipe.records.shards import count_shards, write_shard
 from imgpipe.settings.preprocess import Preprocess
 
 _KIND = "shards"  # of files under .dvc/tmp

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgpipe.core.errors import PipelineError
 from imgpipe.records.info import (
     AugmentedInfo,
     RecordsInfo,
@@ -49,8 +50,20 @@ class AugmentedRecords:
 
     @classmethod
     def open(cls, folder: Path, originals: Records) -> "AugmentedRecords":
-        """Read the description of a folder of augmented records, as `read_info` does."""
-        return cls(folder, read_augmented_info(folder), originals)
+        """Read the description of a folder of augmented records.
+
+        Raises:
+            PipelineError: as `read_info`; or the copies are of another training split.
+        """
+        info = read_augmented_info(folder)
+        expected = [(shard.file, shard.examples) for shard in originals.info.splits["train"].shards]
+        for shards in info.shards_of_copies:
+            if [(shard.file, shard.examples) for shard in shards] != expected:
+                raise PipelineError(
+                    f"{folder.as_posix()}: not copies of the training images in"
+                    f" {originals.folder.as_posix()}; run `dvc repro augment`"
+                )
+        return cls(folder, info, originals)
 
     @property
     def copies(self) -> list[list[StoredShard]]:

@@ -9,6 +9,8 @@ A folder of records holds `info.json` (`RecordsInfo`) and, for each split, shard
 from pathlib import Path
 from typing import Literal
 
+from pydantic import model_validator
+
 from imgpipe.core.files import read_json, write_json
 from imgpipe.core.schema import CountOrZero, ModelT, Section, check, check_version
 from imgpipe.records.normalization import Normalization
@@ -54,6 +56,35 @@ class RecordsInfo(Section):
     record_fields: dict[str, str]
     splits: dict[str, SplitInfo]
 
+    @model_validator(mode="after")
+    def _splits_are_what_they_say(self) -> "RecordsInfo":
+        """Training images under the name of test images would give no error later."""
+        split_of_shard: dict[str, str] = {}
+        for split, info in self.splits.items():
+            where = f"splits.{split}"
+            for number, shard in enumerate(info.shards):
+                expected = name_shard(split, number, len(info.shards))
+                if shard.file != expected:
+                    raise ValueError(f"{where}.shards: expected {expected}; found {shard.file}")
+                if shard.examples and split_of_shard.setdefault(shard.sha256, split) != split:
+                    raise ValueError(
+                        f"{where}.shards: {shard.file} is also a shard of"
+                        f" {split_of_shard[shard.sha256]}: they have the same sha256"
+                    )
+            if list(info.per_class) != self.classes:
+                raise ValueError(f"{where}.per_class: expected the classes in their order")
+            counts = {
+                info.examples,
+                sum(info.per_class.values()),
+                sum(shard.examples for shard in info.shards),
+            }
+            if len(counts) > 1:
+                raise ValueError(
+                    f"{where}: expected the same number of examples in all of it; found"
+                    f" {', '.join(map(str, sorted(counts)))}"
+                )
+        return self
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of every image."""
@@ -91,6 +122,11 @@ def read_augmented_info(folder: Path) -> AugmentedInfo:
 def write_info(folder: Path, info: RecordsInfo | AugmentedInfo) -> None:
     """Write the description of a folder of records."""
     write_json(folder / _INFO_FILE, info.model_dump())
+
+
+def name_shard(split: str, number: int, count: int) -> str:
+    """Return the name of the `number`-th of a split's `count` shards, counted from 0."""
+    return f"{split}-{number:05d}-of-{count:05d}.tfrecord"
 
 
 def copy_folder(copy: int) -> str:

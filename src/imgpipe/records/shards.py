@@ -29,11 +29,6 @@ class RecordBatch:
     identities: list[str]
 
 
-def name_shard(split: str, number: int, count: int) -> str:
-    """Return the name of the `number`-th of a split's `count` shards, counted from 0."""
-    return f"{split}-{number:05d}-of-{count:05d}.tfrecord"
-
-
 def count_shards(examples: int, image_shape: Sequence[int], shard_size_mib: int) -> int:
     """Return the number of shards of at most about `shard_size_mib` that hold the examples."""
     record_bytes = math.prod(image_shape) + _RECORD_OVERHEAD_BYTES

@@ -12,10 +12,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from imgpipe.core.paths import PREDICTIONS
 from imgpipe.evaluation.predictions import Predictions
 from imgpipe.reporting.charts import data, results, views
 from imgpipe.reporting.charts.style import MOST_ROWS, shorten
-from imgpipe.reporting.stage_outputs import StageOutputs
+from imgpipe.reporting.stage_outputs import StageOutputs, stale_file
 
 _SHOWN_ORIGINALS = 6
 
@@ -124,9 +125,16 @@ def mistakes(outputs: StageOutputs) -> Figure:
 def _read_test_images(
     outputs: StageOutputs, wanted: set[int]
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield the wanted test images (H, W, C) with their numbers."""
+    """Yield the wanted test images (H, W, C) with their numbers.
+
+    Raises:
+        PipelineError: the predictions are about other images, or in another order.
+    """
+    identities = outputs.predictions.identities
     first = 0
     for batch in outputs.records.read("test"):
+        if identities[first : first + len(batch.labels)] != batch.identities:
+            raise stale_file(PREDICTIONS)
         for number, image in enumerate(batch.images, start=first):
             if number in wanted:
                 yield number, image.copy()

@@ -1,10 +1,12 @@
 """The files that the stages wrote, each read once, at its first use."""
 
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from imgpipe.core import paths
@@ -76,36 +78,70 @@ class StageOutputs:
     @cached_property
     def scores(self) -> Mapping[str, float]:
         """metrics/test.json: the metrics of the test split."""
-        return _read_mapping(paths.TEST_METRICS)
+        scores: Mapping[str, float] = _read_mapping(paths.TEST_METRICS)
+        labels, answers = self.predictions.labels, self.predictions.probabilities.argmax(axis=1)
+        expected = {"images": len(labels), "accuracy": float((answers == labels).mean())}
+        if any(not math.isclose(scores.get(name, -1), value) for name, value in expected.items()):
+            raise stale_file(paths.TEST_METRICS)
+        return scores
 
     @cached_property
     def per_class(self) -> pd.DataFrame:
         """metrics/per_class.csv: a row for each class."""
-        return _read_table(paths.CLASS_SCORES, names="class")
+        table = _read_table(paths.CLASS_SCORES, names="class")
+        if dict(zip(table["class"], table["images"], strict=True)) != self._test_images:
+            raise stale_file(paths.CLASS_SCORES)
+        return table
 
     @cached_property
     def reliability(self) -> pd.DataFrame:
         """metrics/reliability.csv: a row for each bin of confidence."""
-        return _read_table(paths.RELIABILITY)
+        table = _read_table(paths.RELIABILITY)
+        if table["images"].sum() != len(self.predictions.labels):
+            raise stale_file(paths.RELIABILITY)
+        return table
 
     @cached_property
     def roc(self) -> pd.DataFrame:
         """The corners of the receiver operating characteristic of each class."""
-        return _read_table(paths.ROC, names="class")
+        table = _read_table(paths.ROC, names="class")
+        if list(table["class"].unique()) != self.info.classes[-len(table["class"].unique()) :]:
+            raise stale_file(paths.ROC)
+        return table
 
     @cached_property
     def predictions(self) -> Predictions:
         """The class and the probabilities of each test image."""
-        return read_predictions(paths.PREDICTIONS)
+        found = read_predictions(paths.PREDICTIONS)
+        counts = np.bincount(found.labels, minlength=len(found.classes)).tolist()
+        if dict(zip(found.classes, counts, strict=True)) != self._test_images:
+            raise stale_file(paths.PREDICTIONS)
+        return found
 
     @cached_property
     def views(self) -> Views:
         """What the network sees in some test images."""
-        return read_views(paths.VIEWS)
+        found = read_views(paths.VIEWS)
+        if (found.numbers >= len(self.predictions.labels)).any():
+            raise stale_file(paths.VIEWS)
+        return found
+
+    @property
+    def _test_images(self) -> Mapping[str, int]:
+        """The number of test images of each class."""
+        return self.info.splits["test"].per_class
 
 
 def _missing(path: Path) -> PipelineError:
     return PipelineError(f"{path.as_posix()}: not found; `dvc repro` writes it")
+
+
+def stale_file(path: Path) -> PipelineError:
+    """Return the error of a file that `evaluate` wrote for other records, or other predictions."""
+    return PipelineError(
+        f"{path.as_posix()}: not about the test images in {paths.RECORDS.as_posix()}; run"
+        " `dvc repro evaluate`"
+    )
 
 
 def _read_mapping(path: Path) -> Mapping[str, Any]:

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import SMALL_SPEC, build_network, make_easy_images, save_network
+from support import (
+    SMALL_SPEC,
+    build_network,
+    find_error,
+    make_easy_images,
+    save_network,
+    write_random_records,
+)
 
 from imgpipe.core.errors import PipelineError
 
@@ -104,3 +111,23 @@ def test_a_wrong_signature_is_refused_in_one_line(
     with pytest.raises(PipelineError) as caught:
         read_signature(path)
     assert str(caught.value) == f"{path.as_posix()}: metadata.json: imgpipe: {message}"
+
+
+def test_a_model_of_other_records_is_refused(path: Path, tmp_path: Path) -> None:
+    """With as many classes, it would get a score."""
+    from imgpipe.nn.common.model_signature import ModelSignature
+    from imgpipe.nn.fitting.saved_model import save_model
+    from imgpipe.nn.inference.loading import load_model_of_records
+
+    info = write_random_records(tmp_path / "records", {"train": [3]}, image_shape=(12, 12, 1))
+    model = build_network("mlp", shape=(12, 12, 1))
+    right = ModelSignature.of_records(info)
+    save_model(model, right, path)
+    assert load_model_of_records(path, info).output_shape == model.output_shape
+    cropped = info.image_spec.model_copy(update={"fit": "crop"})
+    for key, value in (("dataset", "x"), ("classes", ["b", "a"]), ("image_spec", cropped)):
+        save_model(model, right.model_copy(update={key: value}), path)
+        assert find_error(load_model_of_records, path, info) == (
+            f"{path.as_posix()}: trained on other records, with another {key}; run"
+            " `dvc repro train`"
+        )

@@ -14,6 +14,7 @@ from imgpipe.nn.common.model_signature import (
     SIGNATURE_KEY,
     ModelSignature,
 )
+from imgpipe.records.info import RecordsInfo
 
 
 def load_model(path: Path) -> keras.Model:
@@ -28,6 +29,24 @@ def load_model(path: Path) -> keras.Model:
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0]
         raise PipelineError(f"{path.as_posix()}: not a Keras model: {reason}") from None
+
+
+def load_model_of_records(path: Path, info: RecordsInfo) -> keras.Model:
+    """Load a model that was trained on the same dataset, classes and image settings as `info` has.
+
+    Raises:
+        PipelineError: as `load_model` and `read_signature`; or it was trained on others.
+    """
+    expected, found = ModelSignature.of_records(info), read_signature(path)
+    differing = [
+        key for key in ModelSignature.model_fields if getattr(found, key) != getattr(expected, key)
+    ]
+    if differing:
+        raise PipelineError(
+            f"{path.as_posix()}: trained on other records, with another {differing[0]}; run"
+            " `dvc repro train`"
+        )
+    return load_model(path)
 
 
 def read_signature(path: Path) -> ModelSignature:
