@@ -781,4 +781,4 @@ def test_odd_metadata_causes_no_output(tmp_path: Path) -> None:
         cwd=tmp_path, env={"PYTHONPATH": SRC.as_posix()}, capture_output=True, text=True,
     )  # fmt: skip
     assert result.stderr == ""
-    assert result.stdout == "b.tif not an image, or its beginning is damaged\n"
+    assert result.stdout.startswith("b.tif TIFF with 255 channels")

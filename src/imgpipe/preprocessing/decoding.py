@@ -14,6 +14,8 @@ from PIL import ExifTags, Image, _imaging
 
 from imgpipe.archives.folders import is_litter
 from imgpipe.core.errors import UnreadableImageError
+from imgpipe.preprocessing.pixel_tags import PixelTags, correct_palette, describe_tiff, read_tags
+from imgpipe.preprocessing.pixels import interpret, open_low_bytes
 from imgpipe.settings.image_spec import ImageSpec
 
 # The format that the ending of a name promises; the content of a file decides.
@@ -51,7 +53,6 @@ _RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _MOST_PIXELS = (1 << 30) // 4 // 3  # as in Pillow, which refuses an image of twice as many
-_LARGEST_16_BIT = 65_535
 # What turns a stored picture upright, by its EXIF orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -121,7 +122,10 @@ def open_image(content: bytes) -> Image.Image:
         )
     picture = _open_as(file_format, content) if file_format else None
     if picture is None:
-        raise UnreadableImageError("not an image, or its beginning is damaged")
+        unsupported = describe_tiff(content) if file_format == "TIFF" else None
+        raise UnreadableImageError(unsupported or "not an image, or its beginning is damaged")
+    correct_palette(picture)
+    read_tags(picture)  # refuses numbers without a defined meaning
     return picture
 
 
@@ -188,7 +192,7 @@ def decode_and_resize(picture: Image.Image, image_spec: ImageSpec) -> NDArray[np
     """
     height_px, width_px, channels = image_spec.image_shape
     if picture.format is None:  # from an array
-        picture = _with_channels(picture, channels)
+        picture = _with_channels(interpret(picture, PixelTags(), None), channels)
     else:
         picture = _decode(picture, (width_px, height_px), image_spec)
     if picture.size != (width_px, height_px):
@@ -203,6 +207,8 @@ def _decode(picture: Image.Image, target: tuple[int, int], image_spec: ImageSpec
         the picture in mode L (1 channel) or RGB (3 channels).
     """
     try:
+        tags = read_tags(picture)
+        low = open_low_bytes(picture, tags)
         if picture.format == "PNG":
             picture.load()  # its EXIF block may come after its pixels
         orientation = _read_orientation(picture)
@@ -211,12 +217,8 @@ def _decode(picture: Image.Image, target: tuple[int, int], image_spec: ImageSpec
             turned = orientation in _QUARTER_TURNS
             size = _scaled_size(picture.size, target[::-1] if turned else target, image_spec.fit)
             picture.draft(None, size)  # the result is never smaller than `size`
-        if picture.format == "TIFF":
-            _load_tiff(picture, orientation)
-        else:
-            picture.load()
-            if orientation in _TURNS:
-                picture = picture.transpose(_TURNS[orientation])
+        picture = _load(picture, orientation)
+        picture = interpret(picture, tags, None if low is None else _load(low, orientation))
         return _with_channels(picture, image_spec.channels)
     except (MemoryError, UnreadableImageError):
         raise
@@ -233,6 +235,14 @@ def _read_orientation(picture: Image.Image) -> int:
         raise
     except Exception:
         return 1
+
+
+def _load(picture: Image.Image, orientation: int) -> Image.Image:
+    if picture.format == "TIFF":
+        _load_tiff(picture, orientation)
+        return picture
+    picture.load()
+    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
 
 
 def _load_tiff(picture: Image.Image, orientation: int) -> None:
@@ -287,25 +297,6 @@ def _fit(picture: Image.Image, target: tuple[int, int], image_spec: ImageSpec) -
 
 
 def _with_channels(picture: Image.Image, channels: int) -> Image.Image:
-    """Return the picture in mode L (1 channel) or RGB (3 channels), on a white background."""
+    """Return a picture without transparency in mode L (1 channel) or RGB (3 channels)."""
     mode = "L" if channels == 1 else "RGB"
-    if picture.mode == "F":
-        values = np.asarray(picture)
-        low, high = values.min(), values.max()
-        if not 0 <= low <= high <= 1:  # also if any of them is not a number
-            raise UnreadableImageError(
-                f"floating-point pixels from {low:g} to {high:g}: expected 0 (black) to 1 (white)"
-            )
-        picture = Image.fromarray(np.rint(values * 255).astype(np.uint8))
-    elif picture.mode.startswith("I"):
-        values = np.clip(np.asarray(picture), 0, _LARGEST_16_BIT).astype(np.uint32)
-        gray = (values * 255 + _LARGEST_16_BIT // 2) // _LARGEST_16_BIT
-        picture = Image.fromarray(gray.astype(np.uint8))
-    elif picture.has_transparency_data:
-        if picture.mode == "La":
-            picture = picture.convert("LA")  # the only conversion that Pillow has for it
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture.convert("RGBA"))
-    elif picture.mode == "LAB":
-        picture = picture.convert("RGB")  # the only conversion that Pillow has for it
     return picture if picture.mode == mode else picture.convert(mode)
