@@ -116,3 +116,4 @@ lock: setup ## lock the pinned dependencies again, after a change of pyproject.t
 	$(LOCK) --extra s3 --constraint requirements.txt --output-file requirements-s3.txt
 	$(LOCK) --extra s3 --extra moto --constraint requirements.txt --output-file requirements-moto.txt
 	$(LOCK) --extra browser --constraint requirements.txt --output-file requirements-browser.txt
+	$(LOCK) --extra decoders --constraint requirements.txt --output-file requirements-decoders.txt
