@@ -1,5 +1,6 @@
 """The commands `dataset` and `photographs`: what they print, write and refuse, before a run."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -44,6 +45,32 @@ def test_a_dataset_is_made_of_a_folder(project: Path) -> None:
     assert read_yaml(project / "params.yaml")["dataset"] == "digits"
     catalog = project / "data" / "catalog.yaml"
     assert load_entry("my_pets", catalog).title == "Photographs: cats, dogs"
+
+
+def test_unreadable_photographs_are_not_taken_out_before_they_are_counted(project: Path) -> None:
+    pets = write_photographs(project.parent / "many", {"cats": 20, "dogs": 20})
+    (pets / "dogs" / "cut.jpg").write_bytes((pets / "dogs" / "000.jpg").read_bytes()[:200])
+    (pets / "dogs" / "page.jpg").write_text("<html>")
+    (pets / "dogs" / "notes.txt").write_text("text")
+    (pets / "cats" / "photo").write_bytes((pets / "cats" / "000.jpg").read_bytes())
+    run(project, "dataset", "../many", "--name", "pets")
+    for name in ("pyproject.toml", "dvc.yaml"):
+        shutil.copy(ROOT / name, project)
+    set_leaf(project, "dataset", "pets")
+    run(project, "fetch")
+    assert attempt(project, "preprocess").stderr.startswith(
+        "error: 2 of 43 images cannot be read, more than the share of 0.01 that"
+    )
+    set_leaf(project, "preprocess.max_bad_frac", 0.05)
+    run(project, "preprocess")
+    data = json.loads((project / "metrics" / "data.json").read_text())
+    assert sum(split["images"] for split in data["splits"]) == 41
+    assert [bad["file"] for bad in data["bad_files"]] == [
+        f"data/local/pets/dogs/{name}.jpg" for name in ("cut", "page")
+    ]
+    assert data["unused"] == [
+        {"reason": "not an image", "files": 1, "first": ["data/local/pets/dogs/notes.txt"]}
+    ]
 
 
 def test_archives_stay_at_their_address(project: Path) -> None:

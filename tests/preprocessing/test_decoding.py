@@ -5,7 +5,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +24,6 @@ from imgpipe.preprocessing.decoding import (
     START_BYTES,
     decode_and_resize,
     find_format,
-    has_image_name,
     open_image,
 )
 from imgpipe.settings.params import load_params
@@ -624,21 +623,6 @@ def test_heic_by_the_package(orientation: int, channels: int) -> None:
     assert result.shape == (24, 32, channels)
     assert channels == 1 or colors(result) == UPRIGHT
     assert reason_of(content[:-100])
-
-
-# Names.
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("a.jpg", True), ("below/IMG_1.HEIC", True), ("a.b/scan.TIFF", True), ("a.txt", False),
-        ("jpg", False), ("._a.jpg", False), ("@eaDir/a.jpg/small.jpg", False),
-        ("__MACOSX/a.jpg", False), (".cache/a.jpg", False), ("a.jpg~", False),
-    ],
-)  # fmt: skip
-def test_which_names_are_those_of_images(name: str, expected: bool) -> None:
-    assert has_image_name(PurePosixPath(name)) is expected
 
 
 # Odd metadata.

@@ -6,13 +6,11 @@ import warnings
 from contextlib import suppress
 from functools import cache
 from io import BytesIO
-from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, _imaging
 
-from imgpipe.archives.folders import is_litter
 from imgpipe.core.errors import UnreadableImageError
 from imgpipe.preprocessing.pixel_tags import PixelTags, correct_palette, describe_tiff, read_tags
 from imgpipe.preprocessing.pixels import interpret, open_low_bytes
@@ -34,7 +32,6 @@ FORMAT_OF_SUFFIX = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
-ENDINGS = ", ".join(FORMAT_OF_SUFFIX)
 START_BYTES = 64
 """Size of the beginning of a file by which `find_format` knows its format."""
 _BEGINNINGS = {
@@ -70,14 +67,6 @@ _LONGEST_REASON = 100
 # image would not be safe in threads.
 warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\b")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
-
-
-def has_image_name(path: PurePath) -> bool:
-    """Return whether a file is an image by its name: not hidden or litter, and a known ending.
-
-    The path begins in the folder in which images are searched.
-    """
-    return path.suffix.lower() in FORMAT_OF_SUFFIX and not is_litter(path.as_posix())
 
 
 def find_format(start: bytes) -> str | None:
