@@ -61,7 +61,7 @@ def write_photograph(path: Path, orientation: int, size_px: tuple[int, int] = (2
 
 def read_as_predict(path: Path, spec: ImageSpec) -> NDArray[np.uint8]:
     """Return the image (H, W, C) that `predict` makes of a file."""
-    return decode_and_resize(open_image(path.read_bytes(), path.suffix), spec)
+    return decode_and_resize(open_image(path.read_bytes()), spec)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
