@@ -14,7 +14,7 @@ from pathlib import Path
 from imgpipe.console.messages import format_count, report
 from imgpipe.core.files import replace_directory, scratch_directory, write_json
 from imgpipe.core.paths import DATA_METRICS, RAW, RECORDS
-from imgpipe.datasets.catalog import load_entry
+from imgpipe.datasets.catalog import check_manifest, load_entry
 from imgpipe.preprocessing.conversion import (
     convert_splits,
     delete_finished_shards,
@@ -32,6 +32,7 @@ SCRATCH = Path("data/scratch.partial")
 def main(run: StageRun) -> None:
     params, settings = run.params, run.params.preprocess
     entry = load_entry(params.dataset)
+    check_manifest(entry, RAW)
     finished = find_finished_shards(RAW, entry.format, settings, run.sources)
     with (
         replace_directory(RECORDS) as folder,

@@ -5,7 +5,14 @@ import pytest
 from support import CATALOG, ROOT, find_error, git
 
 from imgpipe.core.yaml_file import format_yaml, read_yaml
-from imgpipe.datasets.catalog import DownloadEntry, LocalEntry, load_entry, write_manifest
+from imgpipe.datasets.catalog import (
+    DownloadEntry,
+    LocalEntry,
+    check_entry,
+    check_manifest,
+    load_entry,
+    write_manifest,
+)
 from imgpipe.datasets.formats import FORMATS
 
 
@@ -244,3 +251,21 @@ def test_files_that_are_read_in_place_need_a_hash_and_a_format_that_can(
     tmp_path: Path, entry: dict[str, Any], expected: str
 ) -> None:
     assert error_of(tmp_path, {"birds": entry}, "birds") == f"catalog.yaml: birds.{expected}"
+
+
+def test_the_list_that_fetch_wrote_is_the_list_of_the_entry(tmp_path: Path) -> None:
+    files = [{"name": f"{name}.zip", "bytes": 10, "sha256": name * 64} for name in "ab"]
+    entry = check_entry("birds", remote_entry(files={"in_place": files}), "catalog.yaml")
+    assert isinstance(entry, DownloadEntry)
+    expected = (
+        f"{tmp_path.as_posix()}/manifest.csv: not the list of files in the catalog; run"
+        " `dvc repro fetch`"
+    )
+    assert find_error(check_manifest, entry, tmp_path) == expected
+    write_manifest(tmp_path / "manifest.csv", entry.files[:1])
+    assert find_error(check_manifest, entry, tmp_path) == expected
+    write_manifest(tmp_path / "manifest.csv", entry.files)
+    check_manifest(entry, tmp_path)
+    other = check_entry("birds", remote_entry(files={"in_place": files[1:]}), "catalog.yaml")
+    assert find_error(check_manifest, other, tmp_path) == expected
+    check_manifest(check_entry("birds", remote_entry(files=files), "catalog.yaml"), tmp_path / "x")

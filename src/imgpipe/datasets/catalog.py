@@ -161,6 +161,23 @@ def write_manifest(path: Path, files: Iterable[RawFile]) -> None:
     write_csv(path, list(RawFile.model_fields), [(f.name, f.bytes, f.sha256) for f in files])
 
 
+def check_manifest(entry: Entry, raw: Path) -> None:
+    """Check that the list that `fetch` wrote is the list of an entry that is read in place.
+
+    DVC records the fetched list as the input of `preprocess`.
+
+    Raises:
+        PipelineError: it is another one.
+    """
+    if not isinstance(entry, DownloadEntry) or not entry.in_place:
+        return
+    path = raw / MANIFEST_NAME
+    if not path.exists() or read_manifest(path) != [file.model_dump() for file in entry.files]:
+        raise PipelineError(
+            f"{path.as_posix()}: not the list of files in the catalog; run `dvc repro fetch`"
+        )
+
+
 def is_valid_name(dataset: str) -> bool:
     """Return whether a dataset may have this name; DVC reads a dot as a separator of keys."""
     return re.fullmatch(r"\w[\w -]*", dataset) is not None
