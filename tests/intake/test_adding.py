@@ -3,11 +3,13 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, find_error, hash_files
+from support import ROOT, SRC, find_error, hash_files
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import read_yaml
@@ -355,3 +357,34 @@ def test_a_full_disk_leaves_nothing(project: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(OSError, match="No space left"):
         add()
     assert state(project) == before
+
+
+ADD = """
+import sys
+from pathlib import Path
+from imgpipe.intake.adding import add_dataset, plan_dataset
+
+sys.stdin.readline()
+for number in range(20):
+    new = plan_dataset("../pets", f"{sys.argv[1]}-{number}")
+    add_dataset(new, new.source, ["cats/1.jpg", "dogs/1.jpg"], ["cats", "dogs"], None)
+"""
+
+
+def test_datasets_that_are_added_at_the_same_time_are_all_in_the_catalog(project: Path) -> None:
+    (project / ".dvc").mkdir()
+    before = list(read_yaml(project / "data" / "catalog.yaml"))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ADD, f"pets{number}"],
+            env={**os.environ, "PYTHONPATH": str(SRC)}, stdin=subprocess.PIPE, text=True,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.close()
+    assert [process.wait() for process in processes] == [0, 0]
+    added = {f"pets{process}-{number}" for process in range(2) for number in range(20)}
+    assert set(read_yaml(project / "data" / "catalog.yaml")) == {*before, *added}

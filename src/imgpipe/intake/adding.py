@@ -27,6 +27,7 @@ from imgpipe.datasets.catalog import (
     is_valid_name,
     write_manifest,
 )
+from imgpipe.running.locks import hold_paths
 
 _SHOWN_CLASSES = 5
 
@@ -119,8 +120,7 @@ def add_dataset(
         how = "hard links to your files" if linked == len(files) else "copies of your files"
         if 0 < linked < len(files):
             how = f"{linked} hard links to your files, {len(files) - linked} copies"
-    with replace_file(CATALOG_FILE) as partial:
-        partial.write_bytes(_append_entry(new.name, entry))
+    _write_entry(new.name, entry)
     return f"{new.folder.as_posix()}: {how}; {CATALOG_FILE.as_posix()}: the entry {new.name}"
 
 
@@ -151,8 +151,7 @@ def add_archives(address: str, name: str = "") -> tuple[str, list[str]]:
         "format": {"kind": "image_folder"},
     }
     write_manifest(manifest, files)
-    with replace_file(CATALOG_FILE) as partial:
-        partial.write_bytes(_append_entry(name, entry))
+    _write_entry(name, entry)
     size = format_bytes(sum(file.bytes for file in files))
     return name, [
         f"{manifest.as_posix()}: {format_count(len(files), 'archive')}, {size};"
@@ -180,16 +179,29 @@ def _name_after(folder: Path) -> str:
 
 
 def _read_catalog() -> dict[str, Any]:
-    catalog = read_yaml(CATALOG_FILE) or {}
-    if not isinstance(catalog, dict):
+    return _check_catalog(read_yaml(CATALOG_FILE))
+
+
+def _check_catalog(catalog: Any) -> dict[str, Any]:
+    """Return the entries of a catalog, which may be empty."""
+    if not isinstance(catalog, dict | None):
         raise PipelineError(f"{CATALOG_FILE.as_posix()}: expected a mapping of names to datasets")
-    return catalog
+    return catalog or {}
+
+
+def _write_entry(name: str, entry: dict[str, Any]) -> None:
+    """Append an entry to the catalog, also if another process does so at the same time."""
+    with (
+        hold_paths("dataset", written=[CATALOG_FILE.as_posix()], read=[]),
+        replace_file(CATALOG_FILE) as partial,
+    ):
+        partial.write_bytes(_append_entry(name, entry))
 
 
 def _append_entry(name: str, entry: Mapping[str, Any]) -> bytes:
     """Return the catalog with one more entry at its end; its present bytes do not change."""
-    before = _read_catalog()
-    content = CATALOG_FILE.read_bytes()
+    content = CATALOG_FILE.read_bytes()  # once: another process may replace the file
+    before = _check_catalog(parse_yaml(content.decode(), CATALOG_FILE.as_posix()))
     content += b"\n" * (not content.endswith(b"\n"))
     content += f"\n{format_yaml({name: dict(entry)})}".encode()
     where = CATALOG_FILE.as_posix()
