@@ -1,7 +1,7 @@
-"""Small files of each kind, and what their pixels mean, for the test of all kinds.
+"""Small files of each kind, and the meaning of their pixels, for the test of all kinds.
 
-Each file is written number by number. What is expected follows from the definitions of the formats,
-in floating-point numbers.
+Each file is written number by number. The expected pixels follow from the definitions of the
+formats, in floating-point numbers.
 """
 
 import struct
@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
-from image_files import (
+from image_writers import (
     COLOR,
     COLOR_ALPHA,
     DOUBLE,
@@ -39,14 +39,13 @@ WHITE_D50 = 0.9642, 1.0, 0.8249
 
 
 class Kind(NamedTuple):
-    """A file, and what becomes of it."""
+    """A file, and its pixels."""
 
-    suffix: str
     content: bytes
     expected: Shares | str
     """Gray, or red, green and blue; or a part of the refusal."""
     levels: float = 1.0
-    """How far a pixel (0 to 255) may be from what is expected.
+    """Largest difference of a pixel, from 0 to 255.
 
     A rounded number costs 0.5, and the upper half of a 16-bit number costs 1. So do both factors
     of a product, and the product is rounded, too.
@@ -151,7 +150,7 @@ def gray_tiffs() -> Kinds:
         numbers, shares = quantize(SHARES[..., :1], bits)
         content = tiff_file(numbers, int(zero_is_black), bits, order=order, fill=fill, **layout)
         name = f"gray, {bits} bits, fill {fill}, 0 is black {zero_is_black}, {order}, {layout}"
-        yield name, Kind(".tif", content, shares if zero_is_black else 1 - shares, 0.51)
+        yield name, Kind(content, shares if zero_is_black else 1 - shares, 0.51)
     floats = SHARES[..., :1].astype(np.float32)
     for zero_is_black, order, layout in product((True, False), "<>", LAYOUTS):
         content = tiff_file(
@@ -159,13 +158,13 @@ def gray_tiffs() -> Kinds:
         )  # fmt: skip
         shares = floats.astype(np.float64)
         name = f"gray, float, 0 is black {zero_is_black}, {order}, {layout}"
-        yield name, Kind(".tif", content, shares if zero_is_black else 1 - shares, 0.51)
+        yield name, Kind(content, shares if zero_is_black else 1 - shares, 0.51)
     for bits, order in product((8, 16), "<>"):
         numbers, shares = quantize(SHARES[..., :1], bits)
         content = tiff_file(numbers, 1, bits, order=order, compression=8, predictor=2)
-        yield f"gray, {bits} bits, differences, {order}", Kind(".tif", content, shares, 0.51)
+        yield f"gray, {bits} bits, differences, {order}", Kind(content, shares, 0.51)
     numbers, shares = quantize(SHARES[..., :1], 16)
-    yield "gray, 16 bits, fill 2", Kind(".tif", tiff_file(numbers, 1, 16, fill=2), shares, 0.51)
+    yield "gray, 16 bits, fill 2", Kind(tiff_file(numbers, 1, 16, fill=2), shares, 0.51)
     for extra, order in product((0, 1, 2), "<>"):
         shares = SHARES[..., :2].copy()
         if extra == 1:
@@ -174,7 +173,7 @@ def gray_tiffs() -> Kinds:
         gray, alpha = shares[..., :1], shares[..., 1:]
         expected = [gray, gray + 1 - alpha, on_white(gray, alpha)][extra]
         content = tiff_file(numbers, 1, 8, order=order, extra=[extra])
-        yield f"gray, extra {extra}, {order}", Kind(".tif", content, expected, [0.51, 2, 1][extra])
+        yield f"gray, extra {extra}, {order}", Kind(content, expected, [0.51, 2, 1][extra])
 
 
 def color_tiffs() -> Kinds:
@@ -192,11 +191,11 @@ def color_tiffs() -> Kinds:
         colors, alpha = shares[..., :3], shares[..., 3:4]
         levels = 0.51 if bits == 8 else 1.01
         if extra[:1] == (1,):
-            kind = Kind(".tif", content, colors + 1 - alpha, levels * 2 + 0.5)
+            kind = Kind(content, colors + 1 - alpha, levels * 2 + 0.5)
         elif extra[:1] == (2,):
-            kind = Kind(".tif", content, on_white(colors, alpha), levels + 0.5)
+            kind = Kind(content, on_white(colors, alpha), levels + 0.5)
         else:
-            kind = Kind(".tif", content, colors, levels)
+            kind = Kind(content, colors, levels)
         if layout.get("planar") == 2 and extra in ((1, 0), (2, 0), (999,)):
             kind = kind._replace(expected=PLANES)
         yield name, kind
@@ -205,28 +204,28 @@ def color_tiffs() -> Kinds:
         content = tiff_file(numbers, 2, bits, planar=planar)
         expected = PLANES if planar == 2 else shares[..., :3]
         name = f"color, {bits} bits, a fourth channel without ExtraSamples, planes {planar}"
-        yield name, Kind(".tif", content, expected)
+        yield name, Kind(content, expected)
     for bits, planar, order in product((8, 16), (1, 2), "<>"):
         numbers, shares = quantize(SHARES[..., :4], bits)
         content = tiff_file(numbers, 5, bits, order=order, planar=planar)
-        kind = Kind(".tif", content, srgb_of_cmyk(shares), 1.0 if bits == 8 else 2.0)
+        kind = Kind(content, srgb_of_cmyk(shares), 1.0 if bits == 8 else 2.0)
         yield f"CMYK, {bits} bits, planes {planar}, {order}", kind
     for extra in ((0,), (0, 0)):
         numbers, shares = quantize(SHARES[..., : 4 + len(extra)], 8)
         content = tiff_file(numbers, 5, 8, extra=extra)
-        yield f"CMYK, extra {extra}", Kind(".tif", content, srgb_of_cmyk(shares[..., :4]))
+        yield f"CMYK, extra {extra}", Kind(content, srgb_of_cmyk(shares[..., :4]))
     numbers, shares = quantize(SHARES[..., :3], 8)
     for planar, order, rows in product((1, 2), "<>", (4, HEIGHT)):
         every_pixel: Tags = {530: (SHORT, [1, 1])}
         content = tiff_file(
             numbers, 6, 8, order=order, planar=planar, rows=rows, tags=every_pixel
         )  # fmt: skip
-        kind = Kind(".tif", content, srgb_of_ycbcr(shares), 1.5)
+        kind = Kind(content, srgb_of_ycbcr(shares), 1.5)
         yield f"YCbCr, planes {planar}, rows {rows}, {order}", kind
     for order in "<>":
         lab = np.rint(lab_of_srgb(SHARES[..., :3]) * [2.55, 1, 1])
         content = tiff_file(lab.astype(np.int16).astype(np.uint8), 8, 8, order=order)
-        yield f"CIELAB, {order}", Kind(".tif", content, srgb_of_lab(lab / [2.55, 1, 1]))
+        yield f"CIELAB, {order}", Kind(content, srgb_of_lab(lab / [2.55, 1, 1]))
 
 
 def palette_tiffs() -> Kinds:
@@ -236,12 +235,12 @@ def palette_tiffs() -> Kinds:
         tags = color_map(colors * (largest // 255))
         content = tiff_file(indices[..., np.newaxis], 3, bits, order=order, tags=tags)
         name = f"palette, {bits} bits, up to {largest}, {order}"
-        yield name, Kind(".tif", content, colors[indices] / 255, 0)
+        yield name, Kind(content, colors[indices] / 255, 0)
     numbers, shares = quantize(SHARES[..., :2], 8)
     opaque = random_colors(256)[numbers[..., 0]] / 255
     for extra, expected in ((0, opaque), (2, on_white(opaque, shares[..., 1:]))):
         content = tiff_file(numbers, 3, 8, extra=[extra], tags=color_map(random_colors(256) * 257))
-        yield f"palette, extra {extra}", Kind(".tif", content, expected)
+        yield f"palette, extra {extra}", Kind(content, expected)
 
 
 def random_colors(count: int) -> Numbers:
@@ -259,7 +258,7 @@ def tiffs_with_fewer_bits() -> Kinds:
     ):
         content = tiff_file(numbers, int(zero_is_black), 16, tags={tag: (kind, [4095])})
         name = f"12 of 16 bits, tag {tag} of type {kind}, 0 is black {zero_is_black}"
-        yield name, Kind(".tif", content, shares if zero_is_black else 1 - shares, 0.51)
+        yield name, Kind(content, shares if zero_is_black else 1 - shares, 0.51)
     numbers, shares = quantize(SHARES[..., :4], 10)
     for photometric, channels, order, planar in product((2, 5), (3, 4), "<>", (1, 2)):
         if (photometric, channels) == (5, 3):
@@ -275,15 +274,15 @@ def tiffs_with_fewer_bits() -> Kinds:
         elif extra:
             expected = on_white(shares[..., :3], shares[..., 3:])
         name = f"10 of 16 bits, {photometric}, {channels} channels, {order}, planes {planar}"
-        yield name, Kind(".tif", content, expected if planar == 1 else PLANES, 1.5)
+        yield name, Kind(content, expected if planar == 1 else PLANES, 1.5)
     numbers, shares = quantize(SHARES[..., :1], 16)
     for largest in (4095, 60_000, 0):
         content = tiff_file(numbers, 1, 16, tags={281: (SHORT, [largest])})
-        yield f"16 bits, and a statistic of {largest}", Kind(".tif", content, shares, 0.51)
+        yield f"16 bits, and a statistic of {largest}", Kind(content, shares, 0.51)
     for bits in (16, 20, 32):
         numbers, shares = quantize(SHARES[..., :1], bits)
         content = tiff_file(numbers.astype(np.uint32), 1, 32, tags={341: (LONG, [2**bits - 1])})
-        yield f"32 bits, {bits} of them by the tags", Kind(".tif", content, shares, 0.51)
+        yield f"32 bits, {bits} of them by the tags", Kind(content, shares, 0.51)
 
 
 def refused_tiffs() -> Kinds:
@@ -291,12 +290,12 @@ def refused_tiffs() -> Kinds:
     for bits, order in product((8, 16, 32), "<>"):
         numbers = np.rint((gray - 0.5) * 100).astype(f"i{bits // 8}")
         content = tiff_file(numbers, 1, bits, sample_format=2, order=order)
-        yield f"signed, {bits} bits, {order}", Kind(".tif", content, "signed numbers")
+        yield f"signed, {bits} bits, {order}", Kind(content, "signed numbers")
     numbers, _ = quantize(gray, 32)
-    yield "32 bits", Kind(".tif", tiff_file(numbers, 1, 32), "32-bit integers")
+    yield "32 bits", Kind(tiff_file(numbers, 1, 32), "32-bit integers")
     for largest in (255, 1000, 2**20 - 1):
         content = tiff_file(numbers, 1, 32, tags={341: (LONG, [largest])})
-        yield f"32 bits, stated {largest}", Kind(".tif", content, "32-bit integers")
+        yield f"32 bits, stated {largest}", Kind(content, "32-bit integers")
     unsupported = {
         "32 bits, >": tiff_file(numbers, 1, 32, order=">"),
         "32 bits, 0 is white": tiff_file(numbers, 0, 32),
@@ -314,21 +313,21 @@ def refused_tiffs() -> Kinds:
         "16-bit colors, extra 999": tiff_file(quantize(SHARES[..., :4], 16)[0], 2, 16, extra=[999]),
     }
     for name, content in unsupported.items():
-        yield name, Kind(".tif", content, "not supported")
+        yield name, Kind(content, "not supported")
     for low, high in ((0, 255), (-0.5, 1), (0, np.inf), (np.nan, 1)):
         floats = gray.astype(np.float32)
         floats[0, :2, 0] = low, high
         content = tiff_file(floats, 1, 32, sample_format=3)
-        yield f"float from {low} to {high}", Kind(".tif", content, "floating-point pixels from ")
+        yield f"float from {low} to {high}", Kind(content, "floating-point pixels from ")
     content = tiff_file(quantize(gray, 8)[0], None, 8)
-    yield "no photometric", Kind(".tif", content, "PhotometricInterpretation")
+    yield "no photometric", Kind(content, "PhotometricInterpretation")
     content = tiff_file(quantize(SHARES[..., :4], 8)[0], 5, 8, tags={332: (SHORT, [2])})
-    yield "other inks", Kind(".tif", content, "other inks")
+    yield "other inks", Kind(content, "other inks")
     for photometric, channels, extra in ((1, 2, [1]), (1, 2, [2]), (3, 2, [2]), (8, 3, [])):
         numbers, _ = quantize(SHARES[..., :channels], 8)
         tags = color_map(random_colors(256) * 257) if photometric == 3 else None
         content = tiff_file(numbers, photometric, 8, extra=extra, planar=2, tags=tags)
-        yield f"photometric {photometric} in planes, extra {extra}", Kind(".tif", content, PLANES)
+        yield f"photometric {photometric} in planes, extra {extra}", Kind(content, PLANES)
 
 
 # PNG.
@@ -337,45 +336,45 @@ def refused_tiffs() -> Kinds:
 def pngs() -> Kinds:
     for bits in (1, 2, 4, 8, 16):
         numbers, shares = quantize(SHARES[..., :1], bits)
-        yield f"gray, {bits} bits", Kind(".png", png_file(numbers, bits, GRAY), shares, 0.51)
+        yield f"gray, {bits} bits", Kind(png_file(numbers, bits, GRAY), shares, 0.51)
         clear = int(numbers[1, 1, 0])
         content = png_file(numbers, bits, GRAY, {b"tRNS": struct.pack(">H", clear)})
         expected = np.where(numbers == clear, 1, shares)
-        yield f"gray, {bits} bits, one transparent", Kind(".png", content, expected, 0.51)
+        yield f"gray, {bits} bits, one transparent", Kind(content, expected, 0.51)
     for bits in (8, 16):
         levels = 0.51 if bits == 8 else 1.01
         numbers, shares = quantize(SHARES[..., :3], bits)
         content = png_file(numbers, bits, COLOR)
-        yield f"color, {bits} bits", Kind(".png", content, shares, levels)
+        yield f"color, {bits} bits", Kind(content, shares, levels)
         numbers[0, 2] = numbers[0, 3] = numbers[1, 1]
         numbers[0, 3, 2] ^= 1  # differs only in the lowest bit
         content = png_file(numbers, bits, COLOR, {b"tRNS": struct.pack(">3H", *numbers[1, 1])})
         clear_pixels = (numbers == numbers[1, 1]).all(axis=-1, keepdims=True)
         expected = np.where(clear_pixels, 1, numbers / (2**bits - 1))
-        yield f"color, {bits} bits, one transparent", Kind(".png", content, expected, levels)
+        yield f"color, {bits} bits, one transparent", Kind(content, expected, levels)
         for color_type, channels in ((GRAY_ALPHA, 2), (COLOR_ALPHA, 4)):
             numbers, shares = quantize(SHARES[..., :channels], bits)
             expected = on_white(shares[..., :-1], shares[..., -1:])
             content = png_file(numbers, bits, color_type)
             name = f"{channels - 1} channels, {bits} bits, transparency"
-            yield name, Kind(".png", content, expected, levels + 0.5)
+            yield name, Kind(content, expected, levels + 0.5)
             numbers[..., -1] = 0
             content = png_file(numbers, bits, color_type)
-            yield f"{name} of all", Kind(".png", content, np.ones((1, 1, 3)), 0)
+            yield f"{name} of all", Kind(content, np.ones((1, 1, 3)), 0)
     for bits in (1, 2, 4, 8):
         indices, _ = quantize(SHARES[..., :1], bits)
         colors = random_colors(2**bits)
         opaque = colors[indices[..., 0]] / 255
         chunks = {b"PLTE": colors.astype(np.uint8).tobytes()}
         content = png_file(indices, bits, PALETTE, chunks)
-        yield f"palette, {bits} bits", Kind(".png", content, opaque, 0)
+        yield f"palette, {bits} bits", Kind(content, opaque, 0)
         alpha = np.random.default_rng(bits).integers(0, 256, 2**bits, dtype=np.uint8)
         content = png_file(indices, bits, PALETTE, chunks | {b"tRNS": alpha.tobytes()})
         expected = on_white(opaque, alpha[indices] / 255)
-        yield f"palette, {bits} bits, transparency", Kind(".png", content, expected)
+        yield f"palette, {bits} bits, transparency", Kind(content, expected)
         content = png_file(indices, bits, PALETTE, chunks | {b"tRNS": b"\0"})
         expected = np.where(indices == 0, 1, opaque)
-        yield f"palette, {bits} bits, first transparent", Kind(".png", content, expected, 0)
+        yield f"palette, {bits} bits, first transparent", Kind(content, expected, 0)
 
 
 def pngs_with_fewer_bits() -> Kinds:
@@ -388,20 +387,20 @@ def pngs_with_fewer_bits() -> Kinds:
         chunks = {b"sBIT": bytes([bits] * channels)}
         name = f"{bits} of 16 bits, {channels} channels"
         content = png_file(numbers, 16, color_type, chunks)
-        yield name, Kind(".png", content, expected, 1.5 if channels == 4 else 0.51)
+        yield name, Kind(content, expected, 1.5 if channels == 4 else 0.51)
         content = png_file(scaled, 16, color_type, chunks)
-        yield f"{name}, scaled", Kind(".png", content, expected, 1.51)
+        yield f"{name}, scaled", Kind(content, expected, 1.51)
     numbers, _ = quantize(SHARES[..., :2], 12)
     content = png_file(numbers, 16, GRAY_ALPHA, {b"sBIT": b"\x0c\x0c"})
-    yield "12 of 16 bits, gray and transparency", Kind(".png", content, "sBIT")
+    yield "12 of 16 bits, gray and transparency", Kind(content, "sBIT")
     numbers, shares = quantize(SHARES[..., :3], 8)
     content = png_file(numbers, 8, COLOR, {b"sBIT": b"\5\6\5"})
-    yield "5 of 8 bits", Kind(".png", content, shares, 0)
+    yield "5 of 8 bits", Kind(content, shares, 0)
     numbers, shares = quantize(SHARES[..., :1], 12)
     one = numbers[1, 1, 0]
     content = png_file(numbers, 16, GRAY, {b"sBIT": b"\x0c", b"tRNS": struct.pack(">H", one)})
     expected = np.where(numbers == one, 1, shares)
-    yield "12 of 16 bits, one transparent", Kind(".png", content, expected, 0.51)
+    yield "12 of 16 bits, one transparent", Kind(content, expected, 0.51)
 
 
 P3 = 0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06
@@ -422,12 +421,12 @@ def pngs_with_colors() -> Kinds:
     for (name, chunks), (color_type, channels) in product(as_srgb.items(), ((GRAY, 1), (COLOR, 3))):
         numbers, shares = quantize(SHARES[..., :channels], 8)
         content = png_file(numbers, 8, color_type, chunks)
-        yield f"{name}, {channels} channels", Kind(".png", content, shares, 0)
+        yield f"{name}, {channels} channels", Kind(content, shares, 0)
     for bits, exponent in product((8, 16), (1.0, 1.8, 2.6)):
         numbers, shares = quantize(SHARES[..., :1], bits)
         content = png_file(numbers, bits, GRAY, {b"gAMA": struct.pack(">I", round(1e5 / exponent))})
         name = f"gray, {bits} bits, exponent {exponent}"
-        yield name, Kind(".png", content, srgb_of_gray(shares**exponent))
+        yield name, Kind(content, srgb_of_gray(shares**exponent))
     numbers, shares = quantize(SHARES[..., :3], 8)
     for name, chunks, light in (
         ("primaries", {b"cHRM": chrm(*P3)}, linear(shares)),
@@ -437,14 +436,14 @@ def pngs_with_colors() -> Kinds:
     ):
         expected = srgb_of_rgb(light, "Display P3")
         content = png_file(numbers, 8, COLOR, chunks)
-        yield f"{name} of Display P3", Kind(".png", content, expected, 2.0)
+        yield f"{name} of Display P3", Kind(content, expected, 2.0)
     for reason, code_points in (
         ("HDR colors (PQ)", [9, 16, 0, 1]), ("HDR colors (HLG)", [9, 18, 0, 1]),
         ("unknown colors", [3, 13, 0, 1]), ("unknown colors", [1, 9, 0, 1]),
         ("narrow range", [1, 13, 0, 0]),
     ):  # fmt: skip
         content = png_file(numbers, 8, COLOR, {b"cICP": bytes(code_points)})
-        yield f"code points {code_points}", Kind(".png", content, reason)
+        yield f"code points {code_points}", Kind(content, reason)
 
 
 def chrm(*values: float) -> bytes:
@@ -482,7 +481,7 @@ def palette_bmps() -> Kinds:
                 bmp_rows(indices, bits, top_down), WIDTH, -HEIGHT if top_down else HEIGHT, bits,
                 palette=bmp_palette(palette, header), colors=len(palette), header_bytes=header,
             )  # fmt: skip
-            kind = Kind(".bmp", content, palette[indices] / 255, 0)
+            kind = Kind(content, palette[indices] / 255, 0)
             yield f"{bits} bits, {name}, top down {top_down}, header {header}", kind
 
 
@@ -495,7 +494,7 @@ def bmps_with_runs() -> Kinds:
                 compression=1 if bits == 8 else 2,
                 palette=bmp_palette(palette, 40), colors=len(palette),
             )  # fmt: skip
-            kind = Kind(".bmp", content, palette[indices] / 255, 0)
+            kind = Kind(content, palette[indices] / 255, 0)
             yield f"runs of {bits} bits, {name}, literal {literal}", kind
 
 
@@ -516,7 +515,7 @@ def bmps_of_16_bits() -> Kinds:
             compression=0 if header is None else 3, masks=() if header is None else masks,
             header_bytes=header or 40,
         )  # fmt: skip
-        kind = Kind(".bmp", content, np.stack(shares, axis=-1), 1.0)
+        kind = Kind(content, np.stack(shares, axis=-1), 1.0)
         yield f"16 bits, {depths}, top down {top_down}, header {header}", kind
 
 
@@ -525,7 +524,7 @@ def bmps_of_24_and_32_bits() -> Kinds:
     for top_down in (False, True):
         height = -HEIGHT if top_down else HEIGHT
         pixels = bmp_rows(numbers[..., 2::-1].reshape(HEIGHT, -1), 8, top_down)
-        kind = Kind(".bmp", bmp_file(pixels, WIDTH, height, 24), shares[..., :3], 0)
+        kind = Kind(bmp_file(pixels, WIDTH, height, 24), shares[..., :3], 0)
         yield f"24 bits, top down {top_down}", kind
         alphas = {
             "any": numbers[..., 3],
@@ -544,7 +543,7 @@ def bmps_of_24_and_32_bits() -> Kinds:
             expected = shares[..., :3]
             if masked and header > 40 and name == "any":
                 expected = on_white(expected, shares[..., 3:])
-            kind = Kind(".bmp", content, expected)
+            kind = Kind(content, expected)
             yield f"32 bits, masks {masked}, fourth byte {name}, {header}, {top_down}", kind
 
 

@@ -4,7 +4,9 @@ import os
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from image_writers import COLOR, GRAY, png_file, tiff_file
 from PIL import Image
 from support import find_error, hash_files, write_photographs
 
@@ -284,3 +286,39 @@ def test_names_that_the_stages_refuse_are_reported(
     with pytest.raises(PipelineError) as caught:
         survey_folder(folder)
     assert str(caught.value).endswith(expected)
+
+
+@pytest.mark.parametrize("file_format", ["png", "tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_warning_if_no_16_bit_image_needs_more_than_12_bits(
+    tmp_path: Path, file_format: str, channels: int
+) -> None:
+    """A camera with 12 bits wrote them without saying so; one larger number contradicts."""
+    numbers = np.random.default_rng(0).integers(0, 4096, (8, 8, channels), dtype=np.uint16)
+    numbers[0] = 4095
+
+    def write(path: Path) -> None:
+        writers = {
+            "png": lambda: png_file(numbers, 16, GRAY if channels == 1 else COLOR),
+            "tif": lambda: tiff_file(numbers, 1 if channels == 1 else 2, 16),
+        }
+        add(path, writers[file_format]())
+
+    folder = write_photographs(tmp_path / "pets", PETS)
+    for number in range(3):
+        write(folder / "cats" / f"deep{number}.{file_format}")
+    write(folder / "dogs" / "deep.jpg")  # by its content
+    warning = "  warning: nearly black: 4 images with 16 bits, of which none goes above 4,095; if"
+    assert sum(line.startswith(warning) for line in survey_folder(folder).describe()) == 1
+    numbers[4, 4] = 5000
+    write(folder / "dogs" / f"bright.{file_format}")
+    assert "nearly black" not in "".join(survey_folder(folder).describe())
+
+
+def test_no_warning_if_the_files_say_12_bits(tmp_path: Path) -> None:
+    folder = write_photographs(tmp_path / "pets", PETS)
+    numbers = np.full((8, 8, 1), 4095, np.uint16)
+    add(folder / "cats" / "a.png", png_file(numbers, 16, GRAY, {b"sBIT": b"\x0c"}))
+    add(folder / "cats" / "b.tif", tiff_file(numbers, 1, 12))
+    add(folder / "cats" / "c.tif", tiff_file(numbers, 1, 16, tags={281: (3, [4095])}))
+    assert "nearly black" not in "".join(survey_folder(folder).describe())

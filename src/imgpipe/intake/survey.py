@@ -14,6 +14,7 @@ from imgpipe.archives.members import MEMBER_LIMIT_BYTES, check_name
 from imgpipe.console.messages import format_bytes, format_count
 from imgpipe.console.progress import ProgressBar
 from imgpipe.core.errors import PipelineError, UnreadableImageError
+from imgpipe.intake.bit_depth import count_dark_images
 from imgpipe.preprocessing.decoding import (
     FORMAT_OF_SUFFIX,
     START_BYTES,
@@ -28,6 +29,7 @@ LEAST_IMAGES = 5
 """Least number of images of a class, without those in folders named validation and test."""
 
 _HEADER_BYTES = 1 << 18  # holds the headers of nearly all files; the other files are read whole
+_MAY_HAVE_16_BITS = (".png", ".tif", ".tiff", "PNG", "TIFF")  # endings, and formats by content
 _SHOWN = 10  # files of a kind in the report
 _LAYOUT = "expected a folder for each class, such as cats/1.jpg, cats/2.jpg and dogs/1.jpg"
 
@@ -58,6 +60,8 @@ class Survey:
     """Size of the files of all images."""
     counts: Mapping[str, Mapping[str, int]]
     """Number of images, by class and split; the only key is "images" if there are no splits."""
+    dark_images: int = 0
+    """Number of images with 16 bits if none of these has a number above 4,095; otherwise 0."""
 
     def describe(self) -> Iterator[str]:
         """Yield the lines that report the survey."""
@@ -76,6 +80,12 @@ class Survey:
             f"  {format_bytes(self.size_bytes)}, from {smallest} to {largest} pixels"
             " (width x height)"
         )
+        if self.dark_images:
+            count = format_count(self.dark_images, "image")
+            yield (
+                f"  warning: nearly black: {count} with 16 bits, of which none goes above 4,095; if"
+                " they have 12 bits, scale them, or set sBIT (PNG) or MaxSampleValue (TIFF)"
+            )
         if self.misnamed:
             count = format_count(len(self.misnamed), "image")
             yield f"  used, by their content: {count} without the ending of the format"
@@ -167,6 +177,11 @@ def survey_folder(folder: Path) -> Survey:
         ignored=sum(item.is_ignored for item in items),
         size_bytes=sum(paths[inner + name].stat().st_size for name in images),
         counts=counts,
+        dark_images=count_dark_images(
+            paths[inner + name]
+            for name in images
+            if misnamed.get(name, PurePosixPath(name).suffix.lower()) in _MAY_HAVE_16_BITS
+        ),
     )
 
 

@@ -22,6 +22,9 @@ _NUMBERS = {
     1: "unsigned", 2: "signed", 3: "floating-point", 4: "untyped", 5: "complex", 6: "complex",
 }  # fmt: skip
 
+NAMES_OF_16_BITS = ";16B", ";16L", ";16N"
+"""Ends of Pillow's names for the ways in which 16-bit colors are stored."""
+
 # libtiff reads separate planes, any order of bits, and subsampled colors. Pillow's own reader of
 # files without compression mixes these up.
 TiffImagePlugin.READ_LIBTIFF = True
@@ -94,6 +97,13 @@ def read_tags(picture: Image.Image) -> PixelTags:
     """
     reader = _READERS.get(picture.format or "", _read_profile)
     return reader(picture)
+
+
+def has_16_bits(picture: Image.Image) -> bool:
+    """Return whether the numbers of an opened PNG or TIFF file have 16 bits, all in use."""
+    if picture.format not in ("PNG", "TIFF") or read_tags(picture).bits is not None:
+        return False
+    return picture.mode.startswith("I;16") or find_raw_mode(picture).endswith(NAMES_OF_16_BITS)
 
 
 def _read_profile(picture: Image.Image) -> PixelTags:

@@ -9,7 +9,7 @@ from PIL import Image, ImageFile
 
 from imgpipe.core.errors import UnreadableImageError
 from imgpipe.preprocessing.colors import from_lab, to_srgb
-from imgpipe.preprocessing.pixel_tags import PixelTags, content_of, find_raw_mode
+from imgpipe.preprocessing.pixel_tags import NAMES_OF_16_BITS, PixelTags, content_of, find_raw_mode
 
 _LARGEST_16_BIT = 65_535
 
@@ -26,7 +26,7 @@ def open_low_bytes(picture: Image.Image, tags: PixelTags) -> Image.Image | None:
     if picture.mode[0] in "IF" or (tags.bits is None and not isinstance(tags.transparent, tuple)):
         return None
     raw_mode = find_raw_mode(picture)
-    if not raw_mode.endswith((";16B", ";16L", ";16N")):
+    if not raw_mode.endswith(NAMES_OF_16_BITS):
         return None
     native = "L" if sys.byteorder == "little" else "B"
     swapped = "L" if raw_mode[-1].replace("N", native) == "B" else "B"
