@@ -191,9 +191,9 @@ def color_tiffs() -> Kinds:
         colors, alpha = shares[..., :3], shares[..., 3:4]
         levels = 0.51 if bits == 8 else 1.01
         if extra[:1] == (1,):
-            kind = Kind(content, colors + 1 - alpha, levels * 2 + 0.5)
+            kind = Kind(content, colors + 1 - alpha, 1.5 if bits == 8 else 3.0)
         elif extra[:1] == (2,):
-            kind = Kind(content, on_white(colors, alpha), levels + 0.5)
+            kind = Kind(content, on_white(colors, alpha), 1.0 if bits == 8 else 2.5)
         else:
             kind = Kind(content, colors, levels)
         if layout.get("planar") == 2 and extra in ((1, 0), (2, 0), (999,)):
@@ -208,7 +208,7 @@ def color_tiffs() -> Kinds:
     for bits, planar, order in product((8, 16), (1, 2), "<>"):
         numbers, shares = quantize(SHARES[..., :4], bits)
         content = tiff_file(numbers, 5, bits, order=order, planar=planar)
-        kind = Kind(content, srgb_of_cmyk(shares), 1.0 if bits == 8 else 2.0)
+        kind = Kind(content, srgb_of_cmyk(shares), 1.0 if bits == 8 else 2.5)
         yield f"CMYK, {bits} bits, planes {planar}, {order}", kind
     for extra in ((0,), (0, 0)):
         numbers, shares = quantize(SHARES[..., : 4 + len(extra)], 8)
@@ -319,6 +319,9 @@ def refused_tiffs() -> Kinds:
         floats[0, :2, 0] = low, high
         content = tiff_file(floats, 1, 32, sample_format=3)
         yield f"float from {low} to {high}", Kind(content, "floating-point pixels from ")
+    for compression in (1, 32773):
+        content = tiff_file(quantize(gray, 8)[0], 1, 8, compression=compression, predictor=2)
+        yield f"differences with compression {compression}", Kind(content, "a predictor")
     content = tiff_file(quantize(gray, 8)[0], None, 8)
     yield "no photometric", Kind(content, "PhotometricInterpretation")
     content = tiff_file(quantize(SHARES[..., :4], 8)[0], 5, 8, tags={332: (SHORT, [2])})
@@ -357,7 +360,7 @@ def pngs() -> Kinds:
             expected = on_white(shares[..., :-1], shares[..., -1:])
             content = png_file(numbers, bits, color_type)
             name = f"{channels - 1} channels, {bits} bits, transparency"
-            yield name, Kind(content, expected, levels + 0.5)
+            yield name, Kind(content, expected, 1.0 if bits == 8 else 2.5)
             numbers[..., -1] = 0
             content = png_file(numbers, bits, color_type)
             yield f"{name} of all", Kind(content, np.ones((1, 1, 3)), 0)
@@ -389,7 +392,7 @@ def pngs_with_fewer_bits() -> Kinds:
         content = png_file(numbers, 16, color_type, chunks)
         yield name, Kind(content, expected, 1.5 if channels == 4 else 0.51)
         content = png_file(scaled, 16, color_type, chunks)
-        yield f"{name}, scaled", Kind(content, expected, 1.51)
+        yield f"{name}, scaled", Kind(content, expected, 2.5 if channels == 4 else 1.01)
     numbers, _ = quantize(SHARES[..., :2], 12)
     content = png_file(numbers, 16, GRAY_ALPHA, {b"sBIT": b"\x0c\x0c"})
     yield "12 of 16 bits, gray and transparency", Kind(content, "sBIT")

@@ -1,5 +1,6 @@
 """The pixels of each kind of file; docs/photographs.md has the same as a table."""
 
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -212,6 +213,20 @@ def test_a_profile_of_a_bmp_file(profile: str) -> None:
     content = bmp_file(pixels, WIDTH, HEIGHT, 24, header_bytes=124, profile=RGB_PROFILES[profile])
     expected = srgb_of_rgb(LIGHT[profile](shares), profile)
     assert largest_difference(read(content), expected) <= 2
+
+
+@pytest.mark.parametrize("header_bytes", [108, 124])
+def test_primaries_of_a_bmp_file(header_bytes: int) -> None:
+    """The primaries of Display P3 for its own white, in X, Y and Z, with 30 bits behind the point."""
+    numbers, shares = quantize(SHARES[..., :3], 8)
+    pixels = bmp_rows(numbers[..., ::-1].reshape(HEIGHT, -1), 8, False)
+    plain = bmp_file(pixels, WIDTH, HEIGHT, 24, header_bytes=header_bytes)
+    xyz = (0.48657, 0.22897, 0, 0.26567, 0.69174, 0.04511, 0.19822, 0.07929, 1.04394)
+    ends = struct.pack("<9i3I", *(round(v * 2**30) for v in xyz), *[round(1.8 * 65_536)] * 3)
+    content = plain[:74] + ends + plain[74 + len(ends) :]
+    expected = srgb_of_rgb(shares**1.8, "Display P3")
+    assert largest_difference(read(content), expected) <= 2
+    assert (read(content[:70] + b"BGRs" + content[74:]) == read(plain)).all()  # "sRGB", reversed
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])

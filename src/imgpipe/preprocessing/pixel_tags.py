@@ -15,9 +15,10 @@ from imgpipe.preprocessing.colors import profile_of_code_points, profile_of_gamm
 
 # Tags of TIFF files, and values of these tags.
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _MAX_VALUE, _PLANES = 258, 259, 262, 277, 281, 284
-_COLOR_MAP, _INK_SET, _SAMPLE_FORMAT, _SMAX_VALUE = 320, 332, 339, 341
+_PREDICTOR, _COLOR_MAP, _INK_SET, _SAMPLE_FORMAT, _SMAX_VALUE = 317, 320, 332, 339, 341
 _WHITE_IS_ZERO, _YCBCR, _SEPARATE, _NOT_CMYK, _SIGNED, _COREL = 0, 6, 2, 2, 2, 999
 _NEED_NO_PHOTOMETRIC = (2, 3, 4, 6)  # compressions: fax, and JPEG of the old kind
+_HAVE_NO_PREDICTOR = (1, 32773)  # compressions: none, PackBits
 _NUMBERS = {
     1: "unsigned", 2: "signed", 3: "floating-point", 4: "untyped", 5: "complex", 6: "complex",
 }  # fmt: skip
@@ -125,6 +126,11 @@ def _read_tiff(picture: Image.Image) -> PixelTags:
         )
     if picture.mode == "CMYK" and _tiff_number(picture, _INK_SET) == _NOT_CMYK:
         raise UnreadableImageError("TIFF with other inks than CMYK; save it as RGB")
+    if compression in _HAVE_NO_PREDICTOR and (_tiff_number(picture, _PREDICTOR) or 1) > 1:
+        raise UnreadableImageError(
+            "TIFF with a predictor that its compression does not have: the numbers may be"
+            " differences; save it again"
+        )
     stored = _tiff_number(picture, _BITS) or 1
     bits = _stated_bits(picture)
     if _tiff_number(picture, _PLANES) == _SEPARATE and _mixes_up_planes(picture, bits):
@@ -225,13 +231,25 @@ def _png_chunks(content: bytes) -> dict[bytes, bytes]:
 
 
 def _read_bmp(picture: Image.Image) -> PixelTags:
-    """Return the profile that version 5 of the header, of 124 bytes, may have."""
-    content = content_of(picture)
-    profile = None
-    if content[14:18] == b"\x7c\0\0\0" and content[70:74] == b"DEBM":
+    return PixelTags(profile=_bmp_profile(content_of(picture)), alpha_may_be_unused=True)
+
+
+def _bmp_profile(content: bytes) -> bytes | None:
+    """Return the profile in a header of version 5, or one for the primaries in version 4 or 5."""
+    version = {108: 4, 124: 5}.get(content[14], 3)
+    color_space = content[70:74]
+    if version == 5 and color_space == b"DEBM":
         start, length = struct.unpack_from("<II", content, 126)
-        profile = content[14 + start : 14 + start + length]
-    return PixelTags(profile=profile, alpha_may_be_unused=True)
+        return content[14 + start : 14 + start + length]
+    if version == 3 or color_space != bytes(4):
+        return None
+    *primaries, gamma = struct.unpack_from("<9iI", content, 74)
+    colors = [primaries[start : start + 3] for start in (0, 3, 6)]
+    points = [[sum(parts) for parts in zip(*colors, strict=True)], *colors]  # the white is the sum
+    if not gamma or not all(sum(point) > 0 for point in points):
+        return None
+    chromaticities = (value / sum(point) for point in points for value in point[:2])
+    return profile_of_gamma(65_536 / gamma, tuple(chromaticities), gray=False)
 
 
 def _read_avif(picture: Image.Image) -> PixelTags:
