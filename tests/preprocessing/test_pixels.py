@@ -217,7 +217,7 @@ def test_a_profile_of_a_bmp_file(profile: str) -> None:
 
 @pytest.mark.parametrize("header_bytes", [108, 124])
 def test_primaries_of_a_bmp_file(header_bytes: int) -> None:
-    """The primaries of Display P3 for its own white, in X, Y and Z, with 30 bits behind the point."""
+    """The primaries of Display P3 in X, Y and Z, for the white D65."""
     numbers, shares = quantize(SHARES[..., :3], 8)
     pixels = bmp_rows(numbers[..., ::-1].reshape(HEIGHT, -1), 8, False)
     plain = bmp_file(pixels, WIDTH, HEIGHT, 24, header_bytes=header_bytes)
