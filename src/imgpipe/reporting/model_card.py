@@ -7,11 +7,12 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from imgpipe.core.files import write_text
 from imgpipe.core.libraries import find_installed, read_pins
 from imgpipe.core.paths import RECORDS
 from imgpipe.evaluation.metrics import metrics_among
 from imgpipe.evaluation.significance import score_intervals
-from imgpipe.reporting.html_pages import TEMPLATES, write_page
+from imgpipe.reporting.html_pages import TEMPLATES, render_page
 from imgpipe.reporting.pictures import PICTURES
 from imgpipe.reporting.stage_outputs import StageOutputs
 from imgpipe.settings.backbones import BACKBONES
@@ -37,8 +38,7 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
         top_k=outputs.params.evaluate.top_k,
         bins=outputs.params.evaluate.calibration_bins,
     )
-    write_page(
-        path,
+    page = render_page(
         TEMPLATES / "model_card.html",
         title=f"Model card: {info.dataset}, {outputs.params.network}",
         scores=scores,
@@ -86,6 +86,7 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
         backbone_rows=list(_backbone_rows(outputs.params)),
         pictures_of=_sort_into_sections(pictures),
     )
+    write_text(path, page)
 
 
 def _summary_rows(outputs: StageOutputs) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ A new picture is a function of `StageOutputs` and an entry in `PICTURES`; `plot`
 model card shows it if the entry names a section of the card.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,11 +19,6 @@ from imgpipe.reporting.charts.style import MOST_ROWS, shorten
 from imgpipe.reporting.stage_outputs import StageOutputs, stale_file
 
 _SHOWN_ORIGINALS = 6
-
-
-def samples(outputs: StageOutputs) -> Figure:
-    """Draw a row of training images for each class."""
-    return data.draw_samples(_read_samples(outputs))
 
 
 def pixel_numbers(outputs: StageOutputs) -> Figure:
@@ -48,7 +43,11 @@ def _read_samples(outputs: StageOutputs) -> dict[str, list[NDArray[np.uint8]]]:
 
 def augmentation(outputs: StageOutputs) -> Figure | None:
     """Draw what augmentation makes of the first training images; None without augmentation."""
-    copies = list(_read_variants(outputs)) if outputs.augmented.copies else []
+    copies = []
+    if outputs.augmented.copies:
+        variants = [outputs.records.shards("train"), *outputs.augmented.copies]
+        shown = [next(shards[0].read()).images[:_SHOWN_ORIGINALS] for shards in variants]
+        copies = list(zip(*shown, strict=True))
     examples = outputs.training_examples
     draws = [
         [image, *transformed]
@@ -56,13 +55,6 @@ def augmentation(outputs: StageOutputs) -> Figure | None:
         if len(transformed)
     ]
     return data.draw_augmentation(copies, draws) if copies or draws else None
-
-
-def _read_variants(outputs: StageOutputs) -> Iterator[Sequence[NDArray[np.uint8]]]:
-    """Yield the first training images, each with its augmented copies."""
-    variants = [outputs.records.shards("train"), *outputs.augmented.copies]
-    shown = [next(shards[0].read()).images[:_SHOWN_ORIGINALS] for shards in variants]
-    yield from zip(*shown, strict=True)
 
 
 def learning_curves(outputs: StageOutputs) -> Figure:
@@ -88,21 +80,6 @@ def confusion(outputs: StageOutputs) -> Figure:
     matrix = np.zeros((count, count), dtype=np.int64)
     np.add.at(matrix, (predictions.labels, predictions.probabilities.argmax(axis=1)), 1)
     return results.draw_confusion(matrix, predictions.classes)
-
-
-def class_scores(outputs: StageOutputs) -> Figure:
-    """Draw precision, recall and F1 of each class."""
-    return results.draw_class_scores(outputs.per_class)
-
-
-def roc(outputs: StageOutputs) -> Figure:
-    """Draw ROC and precision-recall curves."""
-    return results.draw_roc(outputs.roc, outputs.per_class)
-
-
-def reliability(outputs: StageOutputs) -> Figure:
-    """Draw accuracy against confidence."""
-    return results.draw_reliability(outputs.reliability, outputs.scores["calibration_error"])
 
 
 def mistakes(outputs: StageOutputs) -> Figure:
@@ -139,11 +116,6 @@ def _read_test_images(
             if number in wanted:
                 yield number, image.copy()
         first += len(batch.labels)
-
-
-def kernels(outputs: StageOutputs) -> Figure:
-    """Draw the weights of the first layer."""
-    return views.draw_kernels(outputs.views.kernels)
 
 
 def activation_maps(outputs: StageOutputs) -> Figure:
@@ -184,7 +156,11 @@ class Picture:
 
 
 PICTURES = {
-    "samples": Picture("Training images of each class.", "data", samples),
+    "samples": Picture(
+        "Training images of each class.",
+        "data",
+        lambda outputs: data.draw_samples(_read_samples(outputs)),
+    ),
     "pixel_numbers": Picture("One image as the numbers that a computer sees.", None, pixel_numbers),
     "augmentation": Picture(
         "Training images, their augmented copies, and random transformations in training.",
@@ -197,13 +173,29 @@ PICTURES = {
         "summary",
         confusion,
     ),
-    "class_scores": Picture("Precision, recall and F1 of each class.", None, class_scores),
-    "roc": Picture(
-        "ROC and precision-recall curves of each class against all others.", "results", roc
+    "class_scores": Picture(
+        "Precision, recall and F1 of each class.",
+        None,
+        lambda outputs: results.draw_class_scores(outputs.per_class),
     ),
-    "reliability": Picture("Accuracy against confidence.", "results", reliability),
+    "roc": Picture(
+        "ROC and precision-recall curves of each class against all others.",
+        "results",
+        lambda outputs: results.draw_roc(outputs.roc, outputs.per_class),
+    ),
+    "reliability": Picture(
+        "Accuracy against confidence.",
+        "results",
+        lambda outputs: results.draw_reliability(
+            outputs.reliability, outputs.scores["calibration_error"]
+        ),
+    ),
     "mistakes": Picture("The mistakes that the network is surest of.", "results", mistakes),
-    "kernels": Picture("The weights of the first layer.", None, kernels),
+    "kernels": Picture(
+        "The weights of the first layer.",
+        None,
+        lambda outputs: views.draw_kernels(outputs.views.kernels),
+    ),
     "activation_maps": Picture(
         "Test images, some mistakes among them, and where the evidence for the prediction is.",
         "results",

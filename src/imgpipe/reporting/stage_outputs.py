@@ -1,8 +1,8 @@
-"""The files that the stages wrote, each read once, at its first use."""
+"""The files that the stages before `plot` wrote."""
 
 import math
 from collections.abc import Mapping
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,119 +21,100 @@ from imgpipe.records.training_examples import TrainingExamples, read_training_ex
 from imgpipe.settings.params import Params
 
 
+@dataclass(frozen=True)
 class StageOutputs:
     """What the stages before `plot` wrote, and the parameters that they used."""
 
-    def __init__(self, params: Params) -> None:
-        self.params = params
-
-    @cached_property
-    def entry(self) -> Entry:
-        """The catalog's entry of the dataset."""
-        return load_entry(self.params.dataset)
-
-    @cached_property
-    def records(self) -> Records:
-        """The records."""
-        return Records.open(paths.RECORDS)
+    params: Params
+    entry: Entry
+    """The catalog's entry of the dataset."""
+    records: Records
+    augmented: AugmentedRecords
+    data: Mapping[str, Any]
+    """Counts of images, duplicates and unreadable files."""
+    layers: str
+    """The table of layers."""
+    history: pd.DataFrame
+    """A row for each epoch."""
+    trained: Mapping[str, Any]
+    """Epochs, parameters, validation metrics of the chosen epoch."""
+    training_examples: TrainingExamples
+    scores: Mapping[str, float]
+    """The metrics of the test split."""
+    per_class: pd.DataFrame
+    """A row for each class."""
+    reliability: pd.DataFrame
+    """A row for each bin of confidence."""
+    roc: pd.DataFrame
+    """The corners of the receiver operating characteristic of each class."""
+    predictions: Predictions
+    """Of the test split."""
+    views: Views
 
     @property
     def info(self) -> RecordsInfo:
         """The description of the records."""
         return self.records.info
 
-    @cached_property
-    def augmented(self) -> AugmentedRecords:
-        """The augmented records."""
-        return AugmentedRecords.open(paths.AUGMENTED, self.records)
 
-    @cached_property
-    def data(self) -> Mapping[str, Any]:
-        """metrics/data.json: counts of images, duplicates and unreadable files."""
-        return _read_mapping(paths.DATA_METRICS)
+def read_outputs(params: Params) -> StageOutputs:
+    """Read all outputs; images stay in their files.
 
-    @cached_property
-    def layers(self) -> str:
-        """The table of layers."""
-        try:
-            return paths.LAYERS.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise _missing(paths.LAYERS) from None
-
-    @cached_property
-    def history(self) -> pd.DataFrame:
-        """metrics/history.csv: a row for each epoch."""
-        return _read_table(paths.HISTORY)
-
-    @cached_property
-    def trained(self) -> Mapping[str, Any]:
-        """metrics/train.json: epochs, parameters, validation metrics of the chosen epoch."""
-        return _read_mapping(paths.TRAINING_METRICS)
-
-    @cached_property
-    def training_examples(self) -> TrainingExamples:
-        """Some training images, and random transformations of them."""
-        return read_training_examples(paths.TRAINING_EXAMPLES)
-
-    @cached_property
-    def scores(self) -> Mapping[str, float]:
-        """metrics/test.json: the metrics of the test split."""
-        scores: Mapping[str, float] = _read_mapping(paths.TEST_METRICS)
-        labels, answers = self.predictions.labels, self.predictions.probabilities.argmax(axis=1)
-        expected = {"images": len(labels), "accuracy": float((answers == labels).mean())}
-        if any(not math.isclose(scores.get(name, -1), value) for name, value in expected.items()):
-            raise stale_file(paths.TEST_METRICS)
-        return scores
-
-    @cached_property
-    def per_class(self) -> pd.DataFrame:
-        """metrics/per_class.csv: a row for each class."""
-        table = _read_table(paths.CLASS_SCORES, names="class")
-        if dict(zip(table["class"], table["images"], strict=True)) != self._test_images:
-            raise stale_file(paths.CLASS_SCORES)
-        return table
-
-    @cached_property
-    def reliability(self) -> pd.DataFrame:
-        """metrics/reliability.csv: a row for each bin of confidence."""
-        table = _read_table(paths.RELIABILITY)
-        if table["images"].sum() != len(self.predictions.labels):
-            raise stale_file(paths.RELIABILITY)
-        return table
-
-    @cached_property
-    def roc(self) -> pd.DataFrame:
-        """The corners of the receiver operating characteristic of each class."""
-        table = _read_table(paths.ROC, names="class")
-        if list(table["class"].unique()) != self.info.classes[-len(table["class"].unique()) :]:
-            raise stale_file(paths.ROC)
-        return table
-
-    @cached_property
-    def predictions(self) -> Predictions:
-        """The class and the probabilities of each test image."""
-        found = read_predictions(paths.PREDICTIONS)
-        counts = np.bincount(found.labels, minlength=len(found.classes)).tolist()
-        if dict(zip(found.classes, counts, strict=True)) != self._test_images:
-            raise stale_file(paths.PREDICTIONS)
-        return found
-
-    @cached_property
-    def views(self) -> Views:
-        """What the network sees in some test images."""
-        found = read_views(paths.VIEWS)
-        if (found.numbers >= len(self.predictions.labels)).any():
-            raise stale_file(paths.VIEWS)
-        return found
-
-    @property
-    def _test_images(self) -> Mapping[str, int]:
-        """The number of test images of each class."""
-        return self.info.splits["test"].per_class
+    Raises:
+        PipelineError: a file is missing, does not have the expected content, or is about other test
+            images.
+    """
+    records = Records.open(paths.RECORDS)
+    try:
+        outputs = StageOutputs(
+            params=params,
+            entry=load_entry(params.dataset),
+            records=records,
+            augmented=AugmentedRecords.open(paths.AUGMENTED, records),
+            data=read_json(paths.DATA_METRICS),
+            layers=paths.LAYERS.read_text(encoding="utf-8"),
+            history=_read_table(paths.HISTORY),
+            trained=read_json(paths.TRAINING_METRICS),
+            training_examples=read_training_examples(paths.TRAINING_EXAMPLES),
+            scores=read_json(paths.TEST_METRICS),
+            per_class=_read_table(paths.CLASS_SCORES),
+            reliability=_read_table(paths.RELIABILITY),
+            roc=_read_table(paths.ROC),
+            predictions=read_predictions(paths.PREDICTIONS),
+            views=read_views(paths.VIEWS),
+        )
+    except FileNotFoundError as error:
+        path = Path(error.filename).as_posix()
+        raise PipelineError(f"{path}: not found; `dvc repro` writes it") from None
+    _check_evaluation(outputs)
+    return outputs
 
 
-def _missing(path: Path) -> PipelineError:
-    return PipelineError(f"{path.as_posix()}: not found; `dvc repro` writes it")
+def _check_evaluation(outputs: StageOutputs) -> None:
+    """Check that each file of `evaluate` is about the test images of the records.
+
+    Raises:
+        PipelineError: a file is about other images, or other predictions.
+    """
+    per_class = outputs.info.splits["test"].per_class
+    predictions, table = outputs.predictions, outputs.per_class
+    labels, answers = predictions.labels, predictions.probabilities.argmax(axis=1)
+    counts = np.bincount(labels, minlength=len(predictions.classes)).tolist()
+    measured = {"images": len(labels), "accuracy": float((answers == labels).mean())}
+    with_curves = list(outputs.roc["class"].unique())
+    fits = {
+        paths.PREDICTIONS: dict(zip(predictions.classes, counts, strict=True)) == per_class,
+        paths.TEST_METRICS: all(
+            math.isclose(outputs.scores.get(name, -1), value) for name, value in measured.items()
+        ),
+        paths.CLASS_SCORES: dict(zip(table["class"], table["images"], strict=True)) == per_class,
+        paths.RELIABILITY: outputs.reliability["images"].sum() == len(labels),
+        paths.ROC: with_curves == outputs.info.classes[-len(with_curves) :],
+        paths.VIEWS: (outputs.views.numbers < len(labels)).all(),
+    }
+    for path, fit in fits.items():
+        if not fit:
+            raise stale_file(path)
 
 
 def stale_file(path: Path) -> PipelineError:
@@ -144,14 +125,6 @@ def stale_file(path: Path) -> PipelineError:
     )
 
 
-def _read_mapping(path: Path) -> Mapping[str, Any]:
-    value: Mapping[str, Any] = read_json(path)
-    return value
-
-
-def _read_table(path: Path, names: str | None = None) -> pd.DataFrame:
-    """Read a CSV table; the column `names` stays text, even if it looks like numbers or NaN."""
-    try:
-        return pd.read_csv(path, dtype={names: str} if names else None, keep_default_na=False)
-    except FileNotFoundError:
-        raise _missing(path) from None
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV table; names of classes stay text, even if they look like numbers or NaN."""
+    return pd.read_csv(path, dtype={"class": str}, keep_default_na=False)

@@ -10,7 +10,6 @@ from imgpipe.reporting.charts.style import (
     MOST_ROWS,
     gap_px,
     middles,
-    name_width,
     new_figure,
     shorten,
     show_image,
@@ -20,7 +19,7 @@ from imgpipe.reporting.charts.style import (
 
 _NUMBERS_SIDE_PX = 28  # more numbers than this on a side cannot be read
 _MOST_COLUMNS = 11
-_TITLE_WIDTH = 5.8  # inches
+_TITLE_WIDTH_INCH = 5.8
 
 
 @styled
@@ -34,7 +33,8 @@ def draw_samples(samples: Mapping[str, Sequence[NDArray[np.uint8]]]) -> Figure:
     if len(shown) < len(samples):
         title += f" (the first {len(shown)} of {len(samples)} classes)"
     names = [shorten(name) for name, _ in shown]
-    width_inch = max(_TITLE_WIDTH, name_width(names) + 0.85 * columns)
+    names_width_inch = 0.2 + 0.08 * max(map(len, names))
+    width_inch = max(_TITLE_WIDTH_INCH, names_width_inch + 0.85 * columns)
     figure = new_figure(width_inch, 0.6 + 0.85 * len(shown) * height_px / width_px, title)
     axes = figure.subplots()
     gap = gap_px(rows[0][0])

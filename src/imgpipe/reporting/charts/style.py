@@ -1,11 +1,10 @@
 """What all charts share: style, arrangement of images, and PNG files with stable bytes."""
 
 import textwrap
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -37,7 +36,8 @@ MOST_ROWS = 20
 _MOST_CHARACTERS = 20  # longer names of classes would cover others, or leave no place for images
 _MOST_VISIBLE_PX = 64  # images of more pixels on a side are reduced in most charts
 
-P = ParamSpec("P")
+styled = mpl.rc_context({**mpl.rcParamsDefault, **_STYLE})
+"""Decorates a function that draws; a person's own settings of Matplotlib are ignored."""
 
 
 def save_figure(figure: Figure, path: Path, dpi: int) -> None:
@@ -52,17 +52,6 @@ def encode_figure(figure: Figure, dpi: int) -> bytes:
     content = BytesIO()
     figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
     return content.getvalue()
-
-
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw with the style of the project; a person's own settings of Matplotlib are ignored."""
-
-    @wraps(draw)
-    def draw_styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with mpl.rc_context({**mpl.rcParamsDefault, **_STYLE}):
-            return draw(*args, **kwargs)
-
-    return draw_styled
 
 
 def new_figure(width_inch: float, height_inch: float, title: str) -> Figure:
@@ -90,11 +79,6 @@ def wrap_caption(caption: str) -> str:
         for line in caption.split("\n")
     )
     return "\n".join(lines)
-
-
-def name_width(names: Sequence[str]) -> float:
-    """Return the width of a column of class names, after `shorten`, in inches."""
-    return 0.2 + 0.08 * max(len(shorten(name)) for name in names)
 
 
 def tile_images(
