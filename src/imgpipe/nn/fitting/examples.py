@@ -16,13 +16,9 @@ def draw_examples(
 ) -> TrainingExamples:
     """Return the first training examples of epoch 1, and random transformations of each.
 
-    `transform` has random numbers of its own. So this function does not change the training, and
-    the result does not depend on the number of epochs or on a resume.
-
-    Args:
-        training_set: the images to train on.
-        transform: transforms images (N, H, W, C) at random, as training does; None if training does
-            not.
+    `transform` transforms images (N, H, W, C) at random, as training does; None if training does
+    not. It has random numbers of its own. So this function does not change the training, and the
+    result does not depend on the number of epochs or on a resume.
     """
     images = training_set.take(np.arange(min(_IMAGES, training_set.examples)), epoch=0)
     draws = np.empty(

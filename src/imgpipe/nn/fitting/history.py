@@ -80,9 +80,7 @@ def is_patience_spent(epochs: Sequence[Epoch], patience_epochs: int) -> bool:
 def write_metrics(history: History, parameters: int) -> None:
     """Write the metrics of each epoch, a line for each, and the metrics of the best epoch.
 
-    Args:
-        history: the finished epochs, at least one.
-        parameters: the number of parameters of the network.
+    At least one epoch must be finished. `parameters` is the number of parameters of the network.
     """
     rows = [[getattr(epoch, column) for column in HISTORY_COLUMNS] for epoch in history.epochs]
     write_csv(HISTORY, HISTORY_COLUMNS, rows)

@@ -8,16 +8,19 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from imgpipe.console.messages import format_bytes, report
+from imgpipe.core.environment import read_whole_number
 from imgpipe.core.errors import PipelineError
-from imgpipe.nn.fitting.memory import fits_in_memory
 from imgpipe.records.folders import AugmentedRecords, Records
 from imgpipe.records.info import RecordsInfo
 from imgpipe.records.shards import StoredShard
@@ -27,6 +30,7 @@ from imgpipe.records.stored_images import Inputs, LabeledInputs, StoredImages
 # the first use of new memory is slow. For smaller images, finding an image in a file costs as much
 # as copying the image, so an array is faster.
 _SMALL_IMAGE_BYTES = 1 << 14
+_CONTAINER_LIMIT_FILE = Path("/sys/fs/cgroup/memory.max")
 _BOOTSTRAP_STREAM = 4  # makes these random numbers differ from the numbers of other stages
 
 
@@ -61,8 +65,7 @@ class TrainingSet:
             inputs: (V * N, ...), all inputs of variant 0, then all of variant 1, ...
             labels: (N,) int64.
             validation: the validation examples.
-            bootstrap_seed: if given, train on a bootstrap sample of the examples (same size, with
-                replacement), drawn with this seed.
+            bootstrap_seed: if given, train on the sample that `draw_bootstrap` draws with it.
             digest: see the attribute.
         """
         self._inputs = inputs
@@ -114,11 +117,7 @@ def open_training_set(
     files. These files are mapped into memory, so that the system caches them if it has room. The
     result of the training is the same.
 
-    Args:
-        records: training and validation split.
-        augmented: copies of the training split.
-        bootstrap_seed: if given, train on a bootstrap sample, drawn with this seed.
-        read: reads other inputs than images from the shards, such as features.
+    `read` reads other inputs than images from the shards, such as features.
 
     Raises:
         PipelineError: a shard is damaged, or differs from its description in `info.json`; or the
@@ -148,6 +147,24 @@ def open_training_set(
 def is_faster_in_memory(info: RecordsInfo) -> bool:
     """Return whether taking images from an array is much faster than from their files."""
     return math.prod(info.image_shape) < _SMALL_IMAGE_BYTES
+
+
+def fits_in_memory(size_bytes: int) -> bool:
+    """Return whether images of this size may be kept in memory.
+
+    Images may take half of the memory of the machine, or of the container if its limit is lower. If
+    the environment variable IMGPIPE_MEMORY_MIB is set, images may take that size instead.
+
+    Raises:
+        PipelineError: IMGPIPE_MEMORY_MIB is not a whole number.
+    """
+    limit_mib = read_whole_number("IMGPIPE_MEMORY_MIB", least=0)
+    if limit_mib is not None:
+        return size_bytes <= limit_mib << 20
+    memory_bytes: int = psutil.virtual_memory().total
+    with suppress(OSError, ValueError):  # no such file, or "max": no limit
+        memory_bytes = min(memory_bytes, int(_CONTAINER_LIMIT_FILE.read_text()))
+    return size_bytes <= memory_bytes // 2
 
 
 def draw_bootstrap(examples: int, seed: int) -> NDArray[np.int64]:

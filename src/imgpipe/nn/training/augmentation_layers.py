@@ -40,39 +40,26 @@ def make_random_transformation(
 
 
 def _make_random_layers(settings: Training) -> list[keras.layers.Layer]:
-    turn, shift = settings.random_rotation_deg / 360, settings.random_translation_frac
-    zoom, contrast = settings.random_zoom_frac, settings.random_contrast_frac
-    chosen: list[tuple[type[keras.layers.Layer], dict[str, Any]]] = []
+    made: list[keras.layers.Layer] = []
+
+    def add(kind: type[keras.layers.Layer], **arguments: Any) -> None:
+        # Each layer has its own seed: with one seed, all layers would draw the same numbers.
+        made.append(kind(**arguments, dtype="float32", seed=10 * settings.seed + len(made)))
+
+    # Keras's mode "horizontal_and_vertical" always does both, or neither.
+    for mode in ("horizontal", "vertical"):
+        if settings.random_flip in (mode, "both"):
+            add(layers.RandomFlip, mode=mode)
     # The nearest pixel fills points outside the image; Keras's default, a reflection, would show
     # parts of the image twice.
     edge = {"fill_mode": "nearest", "interpolation": "bilinear"}
-    # Keras's mode "horizontal_and_vertical" always does both, or neither.
-    chosen += [
-        (layers.RandomFlip, {"mode": mode})
-        for mode in ("horizontal", "vertical")
-        if settings.random_flip in (mode, "both")
-    ]
-    if turn:
-        chosen.append((layers.RandomRotation, {"factor": turn, **edge}))
-    if shift:
-        chosen.append(
-            (layers.RandomTranslation, {"height_factor": shift, "width_factor": shift, **edge})
-        )
-    if zoom:
-        factor = (-zoom, zoom)
-        chosen.append(
-            (layers.RandomZoom, {"height_factor": factor, "width_factor": factor, **edge})
-        )
-    if contrast:
+    if turn_deg := settings.random_rotation_deg:
+        add(layers.RandomRotation, factor=turn_deg / 360, **edge)
+    if shift := settings.random_translation_frac:
+        add(layers.RandomTranslation, height_factor=shift, width_factor=shift, **edge)
+    if zoom := settings.random_zoom_frac:
+        add(layers.RandomZoom, height_factor=(-zoom, zoom), width_factor=(-zoom, zoom), **edge)
+    if contrast := settings.random_contrast_frac:
         # For a single number, Keras draws factors from 1 to 1 + contrast.
-        chosen.append(
-            (
-                layers.RandomContrast,
-                {"factor": (contrast, contrast), "value_range": (0, 255)},
-            )
-        )
-    # Each layer has its own seed: with one seed, all layers would draw the same numbers.
-    return [
-        kind(**arguments, dtype="float32", seed=10 * settings.seed + number)
-        for number, (kind, arguments) in enumerate(chosen)
-    ]
+        add(layers.RandomContrast, factor=(contrast, contrast), value_range=(0, 255))
+    return made

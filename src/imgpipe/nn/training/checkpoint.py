@@ -41,21 +41,12 @@ class Checkpoint:
 
     Two runs of the same training may use this file at once: both write the same states, and each
     replaces the file as a whole.
-
-    Attributes:
-        digest: the hash.
     """
 
     def __init__(
         self, *, sources: Mapping[str, str], parameters: Mapping[str, Any], data: str
     ) -> None:
-        """Name the file.
-
-        Args:
-            sources: hashes of the source files that the training uses, by name.
-            parameters: the values that the training uses.
-            data: a hash of the training set.
-        """
+        """Name the file after the hashes of source files and training set, and the parameters."""
         description = [
             dict(sources),
             parameters,

@@ -25,12 +25,7 @@ def train_from_scratch(
 ) -> FittedModel:
     """Build the network that params.yaml names, and train it on all replicas.
 
-    Args:
-        params: the whole of params.yaml; its method is `training`.
-        info: describes the records.
-        training_set: the images to train and to validate on.
-        sources: hashes of the source files that the training uses, by name.
-        values: the parameters that the training uses.
+    The checkpoint depends on the hashes of the source files, and on the values, of the stage.
 
     Raises:
         PipelineError: as `train_model`; or the settings do not fit the images or the devices.

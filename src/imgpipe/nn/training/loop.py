@@ -42,15 +42,9 @@ def train_model(
 ) -> History:
     """Train a model; leave it with the weights of the epoch of lowest validation loss.
 
-    After each epoch, save the checkpoint, write the metrics and print a line. If the checkpoint
-    holds a state, resume there. If several workers train, only the chief writes files.
-
-    Args:
-        model: from `build_model`, made in the scope of the replicas.
-        training_set: the examples to train and to validate on.
-        settings: the section `training` of params.yaml.
-        checkpoint: the checkpoint of this training.
-        replicas: where the training runs.
+    The model is from `build_model`, made in the scope of the replicas. After each epoch, save the
+    checkpoint, write the metrics and print a line. If the checkpoint holds a state, resume there.
+    If several workers train, only the chief writes files.
 
     Returns:
         the metrics of all epochs, also the epochs of an earlier run.
@@ -104,11 +98,7 @@ def _resume(trainer: "Trainer", checkpoint: Checkpoint, replicas: Replicas) -> N
 
 
 class Trainer:
-    """Trains a model epoch by epoch.
-
-    Attributes:
-        epochs: the metrics of the finished epochs.
-    """
+    """Trains a model epoch by epoch."""
 
     def __init__(
         self,
@@ -118,12 +108,6 @@ class Trainer:
         replicas: Replicas,
     ) -> None:
         """Prepare the optimizer, the loss and the batches; call this in the scope of the replicas.
-
-        Args:
-            model: from `build_model` or `add_random_layers`.
-            training_set: the examples to train and to validate on.
-            settings: the section `training` of params.yaml.
-            replicas: where the training runs.
 
         Raises:
             PipelineError: the last batch of an epoch has fewer examples than there are replicas.

@@ -46,9 +46,6 @@ class Replicas:
 
         If TF_CONFIG names several workers, wait until all of them have started: up to an hour.
 
-        Args:
-            count: the number of replicas.
-
         Raises:
             PipelineError: there are fewer devices, TF_CONFIG is not valid, or a worker is missing.
         """
@@ -108,10 +105,7 @@ class Replicas:
                 layer.synchronized = self.count > 1
 
     def check_equal(self, values: Mapping[str, int]) -> None:
-        """Check that all workers have the same values.
-
-        Args:
-            values: integers of less than 64 bits, by a name for the error.
+        """Check that all workers have the same integers of less than 64 bits, named in an error.
 
         Raises:
             PipelineError: a value differs in another worker, or a worker was lost.
@@ -146,13 +140,7 @@ class Replicas:
 
 
 def _check_devices(count: int, devices: Sequence[Any], workers: int = 1) -> None:
-    """Check that there are enough devices for `training.replicas`.
-
-    Args:
-        count: the number of replicas.
-        devices: the devices of this machine.
-        workers: the number of processes.
-    """
+    """Check that the devices of this machine, and of equal ones, suffice for the replicas."""
     where = f"{PARAMS_FILE}: training.replicas: expected "
     if count % workers:
         raise PipelineError(

@@ -29,13 +29,9 @@ class TrainingBatches:
         seed: int,
         rows: Slice = WHOLE,
     ) -> None:
-        """Prepare the batches.
+        """Prepare the batches, of which only the slice `rows` is returned.
 
-        Args:
-            training_set: gives the inputs and labels.
-            batch_size: examples in a batch; the last batch of an epoch may be smaller.
-            seed: seed of the order.
-            rows: the slice of each batch to return.
+        The last batch of an epoch may be smaller than `batch_size`.
         """
         self._seed = seed
         self._epoch = 0

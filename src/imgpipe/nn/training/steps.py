@@ -43,11 +43,7 @@ class Steps:
     ) -> None:
         """Prepare the steps; TensorFlow compiles them when they run for the first time.
 
-        Args:
-            model: from images to probabilities.
-            optimizer: built for the trainable variables of the model.
-            objective: what the optimizer minimizes.
-            replicas: where the steps run.
+        The model returns probabilities; the optimizer is built for its trainable variables.
         """
         self._model, self._optimizer = model, optimizer
         self._objective, self._replicas = objective, replicas
