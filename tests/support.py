@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import json
 import os
 import random
 import re
@@ -31,7 +32,6 @@ from imgpipe.core.files import write_json
 from imgpipe.core.yaml_file import format_yaml, read_yaml
 from imgpipe.datasets.catalog import DownloadEntry, load_entry
 from imgpipe.evaluation.predictions import Predictions, write_predictions
-from imgpipe.experiments.comparison import hash_folder
 from imgpipe.preprocessing.raw_datasets import RawDataset
 from imgpipe.records.info import (
     FIELDS,
@@ -774,14 +774,12 @@ def _hash_dependency(path: Path) -> str:
     """Return the MD5 that DVC gives a file or a folder."""
     if path.is_file():
         return hashlib.md5(path.read_bytes()).hexdigest()
-    return hash_folder(
-        path.as_posix(),
-        {
-            file.as_posix(): hashlib.md5(file.read_bytes()).hexdigest()
-            for file in path.rglob("*")
-            if file.is_file()
-        },
-    )
+    listed = [
+        {"md5": _hash_dependency(file), "relpath": file.relative_to(path).as_posix()}
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    ]
+    return hashlib.md5(json.dumps(listed).encode()).hexdigest() + ".dir"
 
 
 def keep_experiment(folder: Path, name: str, **values: Any) -> str:

@@ -1,24 +1,14 @@
 """The comparison of two runs: provenance, test images, and source files that differ."""
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support import (
-    commit_run,
-    dvc,
-    git,
-    make_predictions,
-    run_parameters,
-    set_params,
-)
+from support import commit_run, run_parameters, set_params
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.yaml_file import format_yaml
-from imgpipe.evaluation.predictions import write_predictions
 from imgpipe.experiments.comparison import (
     RunComparison,
     check_test_images,
@@ -26,7 +16,6 @@ from imgpipe.experiments.comparison import (
     find_code_differences,
     find_code_edits,
     find_differences,
-    hash_folder,
 )
 from imgpipe.experiments.run import load_run
 from imgpipe.records.info import RecordsInfo, Shard, SplitInfo, write_info
@@ -84,21 +73,11 @@ def test_files_are_named_under_folders_whose_hashes_differ(repository: Path) -> 
         FILES,
         "src/imgpipe/core/new.py",
     ]
-
-
-def test_a_file_that_moved_is_named_at_both_paths(repository: Path) -> None:
-    """The locks of older versions list files; present locks list folders."""
-    commit_run(
-        repository,
-        sources={"src/imgpipe/errors.py": "errors\n", "src/imgpipe/files.py": "files\n"},
-        dependencies=["src/{stage}.py", "src/imgpipe/errors.py", "src/imgpipe/files.py"],
-    )
-    commit_run(repository)
-    assert find_code_differences(load_run("HEAD~1"), load_run("HEAD")) == [
-        "src/imgpipe/core/errors.py",
+    (repository / "src/imgpipe/core/ä.py").write_text("not in git\n")
+    assert find_code_differences(load_run("HEAD~1"), load_run("workspace")) == [
         FILES,
-        "src/imgpipe/errors.py",
-        "src/imgpipe/files.py",
+        "src/imgpipe/core/new.py",
+        "src/imgpipe/core/ä.py",
     ]
 
 
@@ -218,109 +197,3 @@ def write_records_info(records: Path, shard: Shard) -> None:
         splits={"test": SplitInfo(examples=200, per_class={}, shards=[shard])},
     )
     write_info(records, info)
-
-
-def test_the_hash_of_a_folder_equals_the_hash_of_dvc() -> None:
-    """The expected hash is from `dvc.lock`, which DVC 3.67.1 wrote for this folder."""
-    files = {
-        f"folder/{name}": hashlib.md5(text.encode()).hexdigest()
-        for name, text in (("b.py", "b\n"), ("a/z.py", "z\n"), ("a.py", "a\n"), ("ä.py", "ä\n"))
-    }
-    assert hash_folder("folder", files) == "0005b925ec689f1ff9aa354ebe97aba4.dir"
-
-
-OLD_SOURCES = {
-    "src/imgpipe/errors.py": "errors\n",
-    "src/imgpipe/params.py": "old parameters\n",
-    "src/train.py": "train\n",
-}
-NEW_SOURCES = {
-    "src/imgpipe/core/errors.py": "errors\n",
-    "src/imgpipe/settings/params.py": "parameters\n",
-    "src/imgpipe/settings/plot.py": "plot\n",
-    "src/train.py": "train\n",
-}
-NEW_DEPENDENCIES = ["src/imgpipe/core", "src/imgpipe/settings/params.py", "src/train.py"]
-
-
-def run_with_dvc(
-    folder: Path,
-    *,
-    sources: dict[str, str],
-    dependencies: list[str],
-    skill: float,
-) -> None:
-    """Run five stages that copy files, as the pipeline does with DVC, and commit the run."""
-    shutil.rmtree(folder / "src")
-    for path, text in sources.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text)
-    set_params(folder, run_parameters())
-    write_predictions(folder / "predictions.csv", make_predictions(skill=skill))
-    (folder / "images.csv").write_text("images\n")
-    outputs = {
-        "fetch": ("images.csv", "data/raw"),
-        "preprocess": ("images.csv", "data/records"),
-        "augment": ("images.csv", "data/augmented"),
-        "train": ("predictions.csv", "models/model.keras"),
-        "evaluate": ("predictions.csv", "data/evaluation/predictions.csv"),
-    }
-    sections = {"train": "training"}
-    stages = {
-        stage: {
-            "cmd": f"mkdir -p {Path(output).parent} && cp {source} {output}",
-            "deps": [*dependencies, source],
-            "params": ["dataset", *({sections.get(stage, stage)} - {"fetch"})],
-            "outs": [output],
-        }
-        for stage, (source, output) in outputs.items()
-    }
-    (folder / "dvc.yaml").write_text(format_yaml({"stages": stages}))
-    dvc(folder, "repro")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "run")
-
-
-@pytest.mark.e2e
-def test_a_run_is_compared_with_a_run_of_the_old_folder_structure(repository: Path) -> None:
-    """DVC writes both locks: the old one lists files, the new one lists folders."""
-    git(repository, "rm", "--quiet", "-r", "--cached", ".")
-    shutil.rmtree(repository / "data")
-    (repository / "dvc.lock").unlink()
-    (repository / ".gitignore").write_text("/data\n/models\n__pycache__\n")
-    run_with_dvc(
-        repository,
-        sources=OLD_SOURCES,
-        dependencies=[*OLD_SOURCES],
-        skill=2.0,
-    )
-    run_with_dvc(
-        repository,
-        sources=NEW_SOURCES,
-        dependencies=NEW_DEPENDENCIES,
-        skill=4.0,
-    )
-    core = repository / "src/imgpipe/core"
-    (core / "__pycache__").mkdir()
-    (core / "__pycache__/errors.pyc").touch()
-
-    compared = compare("HEAD~1", "HEAD")
-    assert compared.notes == []
-    assert compared.made_by.parameters == {}
-    assert compared.made_by.data == []
-    assert compared.made_by.sources == [
-        "src/imgpipe/core/errors.py",
-        "src/imgpipe/errors.py",
-        "src/imgpipe/params.py",
-        "src/imgpipe/settings/params.py",
-    ]
-    assert compared.comparison.verdict == "better"
-
-    (core / "errors.py").write_text("edited\n")
-    assert compare("HEAD", "workspace").notes == [
-        "workspace: code edited since the run: src/imgpipe/core"
-    ]
-    dvc(repository, "repro")
-    compared = compare("HEAD", "workspace")
-    assert compared.notes == []
-    assert compared.made_by.sources == ["src/imgpipe/core/errors.py"]

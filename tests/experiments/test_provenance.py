@@ -15,8 +15,9 @@ from imgpipe.experiments.provenance import (
     Provenance,
     find_parameter_edits,
     find_revision,
+    list_changed_files,
     list_experiments,
-    open_files,
+    open_hasher,
     open_output,
     read_provenance,
     read_text,
@@ -113,11 +114,16 @@ def test_a_run_is_found_wherever_the_project_is(elsewhere: Path) -> None:
     for name in ("HEAD", "brave-cat"):
         found = open_output(find_revision(name), read(name), PREDICTIONS)
         assert found.startswith(b"index,")
-    with open_files(find_revision("HEAD")) as files:
-        assert [*files.find("src/imgpipe/core")] == [
-            "src/imgpipe/core/errors.py",
-            "src/imgpipe/core/files.py",
-        ]
+    head, workspace = find_revision("HEAD"), find_revision("workspace")
+    (elsewhere / "src/imgpipe/core/files.py").write_text("edited\n")
+    (elsewhere / "src/imgpipe/core/new.py").write_text("new\n")
+    with open_hasher(head) as hash_path:
+        sources = read("HEAD").sources
+        assert {path: hash_path(path) for path in sources} == sources
+    assert list_changed_files(head, workspace, "src/imgpipe/core") == [
+        "src/imgpipe/core/files.py",
+        "src/imgpipe/core/new.py",
+    ]
 
 
 @pytest.mark.parametrize("name", ["-x", "--all", "x';id;'", "--", "a..b", "x\ny", "HEAD:dvc.lock"])

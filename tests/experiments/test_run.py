@@ -1,10 +1,9 @@
-"""Outputs, metrics and source files of a run, read from git and DVC."""
+"""Outputs and metrics of a run, read from git and DVC."""
 
-import hashlib
 from pathlib import Path
 
 import pytest
-from support import RUN_SOURCES, commit_run, make_predictions
+from support import make_predictions
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import write_json
@@ -26,28 +25,6 @@ def test_invalid_validation_metrics_are_refused(repository: Path, text: str) -> 
     (repository / "metrics/train.json").write_text(text)
     with pytest.raises(PipelineError, match=r"^workspace: metrics/train\.json: expected validati"):
         _ = load_run("workspace").validation
-
-
-def test_source_files_are_read_from_the_revision(repository: Path) -> None:
-    core = repository / "src/imgpipe/core"
-    (core / "__pycache__").mkdir()
-    (core / "__pycache__/files.pyc").touch()
-    (core / "files.py").write_text("edited\n")
-
-    def expect(files: str) -> dict[str, dict[str, str]]:
-        hashes = {
-            path: hashlib.md5(text.encode()).hexdigest()
-            for path, text in {**RUN_SOURCES, "src/imgpipe/core/files.py": files}.items()
-        }
-        folder = "src/imgpipe/core"
-        in_folder = {path: digest for path, digest in hashes.items() if path.startswith(folder)}
-        others = {path: {path: hashes[path]} for path in hashes if path not in in_folder}
-        return {**others, folder: in_folder}
-
-    assert load_run("HEAD").source_files == expect("files\n")
-    assert load_run("workspace").source_files == expect("edited\n")
-    head = commit_run(repository)
-    assert load_run(head).source_files == expect("files\n")
 
 
 def test_missing_test_images_are_reported(repository: Path) -> None:

@@ -1,7 +1,6 @@
 """Compare two runs on shared test images: metrics, parameters, libraries, data and code."""
 
 import hashlib
-import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +10,17 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.core.paths import AUGMENTED, RAW, RECORDS
 from imgpipe.evaluation.predictions import Predictions
 from imgpipe.evaluation.significance import Comparison, align, compare_predictions
-from imgpipe.experiments.provenance import Provenance, find_parameter_edits
+from imgpipe.experiments.provenance import (
+    Provenance,
+    find_parameter_edits,
+    list_changed_files,
+    open_hasher,
+)
 from imgpipe.experiments.run import Run
 from imgpipe.settings.image_spec import ImageSpec
 
 _RAW = RAW.as_posix()
 _DATA = (_RAW, RECORDS.as_posix(), AUGMENTED.as_posix())
-_FOLDER_SUFFIX = ".dir"  # ends DVC's hash of a folder
 _SHOWN_EDITS = 5
 
 
@@ -145,52 +148,23 @@ def find_differences(first: Run, second: Run) -> ProvenanceDifferences:
 def find_code_differences(first: Run, second: Run) -> list[str]:
     """Return the source files that differ, in dependencies whose recorded hashes differ.
 
-    If the hashes of a folder differ but its files are equal now, because a file was edited since
-    the run, return the folder.
+    If the hashes of a file or folder differ but its files are equal now, because a file was edited
+    since the run, return that file or folder.
     """
-    runs = first, second
-    dependencies = _differing(first.provenance.sources, second.provenance.sources)
-    hashes = [_hash_files(run) for run in runs]
     found: set[str] = set()
-    for path, recorded in dependencies.items():
-        files = {file for run in runs for file in run.source_files.get(path, {})}
-        differing = {file for file in files if hashes[0].get(file) != hashes[1].get(file)}
+    for path, recorded in _differing(first.provenance.sources, second.provenance.sources).items():
+        files = list_changed_files(first.revision, second.revision, path)
         # Equal files explain a path that only one run lists, for example as part of a folder.
-        if differing or (files and None in recorded):
-            found |= differing
-        else:
-            found.add(path)
+        found |= set(files) if files or None in recorded else {path}
     return sorted(found)
-
-
-def _hash_files(run: Run) -> dict[str, str]:
-    """Return the MD5 of each source file of a run: the recorded MD5 if `dvc.lock` has the file."""
-    hashes: dict[str, str] = {}
-    for path, recorded in run.provenance.sources.items():
-        is_folder = recorded.endswith(_FOLDER_SUFFIX)
-        hashes |= run.source_files[path] if is_folder else {path: recorded}
-    return hashes
 
 
 def find_code_edits(run: Run) -> list[str]:
     """Return the source files and folders that changed after DVC recorded the run."""
-    edited = []
-    for path, recorded in run.provenance.sources.items():
-        files = run.source_files[path]
-        is_folder = recorded.endswith(_FOLDER_SUFFIX)
-        if recorded != (hash_folder(path, files) if is_folder else files.get(path)):
-            edited.append(path)
-    return edited
-
-
-def hash_folder(folder: str, files: Mapping[str, str]) -> str:
-    """Return the hash that DVC 3 gives a folder with files of these MD5s, by path.
-
-    It is the MD5 of a JSON list of the files (`Tree` in https://github.com/iterative/dvc-data).
-    """
-    listed = sorted((file.removeprefix(f"{folder}/"), digest) for file, digest in files.items())
-    text = json.dumps([{"md5": digest, "relpath": path} for path, digest in listed])
-    return hashlib.md5(text.encode()).hexdigest() + _FOLDER_SUFFIX
+    with open_hasher(run.revision) as hash_path:
+        return [
+            path for path, recorded in run.provenance.sources.items() if hash_path(path) != recorded
+        ]
 
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

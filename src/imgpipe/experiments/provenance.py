@@ -7,9 +7,10 @@ parameters, data and code of the run; `params.yaml` and source files may have be
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +187,8 @@ def open_output(revision: Revision, provenance: Provenance, path: str) -> bytes:
         PipelineError: the file is in none of these places, or is not the output of the run.
     """
     try:
-        with open_files(revision) as files:
-            content: bytes = files.read_bytes(path)
+        with _open_repository(revision) as repo:
+            content: bytes = repo.dvcfs.read_bytes(path)
     except (OSError, LookupError):
         raise PipelineError(
             f"{revision.name}: {path} is neither in DVC's cache nor in a remote; run `dvc pull` (if"
@@ -202,8 +203,8 @@ def open_output(revision: Revision, provenance: Provenance, path: str) -> bytes:
 
 
 @contextmanager
-def open_files(revision: Revision) -> Iterator[Any]:
-    """Yield DVC's file system: outputs and files of a revision, except files in .dvcignore.
+def _open_repository(revision: Revision) -> Iterator[Any]:
+    """Yield DVC's repository at a revision.
 
     Raises:
         PipelineError: DVC cannot read its own files there.
@@ -212,11 +213,39 @@ def open_files(revision: Revision) -> Iterator[Any]:
     from dvc.repo import Repo
 
     try:
-        # The paths of `DVCFileSystem(rev=...)` would be from the top of a larger repository.
+        # The paths of `Repo(rev=...)` would be from the top of a larger repository.
         with Repo() as repo, repo.switch(revision.commit or WORKSPACE):
-            yield repo.dvcfs
+            yield repo
     except DvcException as error:
         raise PipelineError(f"{revision.name}: DVC: {' '.join(str(error).split())}") from None
+
+
+@contextmanager
+def open_hasher(revision: Revision) -> Iterator[Callable[[str], str | None]]:
+    """Yield a function that returns DVC's MD5 of a file or folder; None if the path is missing."""
+    from dvc.dependency.base import Dependency  # as above
+
+    with _open_repository(revision) as repo:
+
+        @cache
+        def hash_path(path: str) -> str | None:
+            try:
+                value: str = Dependency(None, path, repo=repo).get_hash().value
+            except FileNotFoundError:
+                return None
+            return value
+
+        yield hash_path
+
+
+def list_changed_files(first: Revision, second: Revision, path: str) -> list[str]:
+    """Return the files under a path that differ between two revisions."""
+    commits = [revision.commit for revision in (first, second) if revision.commit]
+    # From the folder of the project, which may be a folder of a larger repository.
+    names = run_git("diff", "-z", "--name-only", "--relative", "--no-renames", *commits, "--", path)
+    if WORKSPACE in (first.name, second.name):
+        names += run_git("ls-files", "-z", "--others", "--exclude-standard", "--", path)
+    return names.rstrip("\0").split("\0") if names else []
 
 
 def find_environment() -> dict[str, str]:

@@ -1,6 +1,5 @@
 """One run of the pipeline: its revision, its provenance and its outputs."""
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from imgpipe.experiments.provenance import (
     Provenance,
     Revision,
     find_revision,
-    open_files,
     open_output,
     read_provenance,
     read_text,
@@ -77,25 +75,6 @@ class Run:
                 f"{self.name}: {_TRAIN_METRICS}: expected validation_accuracy and"
                 f" validation_loss_unweighted; {type(error).__name__}: {error}; run `dvc repro`"
             ) from None
-
-    @cached_property
-    def source_files(self) -> dict[str, dict[str, str]]:
-        """For each dependency in `provenance.sources`, the MD5 of each file, by path.
-
-        DVC's cache has no listings of folders that are dependencies, so the files are read from
-        the commit or the workspace.
-        """
-        try:
-            with open_files(self.revision) as files:
-                return {
-                    path: {
-                        file: hashlib.md5(files.read_bytes(file)).hexdigest()
-                        for file in files.find(path)
-                    }
-                    for path in self.provenance.sources
-                }
-        except OSError as error:
-            raise PipelineError(f"{self.name}: a source file is not readable: {error}") from None
 
     def read_test_images(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """Yield the identity of each test image, and the image, (H, W, C)."""

@@ -8,29 +8,34 @@ The name of an experiment contains a hash of its parameters, data and code. A ru
 there is an experiment of its name, which may belong to another commit.
 """
 
+import hashlib
+import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from imgpipe.console.messages import format_duration
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.paths import HISTORY, PREDICTIONS, TEST_METRICS
 from imgpipe.core.schema import check
+from imgpipe.core.sources import hash_sources
 from imgpipe.core.yaml_file import read_yaml
-from imgpipe.experiments.input_hash import hash_inputs, open_hasher
 from imgpipe.experiments.pipeline import check_git, run_experiment
 from imgpipe.experiments.provenance import (
     STAGES_TO_EVALUATE,
     STAGES_TO_TRAIN,
+    WORKSPACE,
     Revision,
+    find_revision,
     list_experiments,
+    open_hasher,
     open_output,
     read_provenance,
 )
 from imgpipe.experiments.study import STUDIES, Study, StudyRun, expand_study, study_path
-from imgpipe.running.entry import read_entries
+from imgpipe.running.entry import StageEntry, read_entries
 from imgpipe.settings.params import PARAMS_FILE, Params
 
 
@@ -68,10 +73,10 @@ def plan_runs(name: str, study: Study, runs: Iterable[StudyRun]) -> Plan:
     """
     plan: Plan = {}
     labels: dict[str, str] = {}  # by hash
-    with open_hasher() as hash_data:
+    with open_hasher(find_revision(WORKSPACE)) as hash_path:
         for run in runs:
             entries = read_entries(SUMMARIES[study.summary].stages, run.params)
-            digest = hash_inputs(entries.values(), hash_data)[:7]
+            digest = hash_inputs(entries.values(), hash_path)[:7]
             if digest in labels:
                 raise PipelineError(
                     f"{study_path(name).as_posix()}: {labels[digest]} and {run.label} are the same"
@@ -80,6 +85,30 @@ def plan_runs(name: str, study: Study, runs: Iterable[StudyRun]) -> Plan:
             labels[digest] = run.label
             plan[f"{name}-{run.label}-{digest}"] = run
     return plan
+
+
+def hash_inputs(entries: Iterable[StageEntry], hash_path: Callable[[str], str | None]) -> str:
+    """Return a hash of the values, source files and data that stages use.
+
+    The entries are in the order in which the stages run. `hash_path` returns a hash of a file or
+    folder that is no source file; None if the path is missing.
+
+    Raises:
+        PipelineError: a path is missing.
+    """
+    described: list[Any] = []
+    outputs: set[str] = set()
+    for entry in entries:
+        data = {path: hash_path(path) for path in entry.data if path not in outputs}
+        for path, digest in data.items():
+            if digest is None:
+                raise PipelineError(
+                    f"{path}: not found; if DVC tracks this file, run `dvc checkout` or `dvc pull`"
+                )
+        described += [entry.command, entry.values, hash_sources(*entry.sources), data]
+        outputs |= set(entry.outputs)
+    text = json.dumps(described, default=str)  # YAML has dates, JSON has not
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_result(revision: Revision, summary: Summary) -> dict[Path, bytes]:

@@ -9,9 +9,9 @@ import pytest
 from support import ROOT, set_leaf
 
 from imgpipe.core.yaml_file import read_yaml
-from imgpipe.experiments import input_hash
-from imgpipe.experiments.input_hash import hash_inputs
+from imgpipe.experiments import studies
 from imgpipe.experiments.provenance import STAGES_TO_EVALUATE
+from imgpipe.experiments.studies import hash_inputs
 from imgpipe.running.entry import read_entries
 
 
@@ -55,7 +55,7 @@ def test_code_libraries_and_data_distinguish_runs(
     pins = project / "pyproject.toml"
     pins.write_text(pins.read_text().replace('"keras==', '"keras==9'))
     names.add(name_run(params_value))
-    monkeypatch.setattr(input_hash, "hash_sources", lambda *places: {"train.py": "edited"})
+    monkeypatch.setattr(studies, "hash_sources", lambda *places: {"train.py": "edited"})
     names.add(name_run(params_value))
     set_leaf(project, "digits.format.kind", date(2024, 1, 31), "data/catalog.yaml")
     names.add(name_run(params_value))  # `fetch` then reports the value
