@@ -18,7 +18,7 @@ from imgpipe.console.messages import report
 from imgpipe.core.files import write_text
 from imgpipe.core.paths import AUGMENTED, LAYERS, MODEL, RECORDS, TRAINING_EXAMPLES
 from imgpipe.records.folders import AugmentedRecords, Records
-from imgpipe.records.training_examples import write_training_examples
+from imgpipe.records.npz_file import write_npz
 from imgpipe.running.stage import StageRun, run_stage
 
 
@@ -52,7 +52,7 @@ def main(run: StageRun) -> Callable[[], None] | None:
         save_model(model, ModelSignature.of_records(records.info), MODEL)
         write_text(LAYERS, describe_layers(model))
         examples = draw_examples(images, fitted.random_transformation)
-        write_training_examples(TRAINING_EXAMPLES, examples)
+        write_npz(TRAINING_EXAMPLES, examples._asdict())
     report(f"train: {params.network}, {model.count_params():,} parameters", f"  {fitted.history}")
     return fitted.finish
 

@@ -8,8 +8,7 @@ from support import CATALOG, ROOT, build_network, find_error, set_leaf
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import read_json
-from imgpipe.core.yaml_file import read_yaml
-from imgpipe.experiments.provenance import flatten
+from imgpipe.core.yaml_file import flatten, read_yaml
 from imgpipe.experiments.recipes import (
     DEFAULTS,
     EFFECTIVE_FILE,

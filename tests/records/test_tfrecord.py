@@ -22,7 +22,7 @@ def write(path: Path, payloads: list[bytes]) -> bytes:
 
 
 def read(path: Path) -> list[tuple[int, bytes]]:
-    return list(read_records(path, hashlib.sha256()))
+    return list(read_records(path, hashlib.sha256().update))
 
 
 def decode(payload: bytes, decoder: ExampleDecoder | None = None) -> dict[str, bytes | int]:
@@ -35,7 +35,7 @@ def decode(payload: bytes, decoder: ExampleDecoder | None = None) -> dict[str, b
 def test_records_read_back_with_their_positions(tmp_path: Path, payloads: list[bytes]) -> None:
     content = write(tmp_path / "file", payloads)
     digest = hashlib.sha256()
-    found = list(read_records(tmp_path / "file", digest))
+    found = list(read_records(tmp_path / "file", digest.update))
     assert [payload for _, payload in found] == payloads
     assert [content[start : start + len(payload)] for start, payload in found] == payloads
     assert digest.digest() == hashlib.sha256(content).digest()

@@ -4,11 +4,8 @@ import numpy as np
 import pytest
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.records.training_examples import (
-    TrainingExamples,
-    read_training_examples,
-    write_training_examples,
-)
+from imgpipe.records.npz_file import write_npz
+from imgpipe.records.training_examples import TrainingExamples, read_training_examples
 
 
 @pytest.mark.parametrize("draws", [0, 3])
@@ -19,7 +16,7 @@ def test_examples_are_read_as_they_were_written(draws: int, tmp_path: Path) -> N
         draws=generator.integers(0, 256, (2, draws, 5, 6, 3), dtype=np.uint8),
     )
     for name in ("1.npz", "new/2.npz"):
-        write_training_examples(tmp_path / name, written)
+        write_npz(tmp_path / name, written._asdict())
     assert (tmp_path / "1.npz").read_bytes() == (tmp_path / "new/2.npz").read_bytes()
     found = read_training_examples(tmp_path / "1.npz")
     for name in ("images", "draws"):

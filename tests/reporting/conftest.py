@@ -22,8 +22,8 @@ from imgpipe.records.info import (
     name_shard,
     write_info,
 )
+from imgpipe.records.npz_file import write_npz
 from imgpipe.records.shards import write_shard
-from imgpipe.records.training_examples import TrainingExamples, write_training_examples
 from imgpipe.reporting.stage_outputs import StageOutputs, read_outputs
 from imgpipe.settings.params import Params, load_params
 
@@ -58,8 +58,8 @@ def make_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: Params
         info = write_records(predicted, params)
         write_copies(info, copies)
         examples = np.stack(random_images(6 * (1 + draws), SHAPE)).reshape(6, -1, *SHAPE)
-        write_training_examples(
-            Path("data/training/examples.npz"), TrainingExamples(examples[:, 0], examples[:, 1:])
+        write_npz(
+            Path("data/training/examples.npz"), {"images": examples[:, 0], "draws": examples[:, 1:]}
         )
         write_results(predicted, params)
         viewed = np.stack(random_images(5, SHAPE))

@@ -22,11 +22,7 @@ class TrainingProgress:
     ) -> None:
         """Show the bar, and start the clock.
 
-        Args:
-            epochs: the most epochs.
-            examples: training images in an epoch.
-            finished_epochs: epochs of an earlier run that are not repeated.
-            may_stop_early: whether the training may end before the last epoch.
+        `examples` are in an epoch; `finished_epochs` of an earlier run are not repeated.
         """
         self._epochs, self._examples = epochs, examples
         self._may_stop_early = may_stop_early

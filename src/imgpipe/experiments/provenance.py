@@ -16,7 +16,7 @@ from typing import Any
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.libraries import PINS_FILE, parse_pin
-from imgpipe.core.yaml_file import parse_yaml
+from imgpipe.core.yaml_file import flatten, parse_yaml
 from imgpipe.running.entry import SOURCES_FOLDER
 from imgpipe.settings.params import PARAMS_FILE
 
@@ -165,17 +165,6 @@ def find_parameter_edits(revision: Revision, provenance: Provenance) -> list[str
         for key, used in provenance.parameters.items()
         if key in values and values[key] != used
     ]
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested mappings by dotted key."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def open_output(revision: Revision, provenance: Provenance, path: str) -> bytes:

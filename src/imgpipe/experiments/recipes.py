@@ -16,8 +16,7 @@ from imgpipe.console.messages import format_count
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import write_json, write_text
 from imgpipe.core.schema import check, nearest
-from imgpipe.core.yaml_file import format_yaml, read_yaml
-from imgpipe.experiments.provenance import flatten
+from imgpipe.core.yaml_file import flatten, format_yaml, read_yaml
 from imgpipe.settings.params import PARAMS_FILE, Params, format_value
 
 DEFAULTS = "defaults"

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import Section, check, nearest
-from imgpipe.experiments.provenance import flatten
+from imgpipe.core.yaml_file import flatten
 from imgpipe.settings.params import PARAMS_FILE, Params
 
 STUDIES = Path("studies")

@@ -22,14 +22,10 @@ def map_shards(
     """Return `[function(task.content) for task in tasks]`, by processes or on a Dask cluster.
 
     `function` and the tasks must be picklable. `function` is sent once to each process, so data
-    that all tasks share belong to `function` (`functools.partial`).
+    that all tasks share belong to `function` (`functools.partial`). Up to `in_process_up_to` tasks,
+    no other process is started.
 
-    Args:
-        function: the work on the content of one task.
-        tasks: one task for each shard.
-        label: the text before the progress bar.
-        unit: what the bar counts.
-        in_process_up_to: up to this number of tasks, no other process is started.
+    The text `label` is before the progress bar, which counts units.
 
     Raises:
         PipelineError: `function` raised it, a worker died, `IMGPIPE_WORKERS` is not a whole number,

@@ -21,7 +21,6 @@ def count_pixels(image: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Count each pixel value in each channel of an image: (H, W, C) to (C, 256).
 
     Counts of several images can be added in any order with the same result: they are integers.
-
     """
     return np.stack(
         [np.bincount(channel.ravel(), minlength=256) for channel in np.moveaxis(image, 2, 0)]

@@ -141,7 +141,7 @@ def _read(stored: StoredShard) -> Iterator[_Record]:
     path, shard, info = stored.path, stored.description, stored.info
     decoder = tfrecord.ExampleDecoder()
     digest, count = hashlib.sha256(), 0
-    for start, payload in tfrecord.read_records(path, digest):
+    for start, payload in tfrecord.read_records(path, digest.update):
         try:
             example, image_range = decoder.decode(payload, "image")
             content, label, identity = example["image"], example["label"], example["identity"]

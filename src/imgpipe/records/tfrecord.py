@@ -12,22 +12,14 @@ that equal content gives equal bytes (protobuf's own map order changes from proc
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import google_crc32c
 
 from imgpipe.core.errors import PipelineError
-
-
-class Digest(Protocol):
-    """A hash that grows, such as `hashlib.sha256()`."""
-
-    def update(self, data: bytes, /) -> object:
-        """Add bytes."""
-
 
 _LENGTH_BYTES = 8
 _CRC_BYTES = 4
@@ -48,10 +40,10 @@ def frame_record(payload: bytes) -> tuple[bytes, bytes, bytes]:
     return _record_head(len(payload)), payload, _masked_crc(payload)
 
 
-def read_records(path: Path, digest: Digest) -> Iterator[tuple[int, bytes]]:
+def read_records(path: Path, on_read: Callable[[bytes], object]) -> Iterator[tuple[int, bytes]]:
     """Yield for each record the position of its payload in the file, and the payload.
 
-    The digest is updated with every byte that is read.
+    `on_read` is called with every part of the file, such as the `update` of a hash.
 
     Raises:
         PipelineError: the file is missing, a checksum is wrong, or a record is cut short; the line
@@ -73,7 +65,7 @@ def read_records(path: Path, digest: Digest) -> Iterator[tuple[int, bytes]]:
             if _masked_crc(payload) != crc:
                 raise PipelineError(f"{path.as_posix()}: record {number}: damaged content")
             for part in (header, payload, crc):
-                digest.update(part)
+                on_read(part)
             yield start, payload
             number += 1
             start += size_bytes + _LENGTH_BYTES + 2 * _CRC_BYTES

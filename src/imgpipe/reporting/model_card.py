@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from imgpipe.console.messages import join_some
 from imgpipe.core.files import write_text
 from imgpipe.core.libraries import find_installed, read_pins
 from imgpipe.core.paths import RECORDS
@@ -22,7 +23,6 @@ GROUPS = ("config", "arrays", "images", "remote", "charts", "nn", "transfer")
 """The groups of pyproject.toml with the libraries that the stages import."""
 _MOST_BAD_FILES = 20
 _MOST_LISTED_CLASSES = 20
-_MOST_OPEN_LAYERS = 50  # more lines are folded: the results would be far below
 
 
 def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, bytes]) -> None:
@@ -41,23 +41,10 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
     page = render_page(
         TEMPLATES / "model_card.html",
         title=f"Model card: {info.dataset}, {outputs.params.network}",
-        scores=scores,
+        outputs=outputs,
+        info=info,
         summary_rows=list(_summary_rows(outputs)),
-        trained=outputs.trained,
-        data=outputs.data,
-        layers=outputs.layers,
-        layers_open=outputs.layers.count("\n") <= _MOST_OPEN_LAYERS,
-        classes=info.classes,
-        most_listed=_MOST_LISTED_CLASSES,
-        image_spec=info.image_spec,
-        normalization=info.normalization,
-        dataset_rows=[
-            ("name", info.dataset),
-            ("title", outputs.entry.title),
-            ("license", outputs.entry.license or "not stated"),
-            ("citation", outputs.entry.citation or "not stated"),
-        ],
-        splits=list(splits),
+        class_names=join_some(info.classes, _MOST_LISTED_CLASSES),
         class_rows=[
             *(
                 [name, *(split.per_class[name] for split in splits.values())]
@@ -65,8 +52,8 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
             ),
             ["all", *(split.examples for split in splits.values())],
         ],
-        bad_files=[(bad["file"], bad["reason"]) for bad in outputs.data["bad_files"]][
-            :_MOST_BAD_FILES
+        bad_files=[
+            (bad["file"], bad["reason"]) for bad in outputs.data["bad_files"][:_MOST_BAD_FILES]
         ],
         score_rows=[
             (
@@ -84,7 +71,8 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
         parameter_rows=list(_parameter_rows(outputs.params)),
         library_rows=sorted(find_installed(read_pins(GROUPS)).items()),
         backbone_rows=list(_backbone_rows(outputs.params)),
-        pictures_of=_sort_into_sections(pictures),
+        described=PICTURES,
+        drawn=pictures,
     )
     write_text(path, page)
 
@@ -129,15 +117,3 @@ def _parameter_rows(params: Params) -> Iterator[tuple[str, str]]:
     for name, section in sections.items():
         for key, value in section.model_dump().items():
             yield f"{name}.{key}", format_value(value)
-
-
-def _sort_into_sections(pictures: Mapping[str, bytes]) -> dict[str, list[dict[str, object]]]:
-    """Return the pictures of each section of the card, with their descriptions."""
-    return {
-        section: [
-            {"png": pictures[name], "description": picture.description}
-            for name, picture in PICTURES.items()
-            if picture.section == section and name in pictures
-        ]
-        for section in ("summary", "data", "training", "results")
-    }

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from imgpipe.console.command_line import make_parser
 from imgpipe.core.errors import PipelineError, run_script
 from imgpipe.core.libraries import check_pins
 from imgpipe.core.sources import hash_sources
+from imgpipe.core.yaml_file import flatten
 from imgpipe.running.entry import StageEntry, read_entries
 from imgpipe.running.locks import hold_paths
 from imgpipe.running.slurm import read_job_options, run_as_job
@@ -81,21 +81,11 @@ def _check_unchanged(stage: str, run: StageRun) -> None:
     now = prepare_run(stage)
     changed = [name for name in run.sources if now.sources.get(name) != run.sources[name]]
     for file, values in run.entry.values.items():
-        changed += _find_changes(values, now.entry.values.get(file, {}))
+        before, after = flatten(values), flatten(now.entry.values.get(file, {}))
+        keys = dict.fromkeys([*before, *after])
+        changed += [key for key in keys if before.get(key) != after.get(key)]
     if changed:
         raise PipelineError(
             f"{', '.join(changed)} changed while the stage was running: the outputs are stale;"
             " run the stage again"
         )
-
-
-def _find_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return the dotted keys of the values that differ."""
-    changed = []
-    for key in dict.fromkeys([*before, *after]):
-        first, second = before.get(key), after.get(key)
-        if isinstance(first, dict) and isinstance(second, dict):
-            changed += [f"{key}.{name}" for name in _find_changes(first, second)]
-        elif first != second:
-            changed.append(key)
-    return changed

@@ -1,25 +1,14 @@
 """The metrics of the finished epochs of a training, and their files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from imgpipe.console.messages import format_count
 from imgpipe.core.files import write_csv, write_json
 from imgpipe.core.paths import HISTORY, TRAINING_METRICS
 
-HISTORY_COLUMNS = [
-    "epoch",
-    "learning_rate",
-    "loss",
-    "accuracy",
-    "validation_loss",
-    "validation_accuracy",
-]
 
-
-@dataclass(frozen=True)
-class Epoch:
+class Epoch(NamedTuple):
     """Metrics of one epoch; the training metrics are means over its steps, with dropout active.
 
     Losses are cross-entropies in nats, without label smoothing and penalties. With balanced class
@@ -82,8 +71,8 @@ def write_metrics(history: History, parameters: int) -> None:
 
     At least one epoch must be finished. `parameters` is the number of parameters of the network.
     """
-    rows = [[getattr(epoch, column) for column in HISTORY_COLUMNS] for epoch in history.epochs]
-    write_csv(HISTORY, HISTORY_COLUMNS, rows)
+    # The table leaves out the last metric, which is only for comparisons with other trainings.
+    write_csv(HISTORY, Epoch._fields[:-1], (epoch[:-1] for epoch in history.epochs))
     best = history.best
     write_json(
         TRAINING_METRICS,

@@ -5,7 +5,6 @@ random generators of dropout, the order of the images, the state of early stoppi
 and the history.
 """
 
-from dataclasses import astuple
 from typing import Any
 
 import keras
@@ -166,7 +165,7 @@ class Trainer:
     def state(self) -> TrainingState:
         """Everything that a later run needs to resume here."""
         return TrainingState(
-            [list(astuple(epoch)) for epoch in self.epochs],
+            [list(epoch) for epoch in self.epochs],
             [np.asarray(variable) for variable in self._variables],
             self._best_weights,
         )

@@ -18,10 +18,6 @@ from imgpipe.nn.training.replicas import Replicas
 STEPS_PER_CALL = 50
 
 
-_Step = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
-"""Runs one step of one replica on inputs, labels and the size of the whole batch."""
-
-
 class Means(NamedTuple):
     """Means over examples."""
 
@@ -55,10 +51,8 @@ class Steps:
     ) -> Iterator[tuple[int, Means]]:
         """Train on each batch; yield the number of examples so far, and their means.
 
-        Args:
-            batches: inputs and labels (B,) int64 of the replicas of this process.
-            examples: the number of examples of all replicas.
-            batch_size: examples in a batch of all replicas; the last batch may be smaller.
+        The batches hold inputs and labels (B,) int64 for the replicas of this process; the numbers
+        of examples, in all and in a batch, count all replicas. The last batch may be smaller.
         """
         return _run(self._run_training, batches, examples, batch_size)
 
@@ -95,11 +89,12 @@ class Steps:
         columns = (losses * weights, weights, correct, losses, tf.ones_like(weights))
         return tf.cast(tf.stack([tf.reduce_sum(column) for column in columns]), tf.float64)
 
-    def _compile(self, step: _Step) -> Any:
+    def _compile(self, step: Callable[..., tf.Tensor]) -> Any:
         """Return a function that runs several steps, and returns the sums over all replicas.
 
-        The function takes an iterator of batches, the number of the first step and of the step
-        after the last one, the number of examples in all steps, and the size of a batch.
+        `step` runs on inputs, labels and the size of the whole batch, in one replica. The function
+        takes an iterator of batches, the number of the first step and of the step after the last
+        one, the number of examples in all steps, and the size of a batch.
         """
 
         def run_replica(inputs: tf.Tensor, labels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
