@@ -3,7 +3,6 @@
 import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support import commit_run, git, keep_experiment, run, run_parameters
@@ -19,12 +18,14 @@ def rank_names() -> list[list[list[str]]]:
     return [[[run.name for run in entry.runs] for entry in table] for table in rank_runs(runs)]
 
 
-def keep_with_metrics(folder: Path, name: str, learning_rate: float, **metrics: Any) -> None:
-    """Save an experiment with these metrics of the validation split."""
+def keep_metrics(
+    folder: Path, name: str, learning_rate: float, loss: float, weighted: float
+) -> None:
+    """Save an experiment with an accuracy of 0.95 and these losses of the validation split."""
     before = git(folder, "rev-parse", "HEAD").strip()
-    parameters = run_parameters(training__learning_rate=learning_rate)
-    commit_run(folder, parameters=parameters)
-    write_json(folder / "metrics/train.json", metrics)
+    commit_run(folder, parameters=run_parameters(training__learning_rate=learning_rate))
+    losses = {"validation_loss": weighted, "validation_loss_unweighted": loss}
+    write_json(folder / "metrics/train.json", {"validation_accuracy": 0.95, **losses})
     git(folder, "commit", "--quiet", "--all", "--message", "metrics")
     git(folder, "update-ref", f"refs/exps/{before[:2]}/{before[2:]}/{name}", "HEAD")
     git(folder, "reset", "--quiet", "--hard", before)
@@ -74,28 +75,11 @@ def test_runs_with_different_validation_images_are_in_different_tables(repositor
 
 def test_ties_are_broken_by_the_unweighted_loss(repository: Path) -> None:
     """Weighted losses of runs with different class weights are not comparable."""
-    keep_with_metrics(
-        repository,
-        "weighted",
-        0.1,
-        validation_accuracy=0.95,
-        validation_loss=0.5,
-        validation_loss_unweighted=0.2,
-    )
-    keep_with_metrics(
-        repository,
-        "plain",
-        0.2,
-        validation_accuracy=0.95,
-        validation_loss=0.3,
-        validation_loss_unweighted=0.3,
-    )
+    keep_metrics(repository, "weighted", learning_rate=0.1, loss=0.2, weighted=0.5)
+    keep_metrics(repository, "plain", learning_rate=0.2, loss=0.3, weighted=0.3)
     assert rank_names() == [[["weighted"], ["plain"], ["HEAD"]]]
-    runs, notes = load_runs()
-    losses = [
-        entry["validation_loss_unweighted"]
-        for entry in json.loads(render_json(rank_runs(runs), notes))["boards"][0]
-    ]
+    table = json.loads(render_json(rank_runs(load_runs()[0]), []))["boards"][0]
+    losses = [entry["validation_loss_unweighted"] for entry in table]
     assert losses == [0.2, 0.3, pytest.approx(0.1)]
 
 

@@ -69,13 +69,8 @@ def test_a_recipe_holds_only_values_that_differ_from_the_defaults(name: str) -> 
     defaults = flatten(load_recipe(DEFAULTS, FOLDER))
     assert overlay
     assert [key for key, value in overlay.items() if value == defaults[key]] == []
-    # In the order of the defaults.
-    assert list(overlay) == [key for key in defaults if key in overlay]
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_names_a_dataset_of_the_catalog(name: str) -> None:
-    assert load_recipe(name, FOLDER)["dataset"] in read_yaml(CATALOG)
+    assert list(overlay) == [key for key in defaults if key in overlay]  # in the same order
+    assert overlay.get("dataset", "digits") in read_yaml(CATALOG)
 
 
 @pytest.mark.parametrize("name", [DEFAULTS, *RECIPES])
@@ -99,12 +94,7 @@ def test_a_published_recipe_keeps_its_published_values(name: str) -> None:
     published = read_json(FOLDER / EFFECTIVE_FILE)
     values = flatten(load_recipe(name, FOLDER))
     assert published.keys() == set(RECIPES)
-    changed = {
-        key: (value, values.get(key))
-        for key, value in published[name].items()
-        if values.get(key) != value
-    }
-    assert changed == {}, (
+    assert published[name] == {key: values.get(key) for key in published[name]}, (
         "a published experiment changes: write the published value into the recipe, or run"
         " `python src/recipe.py --generate` and measure the recipe again"
     )
@@ -156,11 +146,8 @@ def test_a_long_list_stays_on_its_line(project: Path) -> None:
     units = list(range(1, 81))
     add_recipe(project, f"networks: {{mlp: {{units: {units}}}}}\n")
     apply(project, "mine")
-    assert read_yaml(project / "params.yaml")["networks"]["mlp"]["units"] == units
-    assert (
-        f"    units: {units} # of each hidden dense layer\n"
-        in (project / "params.yaml").read_text()
-    )
+    text = (project / "params.yaml").read_text()
+    assert f"    units: {units} # of each hidden dense layer\n" in text
 
 
 def test_own_values_are_reported_before_they_are_replaced(project: Path) -> None:
@@ -176,7 +163,7 @@ def test_own_values_are_reported_before_they_are_replaced(project: Path) -> None
         "params.yaml: mnist_tutorial_cnn, 12 values changed",
     ]
     assert "  dataset: leaves -> mnist" in lines
-    assert not [line for line in apply(project, DEFAULTS) if "own values" in line]
+    assert "own values" not in "".join(apply(project, DEFAULTS))
 
 
 def test_unknown_and_missing_keys_of_the_present_file_are_reported(project: Path) -> None:
