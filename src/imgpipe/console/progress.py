@@ -2,24 +2,17 @@
 
 import sys
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
 from imgpipe.console.messages import format_bytes, format_duration, report
 
-if TYPE_CHECKING:
-    from typing import NoReturn
-
-    _Tqdm = tqdm[NoReturn]  # tqdm has type parameters in its stubs only
-else:
-    _Tqdm = tqdm
-
 LOG_PAUSE_S = 30.0
 """Time between two lines if standard error is not a terminal."""
 
 
-class ProgressBar(_Tqdm):
+class ProgressBar(tqdm):  # type: ignore[type-arg]  # tqdm has parameters in its stubs only
     """A bar with rate and remaining time, on standard error; use it as a context manager.
 
     Without a terminal, a line every LOG_PAUSE_S seconds. The method `write` prints a line while the

@@ -25,13 +25,10 @@ def replace_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Yield a temporary path; rename it to `path` when the block ends without error.
 
     A reader sees the old file or the whole new one, never a part, also after a power cut. On an
-    error the temporary file is deleted. The next run overwrites the file of a killed process.
+    error the temporary file is deleted. The next run overwrites the file of a killed process. If
+    several processes or hosts may write `path` at once (`shared`), each gets a file of its own.
 
-    Args:
-        path: the final path; its directory is made if it is missing. The temporary path is in
-            this directory.
-        shared: whether several processes or hosts may write `path` at once: each gets a temporary
-            file of its own.
+    The directory of `path` is made if it is missing; the temporary path is in this directory.
     """
     _make_directory(path.parent)
     unique = f".{uuid4().hex}" if shared else ""

@@ -97,13 +97,9 @@ class ExampleDecoder:
     ) -> tuple[dict[str, memoryview | int], tuple[int, int]]:
         """Decode one message.
 
-        Args:
-            payload: the message.
-            located: the name of the feature whose byte range in the message is returned.
-
         Returns:
-            the values by name, and the byte range of that feature's value: its first byte, and the
-            byte after its last. An int64 is returned as an unsigned number.
+            the values by name, and the byte range of the value of the feature `located`: its first
+            byte, and the byte after its last. An int64 is returned as an unsigned number.
 
         Raises:
             KeyError: the message has no such feature.

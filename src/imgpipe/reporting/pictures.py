@@ -4,7 +4,7 @@ A new picture is a function of `StageOutputs` and an entry in `PICTURES`; `plot`
 model card shows it if the entry names a section of the card.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from imgpipe.core.paths import PREDICTIONS
 from imgpipe.evaluation.predictions import Predictions
+from imgpipe.records.stored_images import StoredImages
 from imgpipe.reporting.charts import data, results, views
 from imgpipe.reporting.charts.style import MOST_ROWS, shorten
 from imgpipe.reporting.stage_outputs import StageOutputs, stale_file
@@ -83,39 +84,28 @@ def confusion(outputs: StageOutputs) -> Figure:
 
 
 def mistakes(outputs: StageOutputs) -> Figure:
-    """Draw the mistakes that the network is surest of."""
+    """Draw the mistakes that the network is surest of.
+
+    Raises:
+        PipelineError: the predictions are about other images, or in another order.
+    """
     predictions = outputs.predictions
     predicted = predictions.probabilities.argmax(axis=1)
     confidence = predictions.probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != predictions.labels)
     most_confident_first = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    shown = most_confident_first[: outputs.params.plot.mistakes].tolist()
-    images = dict(_read_test_images(outputs, set(shown)))
+    shown = most_confident_first[: outputs.params.plot.mistakes]
+    shards = [shard.index() for shard in outputs.records.shards("test")]
+    if [name for shard in shards for name in shard.identities] != predictions.identities:
+        raise stale_file(PREDICTIONS)
     total = f"on {len(predicted)} test images"
     return results.draw_gallery(
-        [images[number] for number in shown],
-        [_describe_prediction(predictions, number) for number in shown],
-        f"The most confident of {len(wrong)} mistakes {total}" if shown else f"No mistake {total}",
+        list(StoredImages(shards, outputs.info)[shown]),
+        [_describe_prediction(predictions, number) for number in shown.tolist()],
+        f"The most confident of {len(wrong)} mistakes {total}"
+        if len(wrong)
+        else f"No mistake {total}",
     )
-
-
-def _read_test_images(
-    outputs: StageOutputs, wanted: set[int]
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield the wanted test images (H, W, C) with their numbers.
-
-    Raises:
-        PipelineError: the predictions are about other images, or in another order.
-    """
-    identities = outputs.predictions.identities
-    first = 0
-    for batch in outputs.records.read("test"):
-        if identities[first : first + len(batch.labels)] != batch.identities:
-            raise stale_file(PREDICTIONS)
-        for number, image in enumerate(batch.images, start=first):
-            if number in wanted:
-                yield number, image.copy()
-        first += len(batch.labels)
 
 
 def activation_maps(outputs: StageOutputs) -> Figure:

@@ -63,8 +63,8 @@ class TrainingSet:
 
         Args:
             inputs: (V * N, ...), all inputs of variant 0, then all of variant 1, ...
-            labels: (N,) int64.
-            validation: the validation examples.
+            labels: (N,) int64, of variant 0.
+            validation: see the attribute.
             bootstrap_seed: if given, train on the sample that `draw_bootstrap` draws with it.
             digest: see the attribute.
         """

@@ -1,6 +1,5 @@
 """The state of a training after each epoch, so that a later run can resume a stopped training."""
 
-import json
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -65,7 +64,7 @@ class Checkpoint:
                 columns: dict[str, list[NDArray[Any]]] = {"variables": [], "best_weights": []}
                 for name in arrays.files[1:]:
                     columns[name.split("-")[0]].append(arrays[name])
-                return TrainingState(history=json.loads(str(arrays["history"])), **columns)
+                return TrainingState(history=arrays["history"].tolist(), **columns)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
@@ -73,7 +72,7 @@ class Checkpoint:
         """Replace the saved state; outside a repository of DVC, save nothing."""
         if self._folder is None:
             return
-        arrays: dict[str, NDArray[Any]] = {"history": np.array(json.dumps(state.history))}
+        arrays: dict[str, NDArray[Any]] = {"history": np.array(state.history)}
         for name in ("variables", "best_weights"):
             values = getattr(state, name)
             arrays |= {f"{name}-{number}": value for number, value in enumerate(values)}

@@ -86,9 +86,7 @@ class Replicas:
     def take_rows(self, size: tf.Tensor, *columns: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Return the rows of a batch for the replica that calls this function.
 
-        Args:
-            size: examples in the batch of all replicas.
-            columns: (B, ...), the rows of `self.rows`.
+        The columns (B, ...) have the rows of `self.rows`; the batch of all replicas has `size`.
         """
         if self.rows.end - self.rows.first == 1:
             return columns
