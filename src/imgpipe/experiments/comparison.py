@@ -1,7 +1,7 @@
 """Compare two runs on shared test images: metrics, parameters, libraries, data and code."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,7 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.core.paths import AUGMENTED, RAW, RECORDS
 from imgpipe.evaluation.predictions import Predictions
 from imgpipe.evaluation.significance import Comparison, align, compare_predictions
-from imgpipe.experiments.provenance import (
-    Provenance,
-    find_parameter_edits,
-    list_changed_files,
-    open_hasher,
-)
+from imgpipe.experiments.provenance import find_parameter_edits, list_changed_files, open_hasher
 from imgpipe.experiments.run import Run
 from imgpipe.settings.image_spec import ImageSpec
 
@@ -136,12 +131,12 @@ def check_test_images(first: Run, second: Run, shared: Collection[str]) -> list[
 
 def find_differences(first: Run, second: Run) -> ProvenanceDifferences:
     """Return the differences in the provenance of two runs, in the order of the first run."""
-    made_by: tuple[Provenance, Provenance] = first.provenance, second.provenance
+    before, after = first.provenance, second.provenance
     return ProvenanceDifferences(
-        parameters=_differing(made_by[0].parameters, made_by[1].parameters),
-        libraries=_differing(made_by[0].libraries, made_by[1].libraries),
+        parameters=_differing(before.parameters, after.parameters),
+        libraries=_differing(before.libraries, after.libraries),
         sources=find_code_differences(first, second),
-        data=[path for path in _differing(made_by[0].outputs, made_by[1].outputs) if path in _DATA],
+        data=[path for path in _differing(before.outputs, after.outputs) if path in _DATA],
     )
 
 
@@ -168,7 +163,8 @@ def find_code_edits(run: Run) -> list[str]:
 
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    keys: Iterable[str] = dict.fromkeys([*first, *second])
     return {
-        key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)
+        key: (first.get(key), second.get(key))
+        for key in dict.fromkeys([*first, *second])
+        if first.get(key) != second.get(key)
     }

@@ -99,10 +99,10 @@ def run_experiment(
     Raises:
         PipelineError: the run failed.
     """
-    # JSON and the grammar of -S agree for all values that params.yaml allows.
-    settings = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
     command = ["exp", "run", "--temp", f"--name={experiment}"]
-    command += [part for setting in settings for part in ("--set-param", setting)]
+    for key, value in overrides.items():
+        # JSON and DVC's grammar agree for all values that params.yaml allows.
+        command += ["--set-param", f"{key}={json.dumps(value)}"]
     log = _LOGS / f"{experiment}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
