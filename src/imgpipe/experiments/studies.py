@@ -46,11 +46,6 @@ class Summary:
     stages: tuple[str, ...]
     outputs: tuple[Path, ...]
 
-    @property
-    def target(self) -> tuple[str, ...]:
-        """The stage to run; empty for the whole pipeline."""
-        return () if "evaluate" in self.stages else self.stages[-1:]
-
 
 SUMMARIES = {
     "folds": Summary(STAGES_TO_EVALUATE, (TEST_METRICS,)),
@@ -142,6 +137,7 @@ def run_study(name: str) -> str:
     """
     study, plan = read_study(name)
     summary = SUMMARIES[study.summary]
+    target = () if "evaluate" in summary.stages else summary.stages[-1:]  # (): all stages
     finished = {each.name: each for each in list_experiments()}
     if not plan.keys() <= finished.keys():
         check_git()
@@ -151,7 +147,7 @@ def run_study(name: str) -> str:
         if experiment in finished:
             print("done before", flush=True)
         else:
-            finished[experiment] = _run_missing(name, plan, experiment, summary.target)
+            finished[experiment] = _run_missing(name, plan, experiment, target)
         results.append((run, load_result(finished[experiment], summary)))
     from imgpipe.experiments.study_results import WRITERS  # pandas, matplotlib: 2 s
 
