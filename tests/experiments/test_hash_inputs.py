@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, set_leaf
+from support import ROOT, find_error, set_leaf
 
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.experiments import studies
@@ -60,3 +60,10 @@ def test_code_libraries_and_data_distinguish_runs(
     set_leaf(project, "digits.format.kind", date(2024, 1, 31), "data/catalog.yaml")
     names.add(name_run(params_value))  # `fetch` then reports the value
     assert len(names) == 5
+
+
+def test_missing_data_are_named(project: Path) -> None:
+    entries = read_entries(STAGES_TO_EVALUATE).values()
+    assert find_error(hash_inputs, entries, lambda path: None) == (
+        "data/local/digits: not found; if DVC tracks this file, run `dvc checkout` or `dvc pull`"
+    )
