@@ -691,4 +691,4 @@ def test_odd_metadata_causes_no_output(tmp_path: Path) -> None:
         cwd=tmp_path, env={"PYTHONPATH": SRC.as_posix()}, capture_output=True, text=True,
     )  # fmt: skip
     assert result.stderr == ""
-    assert result.stdout.startswith("b.tif TIFF with 255 channels")
+    assert result.stdout.startswith("b.tif TIFF of 8-bit unsigned numbers, 255 for each pixel")

@@ -304,7 +304,7 @@ def describe_tiff(content: bytes) -> str | None:
         channels, bits = int(directory.get(_SAMPLES, 1)), int(max(directory[_BITS]))
         number = _NUMBERS[max(directory.get(_SAMPLE_FORMAT, (1,)))]
         return (
-            f"TIFF with {channels} channels of {bits}-bit {number} numbers, photometric"
+            f"TIFF of {bits}-bit {number} numbers, {channels} for each pixel, photometric"
             f" interpretation {int(directory[_PHOTOMETRIC])}: not supported; save it with 8 bits"
         )
     except MemoryError:
