@@ -213,7 +213,8 @@ LAYOUT = "expected a folder for each class, such as cats/1.jpg, cats/2.jpg and d
         ),
         (
             {"train/a": 5, "train/b": 5, "test": 5},
-            f"/test: found 5 files and no folder; {LAYOUT}",
+            f"/test: found 5 files and no folder; {LAYOUT}; move it away, if its images have no"
+            " labels",
         ),
         (
             {"train/a": 5, "train/b": 5, "test/a": 5},
@@ -232,7 +233,9 @@ LAYOUT = "expected a folder for each class, such as cats/1.jpg, cats/2.jpg and d
         (
             {"train/a": 5, "test/a": 5, "extra/a": 5},
             ": the folders test, train look like splits; the folder 'extra' does not; move"
-            " that folder, or rename the others",
+            " that folder, or rename the others; or leave it out in an entry of data/catalog.yaml"
+            ' (docs/photographs.md): format: {"kind": "image_folder", "splits": {"train": "train",'
+            ' "test": "test"}}',
         ),
         ({"train/a": 5, "test/a": 5}, f": only one class, 'a'; {LAYOUT}"),
     ],

@@ -21,9 +21,13 @@ from imgpipe.preprocessing.decoding import (
     find_format,
     open_image,
 )
+from imgpipe.preprocessing.folder_levels import (
+    Folder,
+    check_class_names,
+    check_classes,
+    find_levels,
+)
 from imgpipe.preprocessing.image_files import NOT_AN_IMAGE, is_image_file
-from imgpipe.preprocessing.raw_datasets.image_folder import SPLIT_OF_NAME
-from imgpipe.preprocessing.splits import SPLITS
 
 LEAST_IMAGES = 5
 """Least number of images of a class, without those in folders named validation and test."""
@@ -124,16 +128,18 @@ def survey_folder(folder: Path) -> Survey:
     """
     items = sorted(find_items(folder))
     paths = {item.name: folder / item.name for item in items if not item.is_ignored}
-    inner = _find_top([name for name in paths if name.endswith("/")], paths)
-    top = folder / inner
+    tree = Folder(paths)
+    levels = find_levels(tree, folder.as_posix())
+    top, splits = folder / levels.root, levels.splits
     shown = top.as_posix()
+    inner = f"{levels.root}/" if levels.root else ""
     names = [name.removeprefix(inner) for name in paths if name.startswith(inner) and name != inner]
     for name in names:
         if check_name(name, shown) != name:
             raise PipelineError(f"{shown}: {name!r}: the name has a backslash; rename the file")
-    splits = _find_splits(names, shown)
     places = {split: f"{name}/" for split, name in splits.items()} if splits else {"images": ""}
     classes = _find_classes(names, places.values(), shown)
+    check_classes(tree, levels, folder.as_posix())
     counts = {name: dict.fromkeys(places, 0) for name in classes}
     images: dict[str, tuple[int, int]] = {}
     unreadable: dict[str, str] = {}
@@ -185,49 +191,18 @@ def survey_folder(folder: Path) -> Survey:
     )
 
 
-def _find_top(folders: Sequence[str], names: Iterable[str]) -> str:
-    """Return the folder, with "/" at its end, that holds the classes or splits; "" for the top."""
-    files = [name for name in names if not name.endswith("/")]
-    top = ""
-    while len(outer := _parts_below(top, folders)) == 1:
-        inner = f"{top}{outer[0]}/"
-        within = len(_parts_below(inner, folders))
-        has_files = any(name.startswith(inner) and "/" not in name[len(inner) :] for name in files)
-        if within == 0 or (within == 1 and has_files):  # a class, not a folder of classes
-            break
-        top = inner
-    return top
-
-
-def _find_splits(names: Iterable[str], shown: str) -> dict[str, str] | None:
-    """Return the folder of each official split; None if no two folders are named like splits."""
-    folders = _parts_below("", [name for name in names if name.endswith("/")])
-    named = {name: SPLIT_OF_NAME[name.lower()] for name in folders if name.lower() in SPLIT_OF_NAME}
-    found = list(named.values())
-    if len(set(found)) < 2:
-        return None
-    problem = None
-    if others := [name for name in folders if name not in named]:
-        problem = f"the folder {others[0]!r} does not; move that folder, or rename the others"
-    elif twice := [split for split in SPLITS if found.count(split) > 1]:
-        problem = f"two of these folders mean {twice[0]}; merge the two"
-    elif "train" not in found:
-        problem = "expected a folder named train; rename one"
-    if problem:
-        raise PipelineError(f"{shown}: the folders {', '.join(named)} look like splits; {problem}")
-    return {split: name for split in SPLITS for name in named if named[name] == split}
-
-
 def _find_classes(names: Iterable[str], places: Iterable[str], shown: str) -> list[str]:
     """Return the names of the classes, sorted: they are folders in each of some places."""
     folders = [name for name in names if name.endswith("/")]
     found = {place: _parts_below(place, folders) for place in places}
     classes = sorted(set().union(*found.values()))
+    check_class_names(classes, shown)
     for place, present in found.items():
         where = f"{shown}/{place}".removesuffix("/")
         if not present:
             count = sum(name.startswith(place) and not name.endswith("/") for name in names)
-            raise PipelineError(f"{where}: found {count} files and no folder; {_LAYOUT}")
+            unlabeled = "; move it away, if its images have no labels" if len(found) > 1 else ""
+            raise PipelineError(f"{where}: found {count} files and no folder; {_LAYOUT}{unlabeled}")
         if missing := sorted(set(classes) - set(present)):
             raise PipelineError(
                 f"{where}: no folder for the class {missing[0]!r}; every split must have the same"

@@ -107,6 +107,13 @@ def test_the_entry_gives_the_classes_and_their_order(tmp_path: Path) -> None:
     assert dataset.labels.tolist() == [1, 0]  # elm comes first in the archive
 
 
+def test_folders_that_the_entry_calls_classes_are_classes(tmp_path: Path) -> None:
+    names = [f"{name}/{inner}/1.jpg" for name in ("train", "Train", "test") for inner in ("a", "b")]
+    files = dict.fromkeys(names, jpeg("red"))
+    dataset = open_files(tmp_path, files, classes=["train", "Train", "test"])
+    assert Counter(dataset.labels.tolist()) == {0: 2, 1: 2, 2: 2}
+
+
 def test_an_archive_may_have_any_order_and_files_of_systems(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "leaves.zip", "w") as archive:
         for name in (
@@ -418,14 +425,19 @@ PHOTOS = ["photos/elm/1.jpg", "photos/oak/1.jpg"]
          "foto: no folder of a class there; found at the top: photos;"
          " write in the catalog where they are: format.root, format.splits"),
         (PHOTOS, {},
-         "only one class, 'photos'; at least two are needed, a folder for each;"
-         " if the classes are inside 'photos', write format.root: photos in the catalog"),
+         "found only photos there, around the folders of the classes; write in an entry of"
+         ' data/catalog.yaml (docs/photographs.md): format: {"kind": "image_folder", "root":'
+         ' "photos"}'),
+        (["elm/1.jpg"], {},
+         "only one class, 'elm'; at least two are needed, a folder for each"),
         (["train/elm/1.jpg", "test/oak/1.jpg"], {},
-         "the folders test, train look like splits, not classes;"
-         " if they are, write in the catalog: format.splits: {test: test, train: train}"),
-        (["train/elm/1.jpg", "train/oak/1.jpg", "test/elm/1.jpg", "test/Oak/1.jpg"],
+         "the folders test, train look like splits, not classes; write in an entry of"
+         ' data/catalog.yaml (docs/photographs.md): format: {"kind": "image_folder", "splits":'
+         ' {"train": "train", "test": "test"}}; or, if they are the classes: format: {"kind":'
+         ' "image_folder", "classes": ["test", "train"]}'),
+        (["train/elm/1.jpg", "train/oak/1.jpg", "test/elm/1.jpg", "test/ash/1.jpg"],
          {"splits": {"train": "train", "test": "test"}},
-         "train: no folder for the class 'Oak'; found there: elm, oak;"
+         "train: no folder for the class 'ash'; found there: elm, oak;"
          " the classes must be the same everywhere: rename folders, or list them in the catalog's"
          " format.classes"),
         (["elm/1.jpg", "oak/1.jpg"], {"classes": ["elm", "oka"]},

@@ -22,6 +22,12 @@ from imgpipe.datasets.formats import ImageFolderFormat
 from imgpipe.parallel.shards import map_shards
 from imgpipe.parallel.task import Task
 from imgpipe.preprocessing.decoding import find_format, open_image
+from imgpipe.preprocessing.folder_levels import (
+    Folder,
+    Levels,
+    check_class_names,
+    check_levels,
+)
 from imgpipe.preprocessing.image_files import (
     IGNORED,
     NOT_AN_IMAGE,
@@ -31,17 +37,6 @@ from imgpipe.preprocessing.image_files import (
 )
 from imgpipe.preprocessing.image_index import ImageIndex, IndexWriter, renumber_labels
 from imgpipe.preprocessing.splits import SPLITS, UNASSIGNED
-
-# The split that a folder holds, by the name of the folder in lower case.
-SPLIT_OF_NAME = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
 
 _MOST_OPEN_FILES = 128
 _SHOWN_NAMES = 10
@@ -59,9 +54,9 @@ class ImageFolder:
         scratch: Path,
     ) -> None:
         files = _find_files(entry, raw)
-        is_own_folder = isinstance(entry, LocalEntry)
         # For errors. The user does not know the archive into which `fetch` packs a folder.
-        self._shown = entry.files if is_own_folder else _list(file.shown for file in files)
+        is_own_folder = isinstance(entry, LocalEntry)
+        self._shown = str(entry.files) if is_own_folder else _list(file.shown for file in files)
         self._identity_prefixes = entry.identity_prefixes
         self._archives = [open_archive(file, scratch) for file in files]
         self._is_remote = any(file.is_remote for file in files)
@@ -74,15 +69,14 @@ class ImageFolder:
         folders = _split_folders(reading)
         found: dict[str, int] = {}  # each class, numbered as it is found
         folders_of_split: dict[int, set[str]] = {split: set() for split in folders.values()}
-        tops: set[str] = set()
+        tree = Folder()
         with IndexWriter(folder) as index:
             for archive, member, is_image in self._list_members(folder):
                 name = member.name
                 if is_litter(name):
                     self._add_unused(IGNORED, archive, name)
                     continue
-                if "/" in name:
-                    tops.add(name.split("/")[0])
+                tree.add(name)
                 is_in_class = False
                 for split_folder, split in folders.items():
                     class_name, slash, rest = name.removeprefix(split_folder).partition("/")
@@ -99,7 +93,7 @@ class ImageFolder:
                 elif not is_in_class:
                     self._add_unused(OUTSIDE_CLASSES, archive, name)
         self.classes = reading.classes or sorted(found)
-        self._check_folders(reading, folders, folders_of_split, tops)
+        self._check_folders(reading, folders, folders_of_split, tree)
         renumber_labels(folder, np.array([self.classes.index(name) for name in found]))
         return ImageIndex(folder)
 
@@ -142,35 +136,31 @@ class ImageFolder:
         reading: ImageFolderFormat,
         folders: dict[str, int],
         folders_of_split: dict[int, set[str]],
-        tops: set[str],
+        tree: Folder,
     ) -> None:
-        for folder, split in folders.items():
-            place = f"{self._shown}: {folder.rstrip('/') or 'its top'}"
-            missing = sorted(set(self.classes) - folders_of_split[split])
-            if len(missing) == len(self.classes):
+        places = {folder.rstrip("/") or "its top": split for folder, split in folders.items()}
+        for place, split in places.items():
+            if not set(self.classes) & folders_of_split[split]:
                 raise PipelineError(
-                    f"{place}: no folder of a class there; found at the top: {_list(tops)};"
-                    " write in the catalog where they are: format.root, format.splits"
+                    f"{self._shown}: {place}: no folder of a class there; found at the top:"
+                    f" {_list(tree.folders)}; write in the catalog where they are: format.root,"
+                    " format.splits"
                 )
-            if missing:
+        if reading.classes is None:  # the person who lists the classes knows them
+            check_class_names(self.classes, self._shown)
+            splits = reading.splits.model_dump(exclude_none=True) if reading.splits else None
+            check_levels(tree, Levels(reading.root or "", splits), self._shown)
+        for place, split in places.items():
+            if missing := sorted(set(self.classes) - folders_of_split[split]):
                 raise PipelineError(
-                    f"{place}: no folder for the class {missing[0]!r}; found there:"
+                    f"{self._shown}: {place}: no folder for the class {missing[0]!r}; found there:"
                     f" {_list(folders_of_split[split])}; the classes must be the same everywhere:"
                     " rename folders, or list them in the catalog's format.classes"
                 )
         if len(self.classes) == 1:
-            (only,) = self.classes
             raise PipelineError(
-                f"{self._shown}: only one class, {only!r}; at least two are needed, a folder for"
-                f" each; if the classes are inside {only!r}, write format.root: {only}"
-                " in the catalog"
-            )
-        look_like_splits = {name.lower() for name in self.classes} <= SPLIT_OF_NAME.keys()
-        if reading.splits is None and look_like_splits:
-            example = ", ".join(f"{name}: {name}" for name in self.classes)
-            raise PipelineError(
-                f"{self._shown}: the folders {_list(self.classes)} look like splits, not classes;"
-                f" if they are, write in the catalog: format.splits: {{{example}}}"
+                f"{self._shown}: only one class, {self.classes[0]!r}; at least two are needed, a"
+                " folder for each"
             )
 
     def identities(self, indices: NDArray[np.int64]) -> list[str]:
