@@ -17,10 +17,10 @@ Costs   reading the beginning of each file; copying the files if they are on ano
 from imgpipe.console.command_line import make_parser
 from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
-from imgpipe.intake.adding import add_archives, add_dataset, plan_dataset
+from imgpipe.intake.adding import add_archives, add_dataset, format_choice, plan_dataset
 from imgpipe.intake.survey import survey_folder
 
-_NEXT = "to use the dataset: set `dataset: {}` in params.yaml, then `make run`"
+_NEXT = "to use the dataset: set `{}` in params.yaml, then `make run`"
 
 
 def main() -> None:
@@ -30,13 +30,13 @@ def main() -> None:
     options = parser.parse_args()
     if "://" in options.folder:
         name, lines = add_archives(options.folder, options.name)
-        report(*lines, _NEXT.format(name))
+        report(*lines, _NEXT.format(format_choice(name)))
         return
     new = plan_dataset(options.folder, options.name)
     survey = survey_folder(new.source)
     report(*survey.describe())
     report(add_dataset(new, survey.top, survey.files, survey.counts, survey.splits))
-    report(_NEXT.format(new.name))
+    report(_NEXT.format(format_choice(new.name)))
 
 
 if __name__ == "__main__":

@@ -121,6 +121,17 @@ def test_a_file_that_cannot_be_packed_is_named(folder: Path, tmp_path: Path) -> 
         pack_folder(folder, tmp_path / "a.zip")
 
 
+@pytest.mark.parametrize("name", ["a\\1.txt", "top/a\\x/1.txt", "top/new\nline.txt", "\x1b.txt"])
+def test_a_name_that_a_zip_archive_cannot_hold_is_refused(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    """With a backslash, `a\\x` and `a\\y` would be one folder `a` in the archive."""
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("x")
+    with pytest.raises(PipelineError, match="the name has a backslash or a control character; ren"):
+        pack_folder(folder, tmp_path / "a.zip")
+
+
 def test_a_missing_or_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="no such folder; put a folder of images for each"):
         pack_folder(tmp_path / "none", tmp_path / "a.zip")

@@ -219,6 +219,56 @@ def test_control_characters_in_a_name_are_refused(tmp_path: Path, name: bytes, s
     assert error_of(path).endswith(f"control characters in the name '{shown}'")
 
 
+def list_names(path: Path) -> list[str]:
+    with open_path(path, path.parent) as opened:
+        return opened.names
+
+
+def test_a_backslash_separates_folders_only_in_zip_archives_of_windows(tmp_path: Path) -> None:
+    names = ["a\\x\\1.jpg", "a\\x\\", "a\\y/", "b/c\\2.jpg"]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as target:
+        for name in names:
+            target.writestr(name, b"x")
+    assert list_names(tmp_path / "a.zip") == ["a/x/1.jpg", "a/x/", "a/y/", "b/c/2.jpg"]
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in [*names, "./a\\x/3.jpg"]:
+            tar.addfile(tarfile.TarInfo(name))
+    assert list_names(tmp_path / "a.tar") == [*names, "a\\x/3.jpg"]
+
+
+def test_folders_with_a_backslash_in_a_zip_archive_are_refused(tmp_path: Path) -> None:
+    """They would become one folder `a`, although their names come from another system."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as target:
+        for name in ("a\\x/1.jpg", "a\\y/1.jpg"):
+            target.writestr(name, b"x")
+    assert error_of(tmp_path / "a.zip") == (
+        ": refused: the name 'a\\\\x/1.jpg' separates folders by \\ and by /; make the archive"
+        " again, with / only"
+    )
+
+
+def test_names_in_a_zip_archive_without_the_mark_of_utf8(tmp_path: Path) -> None:
+    """Programs of macOS write UTF-8 without its mark; other programs write code page 437."""
+    for written in (b"cafe\xcc\x81/1.jpg", b"caf\x82/1.jpg"):
+        path = tmp_path / "a.zip"
+        with zipfile.ZipFile(path, "w") as target:
+            target.writestr("x" * len(written), b"x")  # plain letters have no mark
+        path.write_bytes(path.read_bytes().replace(b"x" * len(written), written))
+        encoding = "utf-8" if b"\xcc" in written else "cp437"
+        assert list_names(path) == [written.decode(encoding)]
+        with open_path(path, tmp_path) as opened:
+            assert opened.read(0) == b"x"
+
+
+def test_names_in_a_tar_archive_that_are_not_utf8_stay_distinct(tmp_path: Path) -> None:
+    with tarfile.open(
+        tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1"
+    ) as tar:
+        for name in ("caf\xe9/1.jpg", "caf\xe8/1.jpg"):
+            tar.addfile(tarfile.TarInfo(name))
+    assert list_names(tmp_path / "a.tar") == ["caf\\xe9/1.jpg", "caf\\xe8/1.jpg"]
+
+
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [

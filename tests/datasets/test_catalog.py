@@ -100,6 +100,23 @@ def test_a_wrong_value_is_reported_with_its_key(
     assert message.startswith(f"catalog.yaml: {key}: {expected}")
 
 
+@pytest.mark.parametrize(
+    ("key", "read_as"), [("007", "7"), ("2024", "2024"), ("1e3", "1000.0"), ("null", "None")]
+)
+def test_a_name_that_is_no_text_in_the_catalog_needs_quotes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, read_as: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    entry = "{title: '', files: 'data/local/NAME', format: {kind: image_folder}}".replace(
+        "NAME", key
+    )
+    Path("catalog.yaml").write_text(f"{key}: {entry}\n")
+    line = find_error(load_entry, key, Path("catalog.yaml"))
+    assert line.endswith(f"; there, the name that YAML reads as {read_as} needs quotes")
+    Path("catalog.yaml").write_text(f'"{key}": {entry}\n')
+    assert load_entry(key, Path("catalog.yaml")).title == ""
+
+
 def test_unknown_dataset_names_the_nearest(tmp_path: Path, catalog_value: dict[str, Any]) -> None:
     assert error_of(tmp_path, catalog_value, "fashion-mnist") == (
         f"params.yaml: dataset: expected an entry of catalog.yaml ({', '.join(catalog_value)});"

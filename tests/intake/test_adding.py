@@ -12,10 +12,10 @@ import pytest
 from support import ROOT, SRC, find_error, hash_files
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.yaml_file import read_yaml
+from imgpipe.core.yaml_file import parse_yaml, read_yaml
 from imgpipe.datasets.catalog import LocalEntry, load_entry
 from imgpipe.intake import adding
-from imgpipe.intake.adding import add_dataset, plan_dataset
+from imgpipe.intake.adding import add_dataset, format_choice, plan_dataset
 
 FILES = ["cats/1.jpg", "cats/below/2.jpg", "dogs/1.jpg"]
 CLASSES = ["cats", "dogs"]
@@ -166,10 +166,14 @@ def test_a_name_that_the_catalog_does_not_allow_is_refused(project: Path, name: 
 
 
 @pytest.mark.parametrize(
-    "name", ["my pets", "猫", "2024", "1e3", "0x10", "true", "null", "on", "a-b", "_", "y"]
-)
+    "name",
+    ["my pets", "猫", "2024", "007", "12_07", "1e3", "0x10", "2024-01-31", "true", "null", "NULL",
+     "on", "a-b", "_", "y"],
+)  # fmt: skip
 def test_a_name_that_yaml_would_read_as_a_number_stays_text(project: Path, name: str) -> None:
+    assert parse_yaml(format_choice(name), "") == {"dataset": name}
     add(name=name)
+    assert f" `{format_choice(name)}` in params.yaml" in error_of(name=name)
     assert list(read_yaml(project / "data" / "catalog.yaml"))[-1] == name
     assert load_entry(name).files == f"data/local/{name}"
 

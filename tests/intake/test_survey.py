@@ -276,9 +276,12 @@ def test_links_to_folders_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        (b"new\nline.jpg", "refused: control characters in the name 'cats/new\\nline.jpg'"),
-        (b"back\\slash.jpg", "'cats/back\\\\slash.jpg': the name has a backslash; rename the file"),
-        (b"\xe4.jpg", "the name is not UTF-8; rename the file"),
+        (
+            b"new\nline.jpg",
+            "'cats/new\\nline.jpg': the name has a backslash or a control character;",
+        ),
+        (b"back\\slash.jpg", "'cats/back\\\\slash.jpg': the name has a backslash or a control"),
+        (b"\xe4.jpg", "'cats/\\udce4.jpg': the name is not UTF-8; rename the file"),
     ],
 )
 def test_names_that_the_stages_refuse_are_reported(
@@ -288,7 +291,7 @@ def test_names_that_the_stages_refuse_are_reported(
     add(folder / "cats" / os.fsdecode(name))
     with pytest.raises(PipelineError) as caught:
         survey_folder(folder)
-    assert str(caught.value).endswith(expected)
+    assert str(caught.value).startswith(expected)
 
 
 @pytest.mark.parametrize("file_format", ["png", "tif"])

@@ -138,7 +138,7 @@ def find_items(folder: Path) -> Iterator[FolderItem]:
 
     Raises:
         PipelineError: the folder is missing, or holds a link to a folder, a folder that cannot be
-            read, or a name that is not UTF-8.
+            read, or a name that is not UTF-8 or has a backslash or a control character.
     """
     if not folder.is_dir():
         raise PipelineError(
@@ -173,6 +173,11 @@ def _describe(entry: os.DirEntry[str], parent: str) -> FolderItem:
         raise PipelineError(
             f"{parent + last_part!r}: the name is not UTF-8; rename the file"
         ) from None
+    if "\\" in last_part or any(ord(character) < 32 for character in last_part):
+        raise PipelineError(
+            f"{parent + last_part!r}: the name has a backslash or a control character; rename the"
+            " file"
+        )
     if is_folder:
         if entry.is_symlink():
             raise _link_to_folder(Path(entry.path))

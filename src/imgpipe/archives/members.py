@@ -20,7 +20,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
@@ -41,6 +41,8 @@ UNPACKED_LIMIT_FLOOR_BYTES = 1 << 30
 
 _PLAIN_NAME = re.compile(r"(?:[\w -][\w .-]*/)*(?:[\w -][\w .-]*)?")
 _ENCRYPTED_FLAG = 0x1
+_UTF8_FLAG = 0x800
+_ENCODING_WITHOUT_MARK = "cp437"
 _UNIX = 3  # the value of `create_system` if a member has the attributes of Unix
 _HEADER_SIGNATURE = b"PK\3\4"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # its signature, and the sizes of name and extra field
@@ -138,18 +140,30 @@ def _unpack(path: Path, unpacker: Any, target: Path) -> None:
         raise PipelineError(f"{path.as_posix()}: damaged archive: {error}") from None
 
 
-def check_name(name: str, archive: str) -> str:
-    """Return the name of a member with "/" between its parts; refuse one that leads elsewhere."""
+def check_name(name: str, archive: str, *, backslash_separates: bool = False) -> str:
+    """Return the name of a member in its shortest form; refuse one that leads elsewhere.
+
+    In the names of zip archives that programs of Windows made, backslashes separate folders: they
+    become "/". In other names a backslash is a character like any other.
+    """
     if _PLAIN_NAME.fullmatch(name):  # nearly all names; the other checks are slow
         return name
-    name = name.replace("\\", "/")
-    path = PurePosixPath(name)
+    slashes = name.replace("\\", "/")
+    path = PurePosixPath(slashes)
     if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:/", path.as_posix()):
         raise PipelineError(f"{archive}: refused: the member {name!r} leads out of the archive")
     # macOS leaves files with the name "Icon\r"; such files are ignored.
     if any(ord(character) < 32 for character in name) and not is_litter(name):
         raise PipelineError(f"{archive}: refused: control characters in the name {name!r}")
-    return path.as_posix() + "/" * name.endswith("/")
+    if backslash_separates:
+        # Folders `a\x` and `a\y` of another system would become the folder `a`.
+        if "\\" in name.rstrip("/").rpartition("/")[0]:
+            raise PipelineError(
+                f"{archive}: refused: the name {name!r} separates folders by \\ and by /; make the"
+                " archive again, with / only"
+            )
+        name = slashes
+    return PurePosixPath(name).as_posix() + "/" * name.endswith("/")
 
 
 class ZipArchive:
@@ -174,8 +188,7 @@ class ZipArchive:
             raise PipelineError(f"{self.file.shown}: damaged zip archive: {error}") from None
         members = (
             Member(
-                # `filename` ends at the first NUL, `orig_filename` does not.
-                check_name(info.orig_filename, self.file.shown),
+                check_name(_decode_name(info), self.file.shown, backslash_separates=True),
                 info.header_offset,
                 info.compress_size,
                 info.file_size,
@@ -272,6 +285,15 @@ def _find_digest(member: Member, stream: BinaryIO) -> Member:
     stream.seek(start)
     stored = stream.read(member.stored_bytes)
     return member._replace(start=start, digest=compute_digest(stored))
+
+
+def _decode_name(info: zipfile.ZipInfo) -> str:
+    """Return the name of a member of a zip archive; some programs write UTF-8 without its mark."""
+    name = info.orig_filename  # `filename` ends at the first NUL
+    if not info.flag_bits & _UTF8_FLAG:
+        with suppress(UnicodeError):
+            return name.encode(_ENCODING_WITHOUT_MARK).decode()
+    return name
 
 
 def _refuse_zip(info: zipfile.ZipInfo) -> int:

@@ -115,9 +115,15 @@ def load_entry(dataset: str, path: Path = CATALOG_FILE) -> Entry:
     if not isinstance(catalog, dict) or not catalog:
         raise PipelineError(f"{path.as_posix()}: expected a mapping of names to datasets")
     if dataset not in catalog:
+        names = [str(name) for name in catalog]
+        # YAML reads a name such as 2024 or null as a number or as nothing.
+        no_text = [name for name in catalog if not isinstance(name, str)]
+        quotes = (
+            f"; there, the name that YAML reads as {no_text[0]!r} needs quotes" if no_text else ""
+        )
         raise PipelineError(
-            f"{PARAMS_FILE}: dataset: expected an entry of {path.as_posix()}"
-            f" ({', '.join(map(str, catalog))}); found {dataset!r}{nearest(dataset, list(catalog))}"
+            f"{PARAMS_FILE}: dataset: expected an entry of {path.as_posix()} ({', '.join(names)});"
+            f" found {dataset!r}{nearest(dataset, names)}{quotes}"
         )
     if not is_valid_name(dataset):
         raise PipelineError(

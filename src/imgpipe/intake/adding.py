@@ -77,7 +77,8 @@ def plan_dataset(source: str, name: str = "") -> NewDataset:
         )
     new = NewDataset(name, given, is_in_place)
     more = f"put more photographs into {new.folder.as_posix()}"
-    _check_name(name, f"{more}; `make run` runs it again, with `dataset: {name}` in params.yaml")
+    again = f"`make run` runs it again, with `{format_choice(name)}` in params.yaml"
+    _check_name(name, f"{more}; {again}")
     if os.path.lexists(new.folder) and not is_in_place:
         raise PipelineError(
             f"NAME: {new.folder.as_posix()} already exists, without an entry in"
@@ -85,6 +86,11 @@ def plan_dataset(source: str, name: str = "") -> NewDataset:
             " delete it, or choose another NAME"
         )
     return new
+
+
+def format_choice(name: str) -> str:
+    """Return the line of params.yaml that chooses a dataset; a name such as 007 needs quotes."""
+    return format_yaml({"dataset": name}).strip()
 
 
 def add_dataset(

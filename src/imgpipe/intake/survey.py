@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from imgpipe.archives.folders import describe_unreadable, find_items
-from imgpipe.archives.members import MEMBER_LIMIT_BYTES, check_name
+from imgpipe.archives.members import MEMBER_LIMIT_BYTES
 from imgpipe.console.messages import format_bytes, format_count
 from imgpipe.console.progress import ProgressBar
 from imgpipe.core.errors import PipelineError, UnreadableImageError
@@ -134,9 +134,6 @@ def survey_folder(folder: Path) -> Survey:
     shown = top.as_posix()
     inner = f"{levels.root}/" if levels.root else ""
     names = [name.removeprefix(inner) for name in paths if name.startswith(inner) and name != inner]
-    for name in names:
-        if check_name(name, shown) != name:
-            raise PipelineError(f"{shown}: {name!r}: the name has a backslash; rename the file")
     places = {split: f"{name}/" for split, name in splits.items()} if splits else {"images": ""}
     classes = _find_classes(names, places.values(), shown)
     check_classes(tree, levels, folder.as_posix())

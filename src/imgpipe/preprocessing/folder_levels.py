@@ -1,9 +1,9 @@
 """Which folders of a dataset are its classes: those at the top, or folders further inside.
 
-Folders around all others, and folders of splits, look like classes. They are recognized by their
-names and by what they hold. What may be read in two ways is refused, because a class that is none
-gives a plausible accuracy. All functions use only names of members, so the decision is the same for
-a person's folder, for zip and tar archives, and for any order of their members.
+Folders around all others, and folders of splits, look like classes. Their names and contents show
+the difference. Folders that can be understood in two ways are refused, because a wrong level gives
+a plausible accuracy. All functions use only names of members, so the decision is the same for a
+person's folder, for zip and tar archives, and for any order of their members.
 """
 
 import json
@@ -56,7 +56,7 @@ class Folder:
     __slots__ = ("files", "folders", "images")
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        """Make a folder of the names of what is in it, as for `add`."""
+        """Make a folder with some files and folders, named as for `add`."""
         self.folders: dict[str, Folder] = {}
         self.files = 0
         self.images = 0
