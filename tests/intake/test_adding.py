@@ -216,7 +216,7 @@ def test_a_missing_folder_and_a_file_are_refused(project: Path) -> None:
         ("../nowhere", "../nowhere: no such folder"),
         ("../pets.zip", "../pets.zip: expected a folder; found a file; unpack an archive first"),
         ("", "expected a folder: make photographs FOLDER=path/to/folder"),
-        (os.fsdecode(b"../\xe4"), r"../\udce4: no such folder"),
+        (os.fsdecode(b"../\xe4"), r"../\xe4: no such folder"),
     ):
         assert error_of(source) == expected
 

@@ -145,6 +145,21 @@ def test_names_may_have_spaces_and_letters_of_every_language(tmp_path: Path) -> 
     assert set(survey_folder(write_photographs(tmp_path / "a b", names)).counts) == set(names)
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [(b"new\nline", "new\\nline"), (b"\xe4", "\\xe4"), (b"\x1b[31mred", "\\x1b[31mred")],
+)
+def test_the_path_of_the_folder_is_printed_in_one_line(
+    tmp_path: Path, name: bytes, shown: str
+) -> None:
+    folder = write_photographs(tmp_path / os.fsdecode(name), PETS)
+    expected = f"{tmp_path.as_posix()}/{shown}"
+    assert next(survey_folder(folder).describe()) == f"{expected}: 11 images in 2 classes"
+    assert find_error(survey_folder, folder / "cats").startswith(f"{expected}/cats: found 6 files")
+    (folder / "birds").symlink_to(folder / "cats")
+    assert find_error(survey_folder, folder).startswith(f"{expected}/birds: a link to a folder;")
+
+
 def test_a_link_to_a_file_is_followed_and_a_broken_link_is_refused(tmp_path: Path) -> None:
     folder = write_photographs(tmp_path / "pets", PETS)
     (folder / "cats" / "link.jpg").symlink_to(folder / "dogs" / "000.jpg")

@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from imgpipe.console.messages import escape_unprintable
 from imgpipe.console.progress import ProgressBar
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import replace_directory
@@ -249,9 +250,10 @@ def _write_member(archive: zipfile.ZipFile, folder: Path, member: FolderItem) ->
 
 
 def _link_to_folder(path: Path) -> PipelineError:
+    shown = escape_unprintable(path.as_posix())
     return PipelineError(
-        f"{path.as_posix()}: a link to a folder; DVC does not see changes behind it; put the folder"
-        " itself there"
+        f"{shown}: a link to a folder; DVC does not see changes behind it; put the folder itself"
+        " there"
     )
 
 

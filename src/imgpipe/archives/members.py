@@ -140,6 +140,11 @@ def _unpack(path: Path, unpacker: Any, target: Path) -> None:
         raise PipelineError(f"{path.as_posix()}: damaged archive: {error}") from None
 
 
+def is_link(member: Member) -> bool:
+    """Return whether a member is a link, to a file or to a folder."""
+    return member.refusal == _LINK
+
+
 def check_name(name: str, archive: str, *, backslash_separates: bool = False) -> str:
     """Return the name of a member in its shortest form; refuse one that leads elsewhere.
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from imgpipe.archives.addresses import list_archives
-from imgpipe.console.messages import format_bytes, format_count, join_some
+from imgpipe.console.messages import escape_unprintable, format_bytes, format_count, join_some
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import replace_directory, replace_file
 from imgpipe.core.yaml_file import format_yaml, parse_yaml, read_yaml
@@ -60,7 +60,7 @@ def plan_dataset(source: str, name: str = "") -> NewDataset:
     if not source:
         raise PipelineError("expected a folder: make photographs FOLDER=path/to/folder")
     given = Path(source).expanduser()
-    shown = ascii(source)[1:-1] if _is_not_utf8(source) else given.as_posix()
+    shown = escape_unprintable(given.as_posix())
     if not given.exists():
         raise PipelineError(f"{shown}: no such folder")
     if not given.is_dir():
@@ -233,7 +233,3 @@ def _link_or_copy(source: Path, target: Path) -> bool:
         shutil.copyfile(source, target)
         return False
     return True
-
-
-def _is_not_utf8(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from imgpipe.archives.folders import describe_unreadable, find_items
 from imgpipe.archives.members import MEMBER_LIMIT_BYTES
-from imgpipe.console.messages import format_bytes, format_count
+from imgpipe.console.messages import escape_unprintable, format_bytes, format_count
 from imgpipe.console.progress import ProgressBar
 from imgpipe.core.errors import PipelineError, UnreadableImageError
 from imgpipe.intake.bit_depth import count_dark_images
@@ -71,7 +71,7 @@ class Survey:
         """Yield the lines that report the survey."""
         images = format_count(len(self.images), "image")
         classes = format_count(len(self.counts), "class", "classes")
-        yield f"{self.top.as_posix()}: {images} in {classes}"
+        yield f"{_show(self.top)}: {images} in {classes}"
         for name, counts in self.counts.items():
             shown = (
                 f"{count:,} {split}" if self.splits else format_count(count, "image")
@@ -129,14 +129,14 @@ def survey_folder(folder: Path) -> Survey:
     items = sorted(find_items(folder))
     paths = {item.name: folder / item.name for item in items if not item.is_ignored}
     tree = Folder(paths)
-    levels = find_levels(tree, folder.as_posix())
+    levels = find_levels(tree, _show(folder))
     top, splits = folder / levels.root, levels.splits
-    shown = top.as_posix()
+    shown = _show(top)
     inner = f"{levels.root}/" if levels.root else ""
     names = [name.removeprefix(inner) for name in paths if name.startswith(inner) and name != inner]
     places = {split: f"{name}/" for split, name in splits.items()} if splits else {"images": ""}
     classes = _find_classes(names, places.values(), shown)
-    check_classes(tree, levels, folder.as_posix())
+    check_classes(tree, levels, _show(folder))
     counts = {name: dict.fromkeys(places, 0) for name in classes}
     images: dict[str, tuple[int, int]] = {}
     unreadable: dict[str, str] = {}
@@ -186,6 +186,10 @@ def survey_folder(folder: Path) -> Survey:
             if misnamed.get(name, PurePosixPath(name).suffix.lower()) in _MAY_HAVE_16_BITS
         ),
     )
+
+
+def _show(path: Path) -> str:
+    return escape_unprintable(path.as_posix())
 
 
 def _find_classes(names: Iterable[str], places: Iterable[str], shown: str) -> list[str]:

@@ -51,16 +51,15 @@ _BY_HAND = "in an entry of data/catalog.yaml (docs/photographs.md)"
 
 
 class Folder:
-    """A folder, with the folders in it, and the number of files directly in it."""
+    """A folder: the folders in it, and the number of images directly in it."""
 
-    __slots__ = ("files", "folders", "images")
+    __slots__ = ("folders", "images")
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         """Make a folder with some files and folders, named as for `add`."""
         self.folders: dict[str, Folder] = {}
-        self.files = 0
         self.images = 0
-        """Number of those files whose name has the ending of an image."""
+        """Number of files directly in it whose name has the ending of an image."""
         for name in names:
             self.add(name)
 
@@ -72,10 +71,8 @@ class Folder:
             if parent not in folder.folders:
                 folder.folders[parent] = Folder()
             folder = folder.folders[parent]
-        if file:
-            folder.files += 1
-            _, dot, ending = file.rpartition(".")
-            folder.images += (dot + ending).lower() in FORMAT_OF_SUFFIX
+        _, dot, ending = file.rpartition(".")
+        folder.images += (dot + ending).lower() in FORMAT_OF_SUFFIX
 
     def at(self, path: str) -> "Folder":
         """Return the folder at a path from here, "" for this one; an empty one if there is none."""

@@ -126,6 +126,30 @@ def test_an_archive_may_have_any_order_and_files_of_systems(tmp_path: Path) -> N
     assert dataset.labels.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("link", ["ash", "train/ash"])
+def test_a_link_beside_the_classes_is_refused(tmp_path: Path, link: str) -> None:
+    """A link to a folder would be a class less, in silence."""
+    outer, _, name = link.rpartition("/")
+    folder = tmp_path / "leaves" / outer
+    for class_name in ("elm", "oak"):
+        (folder / class_name).mkdir(parents=True)
+        (folder / class_name / "1.jpg").write_bytes(jpeg("red"))
+    (folder / name).symlink_to("elm")
+    (folder / "elm" / "2.jpg").symlink_to("1.jpg")  # a link in a class is an image without content
+    path = Path(shutil.make_archive(str(tmp_path / "leaves"), "tar", tmp_path / "leaves"))
+    files = [{"name": "leaves.tar", "bytes": 1, "sha256": "unpublished"}]
+    reading: dict[str, Any] = {"kind": "image_folder", "root": outer or None}
+    line = find_error(open_dataset, download_entry(files=files, format=reading), tmp_path, tmp_path)
+    assert line == (
+        f"{path.as_posix()}: {link}: a link beside the folders of the classes; links in"
+        " archives are not followed; put the folder itself there, or list the classes in the"
+        " catalog's format.classes"
+    )
+    reading["classes"] = ["elm", "oak"]
+    dataset = open_dataset(download_entry(files=files, format=reading), tmp_path, tmp_path)
+    assert dataset.labels.tolist() == [0, 0, 1]
+
+
 def test_paths_begin_below_the_root(tmp_path: Path) -> None:
     names = ["elm/1.jpg", "oak/top/1.jpg"]
     at_top = open_files(tmp_path, dict.fromkeys(names, jpeg("red")))

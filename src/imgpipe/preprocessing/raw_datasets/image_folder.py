@@ -1,7 +1,7 @@
 """The reader of image files: a folder for each class, in folders for the official splits if any."""
 
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,13 @@ from PIL import Image
 
 from imgpipe.archives.addresses import ArchiveFile, LocalFile, RemoteFile, find_remote_files
 from imgpipe.archives.folders import is_litter
-from imgpipe.archives.members import MEMBER_LIMIT_BYTES, Archive, Member, open_archive
+from imgpipe.archives.members import (
+    MEMBER_LIMIT_BYTES,
+    Archive,
+    Member,
+    is_link,
+    open_archive,
+)
 from imgpipe.console.messages import join_some
 from imgpipe.core.errors import PipelineError, UnreadableImageError
 from imgpipe.core.files import replace_file
@@ -77,6 +83,8 @@ class ImageFolder:
                     self._add_unused(IGNORED, archive, name)
                     continue
                 tree.add(name)
+                if is_link(member) and reading.classes is None:
+                    self._check_link(name, folders)
                 is_in_class = False
                 for split_folder, split in folders.items():
                     class_name, slash, rest = name.removeprefix(split_folder).partition("/")
@@ -130,6 +138,14 @@ class ImageFolder:
     def splits(self) -> NDArray[np.int8]:
         """(N,) official splits."""
         return self._index.splits
+
+    def _check_link(self, name: str, folders: Collection[str]) -> None:
+        if f"{name.rpartition('/')[0]}/".removeprefix("/") in folders:
+            raise PipelineError(
+                f"{self._shown}: {name}: a link beside the folders of the classes; links in"
+                " archives are not followed; put the folder itself there, or list the classes in"
+                " the catalog's format.classes"
+            )
 
     def _check_folders(
         self,
