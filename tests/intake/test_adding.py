@@ -201,6 +201,8 @@ def test_a_folder_in_data_local_without_an_entry_is_reported(project: Path) -> N
         "NAME: data/local/pets already exists, without an entry in data/catalog.yaml;"
         " FOLDER=data/local/pets makes a dataset of it; or delete it, or choose another NAME"
     )
+    (project / "data" / "local" / "my pets").mkdir()
+    assert " FOLDER='data/local/my pets' makes a dataset of it;" in error_of(name="my pets")
     (project / "data" / "local" / "stray").touch()
     assert error_of(name="stray").startswith("NAME: data/local/stray already exists")
     (project / "data" / "local" / "link").symlink_to("nowhere")

@@ -6,6 +6,7 @@ the archive's list of members is in another one.
 
 import os
 import pickle
+import shlex
 import shutil
 import sqlite3
 import stat
@@ -62,7 +63,7 @@ def pack_local_dataset(entry: LocalEntry[Any], raw: Path) -> PackedFiles:
     if in_copy and not entry.folder.exists():
         raise PipelineError(
             f"{shown}: not in this copy of the project, which holds only what git or DVC track;"
-            f" run `dvc add {shown}` first"
+            f" run `dvc add {shlex.quote(shown)}` first"
         )
     with replace_directory(raw) as folder:
         return pack_folder(entry.folder, folder / entry.archive_name)

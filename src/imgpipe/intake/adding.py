@@ -7,6 +7,7 @@ data/local.
 
 import os
 import re
+import shlex
 import shutil
 import unicodedata
 from collections.abc import Collection, Mapping
@@ -80,10 +81,11 @@ def plan_dataset(source: str, name: str = "") -> NewDataset:
     again = f"`make run` runs it again, with `{format_choice(name)}` in params.yaml"
     _check_name(name, f"{more}; {again}")
     if os.path.lexists(new.folder) and not is_in_place:
+        existing = new.folder.as_posix()
         raise PipelineError(
-            f"NAME: {new.folder.as_posix()} already exists, without an entry in"
-            f" {CATALOG_FILE.as_posix()}; FOLDER={new.folder.as_posix()} makes a dataset of it; or"
-            " delete it, or choose another NAME"
+            f"NAME: {existing} already exists, without an entry in {CATALOG_FILE.as_posix()};"
+            f" FOLDER={shlex.quote(existing)} makes a dataset of it; or delete it, or choose another"
+            " NAME"
         )
     return new
 
@@ -162,7 +164,7 @@ def add_archives(address: str, name: str = "") -> tuple[str, list[str]]:
     return name, [
         f"{manifest.as_posix()}: {format_count(len(files), 'archive')}, {size};"
         f" {CATALOG_FILE.as_posix()}: the entry {name}",
-        f"for other people: `git add --force {manifest.as_posix()}`",
+        f"for other people: `git add --force {shlex.quote(manifest.as_posix())}`",
     ]
 
 
