@@ -2,8 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from support import find_error
 
+from imgpipe.archives.folders import pack_folder
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import parse_yaml
 from imgpipe.datasets.catalog import DownloadEntry
@@ -71,6 +73,9 @@ READ: list[tuple[str, list[str], str, dict[str, str] | None]] = [
     ("one equal folder in each class", images("cats/photos", "dogs/photos"), "", None),
     ("one equal chain in each class", images("cats/all/2021", "dogs/all/2021"), "", None),
     ("classes in folders of their name", images("cats/cats", "dogs/dogs"), "", None),
+    ("a tenth of the images in the folders of the classes",
+     [f"{pet}/{year}/{n}.jpg" for pet in PETS for year in (2021, 2022) for n in range(9)]
+     + images(*PETS), "", None),
     ("images, and one class again", images(*PETS, "dogs/cats"), "", None),
     ("an outer folder", inside(["pets"]), "pets", None),
     ("two outer folders", inside(["a/b"]), "a/b", None),
@@ -174,6 +179,9 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("lists beside the folders",
      [*inside(["a", "b"]), "a/list.txt", "b/list.txt"], "hold only folders"),
     ("one image beside folders", [*inside(["a", "b", "c"]), "a/1.jpg"], "b, c hold only folders"),
+    ("a cover in each folder",
+     [*images("a/cats", "a/dogs", "b/cats", "b/dogs", count=5), "a/1.jpg", "b/1.jpg"],
+     "a, b hold only folders"),
     ("two datasets", inside(["a/train", "a/test", "b/train", "b/test"]), "hold only folders"),
     ("a third folder with images", [*inside(["a", "b"]), *images("x")], "a, b hold only folders"),
     ("an unknown name beside train", inside(["train", "more"]),
@@ -192,7 +200,7 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("a copy", [*images(*PETS), *inside(["old"])],
      "pets: the folder 'old' holds folders with the names of folders beside it (cats, dogs), as a"
      " split or a copy does; move it away; or write in an entry"),
-    ("a copy with an image", [*images(*PETS, "old"), *inside(["old"])], "'old' holds folders"),
+    ("a copy with images", [*images(*PETS, "old"), *inside(["old"])], "'old' holds folders"),
     ("a copy of one class", images("cats", "old/cats"), "'old' holds folders"),
     ("a test folder beside classes", [*images(*PETS), *inside(["test"])], "'test' holds folders"),
     ("unlabeled test images beside classes", images(*PETS, "test"),
@@ -296,6 +304,23 @@ def write_files(folder: Path, names: Sequence[str]) -> None:
             (folder / f"{name[:-4]}-{copy}.jpg").write_bytes(stream.getvalue())
 
 
+def pack(folder: Path, base: Path) -> Path:
+    """Pack a folder as `fetch` packs a person's own folder."""
+    path = base.with_suffix(".packed.zip")
+    pack_folder(folder, path)
+    return path
+
+
+def write_archive(kind: str, folder: Path, base: Path) -> Path:
+    return Path(shutil.make_archive(str(base), kind, folder))
+
+
+WRITERS: dict[str, Callable[[Path, Path], Path]] = {
+    "packed": pack,
+    **{kind: partial(write_archive, kind) for kind in ("zip", "tar", "gztar")},
+}
+
+
 def open_classes(archive: Path, scratch: Path, levels: Levels) -> list[str]:
     entry = DownloadEntry[ImageFolderFormat].model_validate(
         {
@@ -317,8 +342,8 @@ def test_what_is_read_is_the_same_for_folder_zip_and_tar(tmp_path: Path, names: 
     assert survey.top == tmp_path / "pets" / levels.root
     assert survey.splits == levels.splits
     assert list(survey.counts) == classes
-    for kind in ("zip", "tar", "gztar"):
-        archive = Path(shutil.make_archive(str(tmp_path / kind), kind, tmp_path / "pets"))
+    for kind in WRITERS:
+        archive = WRITERS[kind](tmp_path / "pets", tmp_path / kind)
         assert open_classes(archive, tmp_path / f"{kind} right", levels) == classes
         if levels != (at_top := Levels("", None)):
             line = find_error(open_classes, archive, tmp_path / f"{kind} at top", at_top)
@@ -335,8 +360,8 @@ def test_what_is_refused_is_the_same_for_folder_zip_and_tar(
     line = find_error(survey_folder, folder).removeprefix(folder.as_posix())
     assert line == find_error(read, names).removeprefix("pets")
     root = Levels("x" if line.startswith("/x") else "", None)
-    for kind in ("zip", "tar", "gztar"):
-        archive = Path(shutil.make_archive(str(tmp_path / kind), kind, folder))
+    for kind in WRITERS:
+        archive = WRITERS[kind](folder, tmp_path / kind)
         found = find_error(open_classes, archive, tmp_path / kind, root)
         if "look like splits, not classes" in found:  # the entry has to say that, before
             found = find_error(open_classes, archive, tmp_path / f"{kind}2", read_levels(found))
@@ -449,6 +474,54 @@ def test_any_tree_is_read_as_a_fixed_point_or_refused_in_one_line(
     check_levels(Folder(names), levels, "pets")
     assert not {"train", "test"} <= set(classes)
     assert not {"images", "labels"} <= set(classes)
+
+
+@st.composite
+def layouts(draw: Any) -> tuple[list[str], str, Mapping[str, str] | None, list[str] | None]:
+    """Files, and what a person means by them: root, splits and classes.
+
+    The classes are None if no name says which folders are the classes.
+    """
+    classes = draw(CLASS_NAMES)
+    outer, inner = draw(PATH), draw(PATH)
+    splits, places = None, [outer]
+    unclear = draw(st.sampled_from(["", "", "", "parts", "copy", "unlabeled", "labels"]))
+    if draw(st.booleans()):
+        known = draw(SPLIT_NAMES)
+        splits = {split: join(folder, inner) for split, folder in known.items()}
+        places = [join(outer, folder) for folder in splits.values()]
+    elif unclear == "parts":
+        places = [join(outer, folder, inner) for folder in ("part a", "part b", "part c")]
+    of_class = st.lists(
+        st.sampled_from(["", "2021", "2022", "new/small"]), min_size=1, max_size=3, unique=True
+    )
+    names = []
+    for class_name in classes:
+        folders = draw(of_class)
+        names += images(*(join(p, class_name, f) for p in places for f in folders), count=5)
+    noise = draw(st.lists(st.sampled_from(["README.md", "list.csv", "cover.jpg"]), unique=True))
+    names += [join(place, name) for place in [outer, *places] for name in noise]
+    if unclear == "copy":
+        names += images(*(join(p, "old", name) for p in places for name in classes), count=5)
+    elif unclear == "unlabeled" and splits:
+        names.append(join(outer, "unlabeled", "1.jpg"))
+    elif unclear == "labels":
+        names = [join("images", name) for name in names] + ["labels/1.jpg"]
+    elif unclear != "parts" or splits:
+        unclear = ""
+    return names, outer, splits, None if unclear else sorted(classes)
+
+
+@given(layouts())
+def test_the_meaning_of_a_person_or_a_refusal(
+    layout: tuple[list[str], str, Mapping[str, str] | None, list[str] | None],
+) -> None:
+    names, root, splits, classes = layout
+    try:
+        found = describe(names)
+    except PipelineError:
+        return
+    assert found == (root, splits, classes)
 
 
 def test_a_very_deep_folder_is_no_problem() -> None:

@@ -84,8 +84,8 @@ def plan_dataset(source: str, name: str = "") -> NewDataset:
         existing = new.folder.as_posix()
         raise PipelineError(
             f"NAME: {existing} already exists, without an entry in {CATALOG_FILE.as_posix()};"
-            f" FOLDER={shlex.quote(existing)} makes a dataset of it; or delete it, or choose another"
-            " NAME"
+            f" FOLDER={shlex.quote(existing)} makes a dataset of it; or delete it, or choose"
+            " another NAME"
         )
     return new
 

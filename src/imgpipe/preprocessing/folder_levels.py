@@ -46,6 +46,8 @@ _DESCRIPTION_WORDS = {
     "masks", "segmentation", "segmentations", "truth",
 }  # fmt: skip
 
+# A folder holds images if not nearly all of them are in the folders inside: a cover is no class.
+_LEAST_SHARE = 0.1
 _SHOWN_NAMES = 10
 _BY_HAND = "in an entry of data/catalog.yaml (docs/photographs.md)"
 
@@ -80,6 +82,15 @@ class Folder:
         for part in path.split("/") if path else ():
             folder = folder.folders.get(part, Folder())
         return folder
+
+    def count_images(self) -> int:
+        """Return the number of images in this folder and in all folders inside."""
+        count, waiting = 0, [self]
+        while waiting:
+            folder = waiting.pop()
+            count += folder.images
+            waiting += folder.folders.values()
+        return count
 
 
 @dataclass(frozen=True)
@@ -276,7 +287,9 @@ class _Content:
     """What the folders of a supposed class hold, one folder for each split."""
 
     def __init__(self, folders: Sequence[Folder]) -> None:
-        self.has_images = any(folder.images for folder in folders)
+        direct = sum(folder.images for folder in folders)
+        total = sum(folder.count_images() for folder in folders)
+        self.has_images = direct > 0 and direct >= _LEAST_SHARE * total
         self.folders = sorted(set(chain.from_iterable(folder.folders for folder in folders)))
         self.parts = max(len(folder.at(_skip_outer_folders(folder)).folders) for folder in folders)
         """Number of folders in it; or in the folder around these, if there is one."""
