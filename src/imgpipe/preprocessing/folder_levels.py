@@ -17,7 +17,7 @@ from typing import Any
 
 from imgpipe.console.messages import join_some
 from imgpipe.core.errors import PipelineError
-from imgpipe.preprocessing.decoding import FORMAT_OF_SUFFIX
+from imgpipe.preprocessing.image_files import has_image_ending
 from imgpipe.preprocessing.splits import SPLITS
 
 # The split that a folder holds, by its name in lower case without digits and the words below.
@@ -73,8 +73,7 @@ class Folder:
             if parent not in folder.folders:
                 folder.folders[parent] = Folder()
             folder = folder.folders[parent]
-        _, dot, ending = file.rpartition(".")
-        folder.images += (dot + ending).lower() in FORMAT_OF_SUFFIX
+        folder.images += has_image_ending(file)
 
     def at(self, path: str) -> "Folder":
         """Return the folder at a path from here, "" for this one; an empty one if there is none."""
