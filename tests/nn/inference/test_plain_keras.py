@@ -169,6 +169,8 @@ def save_networks(folder: Path) -> dict[str, NDArray[np.float32]]:
         )
     answers = {}
     for name, model in models.items():
+        unit = model.get_layer("logits")  # untrained: without this, all answers are nearly equal
+        unit.set_weights([10 * values for values in unit.get_weights()])
         images = make_random_images(4, *model.input_shape[1:])
         height_px, width_px, channels = model.input_shape[1:]
         spec = ImageSpec(
@@ -206,6 +208,9 @@ def make_environment(folder: Path, packages: list[str]) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("age", ["oldest", "newest"])
 def test_another_keras_gives_the_same_answers(age: str, tmp_path: Path) -> None:
+    from imgpipe.nn.inference.loading import load_model
+    from imgpipe.nn.inference.prediction import predict_probabilities
+
     on_x86_linux = (sys.platform, platform.machine()) == ("linux", "x86_64")
     tensorflow = "tensorflow-cpu" if on_x86_linux else "tensorflow"
     packages = {
@@ -237,10 +242,15 @@ def test_another_keras_gives_the_same_answers(age: str, tmp_path: Path) -> None:
     for name, probabilities in expected.items():
         of_uint8, of_float32 = found[name]
         assert of_uint8 == of_float32
-        assert np.ptp(probabilities) > 0.01
-        bound = 0.02 if "bfloat16" in name else 1e-5
-        print(name, np.abs(np.array(of_uint8) - probabilities).max())
+        assert np.ptp(probabilities) > 0.02
+        # Half precision has 8 binary digits. Other sums have some thousands of terms in float32, of
+        # both signs, and another TensorFlow may add them in another order.
+        bound = 0.05 if name == "bfloat16-2" else 1e-5
         assert np.array(of_uint8) == pytest.approx(probabilities, abs=bound), name
     probabilities, image = found["lines"]
-    assert image == read_as_predict(project / "photograph.jpg", spec).tolist()
-    assert np.isclose(sum(probabilities), 1)
+    expected_image = read_as_predict(project / "photograph.jpg", spec)
+    assert image == expected_image.tolist()
+    (expected_probabilities,) = predict_probabilities(
+        load_model(project / "models" / "model.keras"), expected_image[None]
+    )
+    assert probabilities == pytest.approx(expected_probabilities, abs=1e-5)
