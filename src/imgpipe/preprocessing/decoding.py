@@ -10,8 +10,10 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, _imaging
+from PIL.JpegImagePlugin import JpegImageFile
 
 from imgpipe.core.errors import UnreadableImageError
+from imgpipe.preprocessing.jpeg_decoder import MOST_PIXELS, find_lost_data
 from imgpipe.preprocessing.pixel_tags import PixelTags, correct_palette, describe_tiff, read_tags
 from imgpipe.preprocessing.pixels import interpret, open_low_bytes
 from imgpipe.settings.image_spec import ImageSpec
@@ -49,7 +51,6 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_MOST_PIXELS = (1 << 30) // 4 // 3  # as in Pillow, which refuses an image of twice as many
 # What turns a stored picture upright, by its EXIF orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -141,8 +142,9 @@ def _open_as(file_format: str, content: bytes) -> Image.Image | None:
         picture = _try_to_open(file_format, content.replace(b"Exif", b"exif"))
         if picture is not None and file_format == "JPEG":  # only for its orientation
             picture.info["exif"] = content[content.index(b"Exif") :]
-    if picture is not None and picture.width * picture.height > _MOST_PIXELS:
-        raise _too_many_pixels()
+    # JPEG is decoded at a reduced size, so its limit is another one.
+    if picture is not None and file_format != "JPEG":
+        _check_pixels(picture)
     return picture
 
 
@@ -157,8 +159,13 @@ def _try_to_open(file_format: str, content: bytes) -> Image.Image | None:
         return None
 
 
+def _check_pixels(picture: Image.Image) -> None:
+    if picture.width * picture.height > MOST_PIXELS:
+        raise _too_many_pixels()
+
+
 def _too_many_pixels() -> UnreadableImageError:
-    return UnreadableImageError(f"more than the limit of {_MOST_PIXELS:,} pixels")
+    return UnreadableImageError(f"more than the limit of {MOST_PIXELS:,} pixels")
 
 
 def decode_and_resize(picture: Image.Image, image_spec: ImageSpec) -> NDArray[np.uint8]:
@@ -201,11 +208,15 @@ def _decode(picture: Image.Image, target: tuple[int, int], image_spec: ImageSpec
         if picture.format == "PNG":
             picture.load()  # its EXIF block may come after its pixels
         orientation = _read_orientation(picture)
-        if picture.format == "JPEG" and image_spec.interpolation != "nearest":
-            # The JPEG decoder averages over blocks of pixels at almost no cost.
-            turned = orientation in _QUARTER_TURNS
-            size = _scaled_size(picture.size, target[::-1] if turned else target, image_spec.fit)
-            picture.draft(None, size)  # the result is never smaller than `size`
+        if isinstance(picture, JpegImageFile):
+            if image_spec.interpolation != "nearest":
+                # The JPEG decoder averages over blocks of pixels at almost no cost.
+                turned = orientation in _QUARTER_TURNS
+                wanted = target[::-1] if turned else target
+                size = _scaled_size(picture.size, wanted, image_spec.fit)
+                picture.draft(None, size)  # the result is never smaller than `size`
+            _check_pixels(picture)
+            find_lost_data(picture)
         picture = _load(picture, orientation)
         picture = interpret(picture, tags, None if low is None else _load(low, orientation))
         return _with_channels(picture, image_spec.channels)
