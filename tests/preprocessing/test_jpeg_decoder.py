@@ -16,8 +16,10 @@ from PIL import Image, ImageDraw, ImageFile
 
 from imgpipe.core.errors import UnreadableImageError
 from imgpipe.preprocessing import jpeg_decoder
+from imgpipe.preprocessing.decoding import decode_and_resize, open_image
 from imgpipe.preprocessing.jpeg_decoder import find_lost_data
 from imgpipe.preprocessing.jpeg_layout import JpegLayout
+from imgpipe.settings.image_spec import ImageSpec
 
 END = b"\xff\xd9"
 CODINGS: dict[str, dict[str, Any]] = {
@@ -133,11 +135,8 @@ def test_several_pictures_in_a_file() -> None:
     assert is_refused(content[: first // 2] + bytes(first - first // 2) + content[first:])
 
 
-def interleave_nothing(content: bytes) -> bytes:
-    """Return a sequential file with a scan for each component, by libjpeg's own progressive mode.
-
-    Its three scans of all 64 coefficients are those of three gray pictures.
-    """
+def with_three_scans() -> bytes:
+    """Return a sequential file with a scan for each component; the scans are of gray pictures."""
     planes = [save(plane) for plane in photograph("YCbCr").split()]
     first = planes[0]
     frame = first.index(b"\xff\xc0")
@@ -153,7 +152,7 @@ def interleave_nothing(content: bytes) -> bytes:
 
 
 def test_a_scan_for_each_component() -> None:
-    content = interleave_nothing(b"")
+    content = with_three_scans()
     check_good(content)
     layout = JpegLayout(content)
     assert len(layout.pieces) == 3
@@ -238,7 +237,7 @@ def test_a_progressive_file_beyond_the_limit_is_refused(monkeypatch: pytest.Monk
     """libjpeg would have all of its coefficients in memory, also at a reduced size."""
     monkeypatch.setattr(jpeg_decoder, "MOST_PIXELS", 331 * 245 - 1)
     check_good(save(photograph()))
-    for content in (save(photograph(), progressive=True), interleave_nothing(b"")):
+    for content in (save(photograph(), progressive=True), with_three_scans()):
         picture = open_jpeg(content, (20, 20))
         find_lost_data(picture)
         with pytest.raises(UnreadableImageError, match="81,094 pixels for a progressive JPEG"):
@@ -279,3 +278,56 @@ def test_real_photographs_and_damaged_ones() -> None:
             assert is_refused(damage(content, place))
         for damaged in sectors(content, generator):
             assert is_refused(damaged)
+
+
+# Very large photographs.
+
+
+def decode(content: bytes, side_px: int, interpolation: Any) -> tuple[Image.Image, Any]:
+    spec = ImageSpec(
+        height_px=side_px, width_px=side_px, channels=1, fit="stretch", interpolation=interpolation
+    )
+    picture = open_image(content)
+    return picture, decode_and_resize(picture, spec)
+
+
+@cache
+def photograph_of_108_megapixels() -> bytes:
+    return save(Image.linear_gradient("L").resize((12_000, 9_000), Image.Resampling.BOX))
+
+
+def test_a_photograph_of_108_megapixels_is_read_at_a_reduced_size() -> None:
+    picture, image = decode(photograph_of_108_megapixels(), 256, "bilinear")
+    assert picture.size == (1_500, 1_125)  # all that is in memory
+    gradient = np.linspace(0, 255, 256)[:, np.newaxis]
+    assert np.abs(image[..., 0] - gradient).max() < 3
+
+
+def test_108_megapixels_at_the_full_size_are_refused() -> None:
+    with pytest.raises(UnreadableImageError, match="more than the limit of 89,478,485 pixels"):
+        decode(photograph_of_108_megapixels(), 256, "nearest")
+
+
+def test_a_lost_half_of_108_megapixels_is_found() -> None:
+    content = photograph_of_108_megapixels()
+    half = len(content) // 2
+    with pytest.raises(UnreadableImageError, match="damaged: "):
+        decode(content[:half] + bytes(half), 256, "bilinear")
+
+
+def test_a_photograph_with_a_second_picture_is_read_at_a_reduced_size() -> None:
+    stream = BytesIO()
+    photograph().resize((1_600, 1_200)).save(
+        stream, "MPO", save_all=True, append_images=[drawing()]
+    )
+    picture, _ = decode(stream.getvalue(), 128, "bilinear")
+    assert picture.format == "MPO"
+    assert picture.size == (200, 150)
+
+
+def test_more_pixels_than_pillow_reads_are_refused() -> None:
+    content = bytearray(save(Image.new("L", (8, 8))))
+    place = content.index(b"\xff\xc0") + 5
+    content[place : place + 4] = (14_000).to_bytes(2) + (14_000).to_bytes(2)
+    with pytest.raises(UnreadableImageError, match="more than the limit of 178,956,970 pixels"):
+        open_image(bytes(content))

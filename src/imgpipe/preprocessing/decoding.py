@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, _imaging
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from imgpipe.core.errors import UnreadableImageError
+from imgpipe.preprocessing.damage import check_content
 from imgpipe.preprocessing.jpeg_decoder import MOST_PIXELS, find_lost_data
 from imgpipe.preprocessing.pixel_tags import PixelTags, correct_palette, describe_tiff, read_tags
 from imgpipe.preprocessing.pixels import interpret, open_low_bytes
+from imgpipe.preprocessing.tiff_pages import seek_full_picture
 from imgpipe.settings.image_spec import ImageSpec
 
 # The format that the ending of a name promises; the content of a file decides.
@@ -96,11 +99,12 @@ def open_image(content: bytes) -> Image.Image:
     """Open an image file; its pixels are decoded later, when the final size is known.
 
     Its content decides the format, not its name. Of a file with several pictures (animations,
-    pages), it is the first one.
+    pages), it is the first one that is not marked as a reduced copy.
 
     Raises:
         UnreadableImageError: empty, not an image of a known format, more than 89 million pixels,
-            which may be an attack, or HEIC without the package for it.
+            which may be an attack (JPEG: 178 million, because its decoder reduces it), or HEIC
+            without the package for it.
     """
     if not content:
         raise UnreadableImageError("empty file")
@@ -150,10 +154,14 @@ def _open_as(file_format: str, content: bytes) -> Image.Image | None:
 
 def _try_to_open(file_format: str, content: bytes) -> Image.Image | None:
     try:
-        return Image.open(BytesIO(content), formats=[file_format])
+        picture = Image.open(BytesIO(content), formats=[file_format])
+        if isinstance(picture, TiffImageFile):
+            seek_full_picture(picture)
+        return picture
     except Image.DecompressionBombError:
-        raise _too_many_pixels() from None
-    except MemoryError:
+        limit = 2 * MOST_PIXELS if file_format == "JPEG" else MOST_PIXELS
+        raise _too_many_pixels(limit) from None
+    except (MemoryError, UnreadableImageError):
         raise
     except Exception:  # decoders raise anything for damaged files
         return None
@@ -161,11 +169,11 @@ def _try_to_open(file_format: str, content: bytes) -> Image.Image | None:
 
 def _check_pixels(picture: Image.Image) -> None:
     if picture.width * picture.height > MOST_PIXELS:
-        raise _too_many_pixels()
+        raise _too_many_pixels(MOST_PIXELS)
 
 
-def _too_many_pixels() -> UnreadableImageError:
-    return UnreadableImageError(f"more than the limit of {MOST_PIXELS:,} pixels")
+def _too_many_pixels(limit: int) -> UnreadableImageError:
+    return UnreadableImageError(f"more than the limit of {limit:,} pixels")
 
 
 def decode_and_resize(picture: Image.Image, image_spec: ImageSpec) -> NDArray[np.uint8]:
@@ -184,7 +192,8 @@ def decode_and_resize(picture: Image.Image, image_spec: ImageSpec) -> NDArray[np
         (H, W, C) uint8 in [0, 255].
 
     Raises:
-        UnreadableImageError: the content is damaged, or its colors have no defined meaning.
+        UnreadableImageError: the content is damaged, its colors have no defined meaning, or a JPEG
+            has more than 89 million pixels after its reduction, or is progressive with so many.
     """
     height_px, width_px, channels = image_spec.image_shape
     if picture.format is None:  # from an array
@@ -203,6 +212,8 @@ def _decode(picture: Image.Image, target: tuple[int, int], image_spec: ImageSpec
         the picture in mode L (1 channel) or RGB (3 channels).
     """
     try:
+        if isinstance(stream := getattr(picture, "fp", None), BytesIO):  # not loaded yet
+            check_content(stream.getvalue(), picture.format or "", picture.width * picture.height)
         tags = read_tags(picture)
         low = open_low_bytes(picture, tags)
         if picture.format == "PNG":
