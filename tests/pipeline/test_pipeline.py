@@ -353,7 +353,6 @@ def test_predict_gives_the_probabilities_of_the_evaluation(project: Path, tmp_pa
     for number, image in enumerate(images):
         name = f"below/{number:03d}.png" if number % 2 else f"{number:03d}.PNG"
         Image.fromarray(image[..., 0]).save(folder / name, "PNG")
-    (folder / "notes.txt").write_text("no image")
     shown = tool(project, "predict", str(folder), "--format", "csv", "--top", "10")
     found = pd.read_csv(StringIO(shown), dtype=str)
     assert len(found) == len(table) == 120
@@ -364,6 +363,7 @@ def test_predict_gives_the_probabilities_of_the_evaluation(project: Path, tmp_pa
             assert float(row[f"probability_{rank}"]) == pytest.approx(probability, abs=1e-6)
 
     (folder / "damaged.jpg").write_bytes(b"damaged")
+    (folder / "notes.txt").write_text("no image")
     result = subprocess.run(
         [sys.executable, "src/predict.py", str(folder), "--format", "json", "--top", "1"],
         cwd=project, capture_output=True, text=True, check=False,
