@@ -187,6 +187,7 @@ def test_pixels_are_compared_if_the_raw_data_differ(repository: Path) -> None:
 
 
 def write_records_info(records: Path, shard: Shard) -> None:
+    per_class = {"a": 67, "b": 67, "c": 66}
     info = RecordsInfo(
         format_version=1,
         dataset="digits",
@@ -194,6 +195,6 @@ def write_records_info(records: Path, shard: Shard) -> None:
         image_spec=IMAGE_SPEC,
         normalization=Normalization(method="rescale", scale=[1 / 255], offset=[0.0]),
         record_fields={},
-        splits={"test": SplitInfo(examples=200, per_class={}, shards=[shard])},
+        splits={"test": SplitInfo(examples=200, per_class=per_class, shards=[shard])},
     )
     write_info(records, info)
