@@ -36,16 +36,16 @@ JPEG_CODINGS: dict[str, dict[str, Any]] = {
     "progressive": {"quality": 85, "progressive": True},
 }
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    "PNG": (".png", {}),
-    "GIF": (".gif", {}),
-    "WebP": (".webp", {}),
-    "WebP, lossless": (".webp", {"lossless": True, "method": 0}),
-    "AVIF": (".avif", {"speed": 10}),
-    "TIFF, LZW": (".tif", {"compression": "tiff_lzw"}),
-    "TIFF, deflate": (".tif", {"compression": "tiff_adobe_deflate"}),
-    "TIFF, JPEG": (".tif", {"compression": "jpeg"}),
-    "TIFF, no compression": (".tif", {}),
-    "BMP": (".bmp", {}),
+    "PNG": ("PNG", {}),
+    "GIF": ("GIF", {}),
+    "WebP": ("WEBP", {}),
+    "WebP, lossless": ("WEBP", {"lossless": True, "method": 0}),
+    "AVIF": ("AVIF", {"speed": 10}),
+    "TIFF, LZW": ("TIFF", {"compression": "tiff_lzw"}),
+    "TIFF, deflate": ("TIFF", {"compression": "tiff_adobe_deflate"}),
+    "TIFF, JPEG": ("TIFF", {"compression": "jpeg"}),
+    "TIFF, no compression": ("TIFF", {}),
+    "BMP": ("BMP", {}),
 }
 
 
@@ -81,34 +81,33 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
-def read(content: bytes, suffix: str) -> np.ndarray[Any, Any] | None:
+def read(content: bytes) -> np.ndarray[Any, Any] | None:
     """Return the pixels of a file; None if it is refused."""
     try:
-        return decode_and_resize(open_image(content, suffix), SPEC).astype(int)
+        return decode_and_resize(open_image(content), SPEC).astype(int)
     except UnreadableImageError:
         return None
 
 
-def encode(content: bytes, suffix: str, **options: Any) -> bytes:
+def encode(content: bytes, file_format: str, options: dict[str, Any]) -> bytes:
     """Save a JPEG photograph in another format or coding."""
     stream = BytesIO()
-    stream.name = f"x{suffix}"
-    Image.open(BytesIO(content)).convert("RGB").save(stream, **options)
+    Image.open(BytesIO(content)).convert("RGB").save(stream, file_format, **options)
     return stream.getvalue()
 
 
-def measure(damage: Damage, contents: Iterable[bytes], suffix: str) -> tuple[int, int, float]:
+def measure(damage: Damage, contents: Iterable[bytes]) -> tuple[int, int, float]:
     """Return the number of damaged files, how many were found, and the others' changed pixels."""
     generator = random.Random(1)
     count, found, changed = 0, 0, []
     for content in contents:
         place = generator.randrange(HEADER_BYTES, len(content) - 100)
         count += 1
-        pixels = read(damage(content, place, generator), suffix)
+        pixels = read(damage(content, place, generator))
         if pixels is None:
             found += 1
         else:
-            expected = read(content, suffix)
+            expected = read(content)
             assert expected is not None
             changed.append((np.abs(pixels - expected).max(axis=2) > 32).mean())
     return count, found, float(np.mean(changed)) if changed else 0.0
@@ -122,25 +121,25 @@ def main() -> None:
         photographs = [archive.read(name) for name in names]
     some = photographs[::10]
 
-    refused = {"as they are": [content for content in photographs if read(content, ".jpg") is None]}
+    refused = {"as they are": [content for content in photographs if read(content) is None]}
     for coding, options in JPEG_CODINGS.items():
-        encoded = [encode(content, ".jpg", **options) for content in some]
-        refused[coding] = [content for content in encoded if read(content, ".jpg") is None]
+        encoded = [encode(content, "JPEG", options) for content in some]
+        refused[coding] = [content for content in encoded if read(content) is None]
     rows = [[coding, str(len(found))] for coding, found in refused.items()]
     print(table(["good JPEG files", "refused"], rows))
 
     larger = [content for content in photographs[::3] if len(content) > 8_000]
     rows = []
     for name, damage in DAMAGES.items():
-        count, found, changed = measure(damage, larger, ".jpg")
+        count, found, changed = measure(damage, larger)
         rows.append([name, str(count), f"{found / count:.3f}", f"{changed:.3f}"])
     print(table(["damage of JPEG files", "files", "found", "changed pixels"], rows))
 
     kinds = {name: damage for name, damage in DAMAGES.items() if "marker" not in name}
     rows = []
-    for title, (suffix, options) in FORMATS.items():
-        encoded = [encode(content, suffix, **options) for content in some[::3]]
-        found_of_kind = [measure(damage, encoded, suffix) for damage in kinds.values()]
+    for title, (file_format, options) in FORMATS.items():
+        encoded = [encode(content, file_format, options) for content in some[::3]]
+        found_of_kind = [measure(damage, encoded) for damage in kinds.values()]
         rows.append([title, *(f"{found / count:.2f}" for count, found, _ in found_of_kind)])
     print(table(["found, 100 files each", *kinds], rows))
 

@@ -47,7 +47,7 @@ def save(picture: Image.Image, file_format: str, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def read(content: bytes, suffix: str) -> str:
+def read(content: bytes) -> str:
     """Return the reason why a file is refused; "" if it is read."""
     try:
         decode_and_resize(open_image(content), SPEC)
@@ -71,31 +71,30 @@ def sector(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("damage", [cut, zeros_to_the_end, sector])
 @pytest.mark.parametrize(
-    ("suffix", "options"),
+    ("file_format", "options"),
     [
-        (".png", {}), (".gif", {}), (".webp", {}), (".webp", {"quality": 100}), (".avif", {}),
-        (".tif", {"compression": "tiff_lzw"}),
+        ("PNG", {}), ("GIF", {}), ("WEBP", {}), ("WEBP", {"quality": 100}), ("AVIF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
     ],
 )  # fmt: skip
-def test_lost_data_is_found(suffix: str, options: dict[str, Any], damage: Damage) -> None:
-    file_format = {".tif": "TIFF"}.get(suffix, suffix[1:].upper())
+def test_lost_data_is_found(file_format: str, options: dict[str, Any], damage: Damage) -> None:
     content = save(photograph(), file_format, **options)
-    assert read(content, suffix) == ""
-    assert read(damage(content), suffix) != ""
+    assert read(content) == ""
+    assert read(damage(content)) != ""
 
 
 @pytest.mark.parametrize("damage", [cut, zeros_to_the_end])
 def test_lost_data_of_lossless_webp_is_found(damage: Damage) -> None:
     content = save(photograph(), "WEBP", lossless=True)
-    assert read(content, ".webp") == ""
-    assert read(damage(content), ".webp") != ""
+    assert read(content) == ""
+    assert read(damage(content)) != ""
 
 
-@pytest.mark.parametrize("suffix", [".bmp", ".tif"])
-def test_a_cut_file_without_compression_is_found(suffix: str) -> None:
-    content = save(photograph(), {".tif": "TIFF", ".bmp": "BMP"}[suffix])
-    assert read(content, suffix) == ""
-    assert read(cut(content), suffix) != ""
+@pytest.mark.parametrize("file_format", ["BMP", "TIFF"])
+def test_a_cut_file_without_compression_is_found(file_format: str) -> None:
+    content = save(photograph(), file_format)
+    assert read(content) == ""
+    assert read(cut(content)) != ""
 
 
 @pytest.mark.parametrize("quality", [1, 80, 100])
@@ -103,9 +102,7 @@ def test_a_cut_file_without_compression_is_found(suffix: str) -> None:
 @pytest.mark.parametrize("make", [photograph, drawing, with_hole])
 def test_plain_areas_are_no_damage(make: Any, file_format: str, quality: int) -> None:
     options = {"speed": 9} if file_format == "AVIF" else {}
-    assert (
-        read(save(make(), file_format, quality=quality, **options), f".{file_format}".lower()) == ""
-    )
+    assert read(save(make(), file_format, quality=quality, **options)) == ""
 
 
 @pytest.mark.parametrize("method", [0, 4])
@@ -113,9 +110,9 @@ def test_plain_areas_are_no_damage(make: Any, file_format: str, quality: int) ->
 def test_one_color_is_no_damage(color: Any, method: int) -> None:
     picture = Image.new("RGBA", (2000, 1500), color)
     for options in ({"lossless": True}, {"lossless": False, "quality": 50}):
-        assert read(save(picture, "WEBP", method=method, **options), ".webp") == ""
+        assert read(save(picture, "WEBP", method=method, **options)) == ""
     for file_format in ("PNG", "AVIF"):
-        assert read(save(picture, file_format), f".{file_format}".lower()) == ""
+        assert read(save(picture, file_format)) == ""
 
 
 @pytest.mark.parametrize("file_format", ["WEBP", "AVIF", "PNG"])
@@ -124,16 +121,16 @@ def test_zeros_in_metadata_and_after_the_end_are_no_damage(file_format: str) -> 
     exif[0xEA1C] = bytes(2_060)  # the padding of a well-known program
     content = save(photograph(), file_format, exif=exif)
     assert bytes(2_000) in content
-    assert read(content, f".{file_format}".lower()) == ""
-    assert read(content + bytes(4_096), f".{file_format}".lower()) == ""
+    assert read(content) == ""
+    assert read(content + bytes(4_096)) == ""
 
 
 def test_the_first_picture_of_an_animation_is_checked() -> None:
     second = Image.new("RGB", (256, 256), "white")
     content = save(photograph(), "WEBP", save_all=True, append_images=[second])
-    assert read(content, ".webp") == ""
+    assert read(content) == ""
     place = content.index(b"VP8 ") + 3_000
-    assert read(content[:place] + bytes(512) + content[place + 512 :], ".webp") != ""
+    assert read(content[:place] + bytes(512) + content[place + 512 :]) != ""
 
 
 def test_any_changed_byte_of_the_pixels_of_a_png_file_is_found() -> None:
@@ -142,17 +139,17 @@ def test_any_changed_byte_of_the_pixels_of_a_png_file_is_found() -> None:
     for place in range(start, len(content) - 30, 997):
         changed = bytearray(content)
         changed[place] ^= 4
-        assert read(bytes(changed), ".png") != "", place
+        assert read(bytes(changed)) != "", place
 
 
 def test_a_png_file_without_its_last_chunk_is_whole() -> None:
     content = save(photograph(64), "PNG")
-    assert read(content[:-12], ".png") == ""
+    assert read(content[:-12]) == ""
 
 
 @pytest.mark.parametrize("file_format", ["AVIF", "HEIF", "PNG", "WEBP"])
 def test_nonsense_ends_soon(file_format: str) -> None:
-    """No other exception, whatever the lengths in the file say."""
+    """No other exception, for any lengths in the file."""
     generator = random.Random(0)
     sample = save(photograph(32), {"HEIF": "AVIF"}.get(file_format, file_format))
     for _ in range(2_000):
@@ -178,5 +175,5 @@ def test_lost_data_of_heic_is_found(damage: Damage) -> None:
     """Not in requirements.txt, so this test runs only where the package is installed."""
     pytest.importorskip("pillow_heif").register_heif_opener()
     content = save(photograph(), "HEIF", quality=90)
-    assert read(content, ".heic") == ""
-    assert read(damage(content), ".heic") != ""
+    assert read(content) == ""
+    assert read(damage(content)) != ""

@@ -54,7 +54,7 @@ def test_other_marks_do_not_change_the_page(tags: dict[int, int]) -> None:
 
 
 def test_a_reduced_copy_alone_is_read() -> None:
-    image = decode_and_resize(open_image(write(("blue", 16, REDUCED)), ".tif"), SPEC)
+    image = decode_and_resize(open_image(write(("blue", 16, REDUCED))), SPEC)
     assert np.array_equal(image[6, 6], [0, 0, 255])
 
 

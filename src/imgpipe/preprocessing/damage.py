@@ -1,9 +1,9 @@
 """Lost data in files that their decoders read without a word.
 
-A PNG file has checksums, which Pillow compares for all chunks but those of the pixels. The coded
-data of WebP, AVIF and HEIC has none, and any bytes are pixels. But good data never has such long
-runs of zero bytes as memory cards and broken copies leave. The bounds are several times as high as
-what was found in plain pictures of 12 megapixels, at any quality.
+A PNG file has checksums, but Pillow does not compare the checksums of the pixels. The coded data of
+WebP, AVIF and HEIC has none, and any bytes are pixels. But good data never has such long runs of
+zero bytes as memory cards and broken copies leave. The bounds are at least twice as long as the
+longest runs in plain pictures of 12 megapixels, at any quality.
 """
 
 import zlib
