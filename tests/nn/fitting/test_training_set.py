@@ -37,11 +37,21 @@ def write_part(folder: Path, file: str, part: slice, variant: int) -> Any:
     return write_shard(folder / file, ((image, label, f"#{label}") for image, label in rows))
 
 
+def describe_split(part: slice, shards: list[Any]) -> SplitInfo:
+    """Describe a split of some of the images."""
+    counts = np.bincount(LABELS[part], minlength=10).tolist()
+    per_class = {str(label): count for label, count in enumerate(counts)}
+    return SplitInfo(examples=sum(counts), per_class=per_class, shards=shards)
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
     """Records of 25 training images in two shards, two augmented copies, 7 validation images."""
     records, augmented = tmp_path / "records", tmp_path / "augmented"
-    parts = {"train-0.tfrecord": slice(0, 15), "train-1.tfrecord": slice(15, 25)}
+    parts = {
+        "train-00000-of-00002.tfrecord": slice(0, 15),
+        "train-00001-of-00002.tfrecord": slice(15, 25),
+    }
     variants = [
         [
             write_part(augmented / copy_folder(copy) if copy else records, file, part, copy)
@@ -49,7 +59,7 @@ def folders(tmp_path: Path) -> Folders:
         ]
         for copy in range(1 + COPIES)
     ]
-    validation = write_part(records, "validation-0.tfrecord", VALIDATION, 0)
+    validation = write_part(records, "validation-00000-of-00001.tfrecord", VALIDATION, 0)
     info = RecordsInfo(
         format_version=1,
         dataset="easy",
@@ -58,8 +68,8 @@ def folders(tmp_path: Path) -> Folders:
         normalization=RESCALE,
         record_fields={},
         splits={
-            "train": SplitInfo(examples=25, per_class={}, shards=variants[0]),
-            "validation": SplitInfo(examples=7, per_class={}, shards=[validation]),
+            "train": describe_split(slice(0, 25), variants[0]),
+            "validation": describe_split(VALIDATION, [validation]),
         },
     )
     return (
@@ -178,7 +188,7 @@ def test_the_digest_depends_on_everything_that_a_training_depends_on(folders: Fo
     assert digest() == digest()
     first, second = augmented_info.shards_of_copies
     other_normalization = RESCALE.model_copy(update={"offset": [1.0]})
-    without_validation_image = write_part(records, "validation-1.tfrecord", slice(26, 32), 0)
+    without_validation_image = write_part(records, "shorter.tfrecord", slice(26, 32), 0)
     others = [
         digest(info.model_copy(update={"normalization": other_normalization})),
         digest(info.model_copy(update={"classes": info.classes[::-1]})),
@@ -203,14 +213,17 @@ def test_the_digest_depends_on_everything_that_a_training_depends_on(folders: Fo
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda path: flip_bit(path), r"train-1\.tfrecord: record \d+: damaged (content|length)$"),
         (
-            lambda path: shutil.copy(path.with_name("train-0.tfrecord"), path),
-            r"train-1\.tfrecord: expected 10 records, as info\.json says; found 15",
+            lambda path: flip_bit(path),
+            r"train-00001-of-00002\.tfrecord: record \d+: damaged (content|length)$",
+        ),
+        (
+            lambda path: shutil.copy(path.with_name("train-00000-of-00002.tfrecord"), path),
+            r"train-00001-of-00002\.tfrecord: expected 10 records, as info\.json says; found 15",
         ),
         (
             lambda path: path.write_bytes(b""),
-            r"train-1\.tfrecord: expected 10 records, as info\.json says; found 0",
+            r"train-00001-of-00002\.tfrecord: expected 10 records, as info\.json says; found 0",
         ),
     ],
     ids=["damaged", "another", "empty"],
@@ -228,7 +241,7 @@ def test_a_damaged_shard_is_named(
 def test_copies_of_other_images_are_an_error(folders: Folders, part: slice) -> None:
     """This happens if `preprocess` runs again and `augment` does not."""
     records, info, augmented, augmented_info = folders
-    shard = write_part(augmented / copy_folder(2), "train-0.tfrecord", part, 2)
+    shard = write_part(augmented / copy_folder(2), "train-00000-of-00002.tfrecord", part, 2)
     first, second = augmented_info.shards_of_copies
     changed = augmented_info.model_copy(update={"shards_of_copies": [first, [shard, second[1]]]})
     with pytest.raises(PipelineError, match=r"expected 2 copies of the 25 .* `dvc repro augment`$"):
