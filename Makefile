@@ -78,11 +78,10 @@ test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs: 2 m
 	$(PYTEST) -m "not tf and not e2e and not dask"
 
 test: test-fast ## run all tests but the slow ones: 18 minutes on two cores
-	$(PYTEST) -m "(tf or e2e or dask) and not slow and not serial"
-	python -m pytest -m "serial and not slow"
+	$(PYTEST) -m "(tf or e2e or dask) and not slow"
 
 test-slow: setup ## run slow tests that rarely fail, and the tests with random examples on more examples
-	$(PYTEST) --hypothesis-profile many -m "(slow and not serial) or hypothesis"
+	$(PYTEST) --hypothesis-profile many -m "slow or hypothesis"
 
 format: setup ## format the code
 	ruff format .

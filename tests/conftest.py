@@ -36,9 +36,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that all workers of pytest-xdist end together."""
-    long = {item.path for item in items if item.get_closest_marker("e2e")}
-    items.sort(key=lambda item: item.path not in long)
+    """Begin with the files that start programs: after a use of TensorFlow, `forks` cannot fork.
+
+    These files take longest, too; so all workers of pytest-xdist end together.
+    """
+    marks: dict[Path, set[str]] = {}
+    for item in items:
+        marks.setdefault(item.path, set()).update(mark.name for mark in item.iter_markers())
+    items.sort(key=lambda item: ("tf" in marks[item.path], "e2e" not in marks[item.path]))
 
 
 def pytest_report_header() -> str:

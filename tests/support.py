@@ -6,24 +6,19 @@ import json
 import os
 import random
 import re
-import runpy
 import shutil
 import subprocess
 import sys
 import time
-import traceback
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from html.parser import HTMLParser
-from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 import pytest
+from forks import fork_commands, import_libraries, run_process
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -136,82 +131,7 @@ def attempt(
     folder: Path, script: str, *options: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of `src` in a folder."""
-    path = SRC / f"{script}.py"
-    main = partial(runpy.run_path, str(path), run_name="__main__")
-    return _run_python(main, folder, [str(path), *options], environment)
-
-
-def _run_python(
-    main: Callable[[], object], folder: Path, command: Sequence[str], environment: Mapping[str, str]
-) -> subprocess.CompletedProcess[str]:
-    """Run a Python script in a folder.
-
-    It runs in a fork of this process if that is possible: a new process would spend most of its
-    time on imports. After the import of TensorFlow, a fork would wait forever for its threads;
-    after the import of Dask, it would not see an address in `environment`, which Dask reads once.
-
-    Args:
-        main: what the script does.
-        folder: the working directory.
-        command: the path of the script, and its arguments.
-        environment: variables to set.
-    """
-    if sys.platform == "linux" and sys.modules.keys().isdisjoint({"tensorflow", "dask"}):
-        return _run_in_fork(main, folder, command, environment)
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def _run_in_fork(
-    main: Callable[[], object], folder: Path, command: Sequence[str], environment: Mapping[str, str]
-) -> subprocess.CompletedProcess[str]:
-    """Call a function in a fork of this process, as if it were a script in a new process."""
-    with TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
-        with warnings.catch_warnings():
-            # pytest-xdist has a thread; Python 3.12 warns that the fork may wait for its locks.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            process = os.fork()
-        if process == 0:
-            status = 1
-            try:
-                os.dup2(output.fileno(), 1)
-                os.dup2(errors.fileno(), 2)
-                sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-                os.chdir(folder)
-                os.environ.update(environment)
-                sys.argv = list(command)
-                status = _call_main(main)
-                sys.stdout.flush()
-                sys.stderr.flush()
-            finally:
-                os._exit(status)  # without what the test process does at its end
-        _, wait_status = os.waitpid(process, 0)
-        for stream in (output, errors):
-            stream.seek(0)
-        status = os.waitstatus_to_exitcode(wait_status)
-        return subprocess.CompletedProcess(command, status, output.read(), errors.read())
-
-
-def _call_main(main: Callable[[], object]) -> int:
-    """Call a function; return the exit status that it would give a process."""
-    try:
-        main()
-    except SystemExit as end:
-        if isinstance(end.code, int):
-            return end.code
-        if end.code is not None:
-            print(end.code, file=sys.stderr)
-        return int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
+    return run_process([sys.executable, SRC / f"{script}.py", *options], folder, environment)
 
 
 def run(folder: Path, script: str, *options: str, **environment: str) -> str:
@@ -229,38 +149,12 @@ def git(folder: Path, *arguments: str) -> str:
     ).stdout
 
 
-# What most commands of DVC import.
-_IMPORTS_OF_DVC = (
-    "dvc.cli.parser",
-    "dvc.data_cloud",
-    "dvc.repo.experiments",
-    "dvc.repo.index",
-    "dvc.repo.open_repo",
-    "dvc.repo.plots",
-    "dvc.repo.reproduce",
-    "dvc.stage.run",
-    "networkx",
-)
-
-
 def dvc(folder: Path, *arguments: str, **environment: str) -> str:
     """Run DVC, which must succeed; return what it prints."""
-    for module in _IMPORTS_OF_DVC:  # here, for all forks of this process
-        import_module(module)
-    command = [str(Path(sys.executable).with_name("dvc")), *arguments]
-    result = _run_python(_run_dvc, folder, command, environment)
+    import_libraries()
+    result = run_process(["dvc", *arguments], folder, environment)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
-
-
-def _run_dvc() -> None:
-    """Run DVC, as its script does."""
-    from dvc.cli import main
-    from dvc.logger import setup
-
-    setup()  # writes to the standard output of this process, not of the process that imported DVC
-    warnings.simplefilter("ignore")
-    sys.exit(main())
 
 
 def find_long_lines(output: str) -> list[str]:
@@ -336,7 +230,7 @@ def run_document(path: Path, folder: Path) -> str:
         folder: a copy of the project. It gets a `.venv` that uses the tests' environment, so
             that `make setup` has nothing to do.
     """
-    _stand_in_for_setup(folder)
+    binaries = _stand_in_for_setup(folder)
     lines = [_STOP_AT_FAILURE]  # then the code, on the lines where the document has it
     for block in read_blocks(path):
         if block.language == "bash" and not block.reason_not_run:
@@ -344,35 +238,32 @@ def run_document(path: Path, folder: Path) -> str:
     script = folder / ".dvc" / "tmp" / "document.sh"
     script.parent.mkdir(exist_ok=True)
     script.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    path_of_commands = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
     # Inside `make test`, make would print the names of folders, too.
-    without_make = {
-        name: value for name, value in os.environ.items() if not name.startswith("MAKE")
-    }
-    result = subprocess.run(
-        ["bash", script],
-        cwd=folder,
-        env={**without_make, "PATH": path_of_commands},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    search = [str(binaries), os.path.dirname(sys.executable), os.environ["PATH"]]
+    with fork_commands(binaries):
+        result = subprocess.run(
+            ["bash", script],
+            cwd=folder,
+            env={**environment, "PATH": os.pathsep.join(search)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
     assert result.returncode == 0, f"{path.name}, the last line that was run:\n{result.stdout}"
     return result.stdout
 
 
-def _stand_in_for_setup(folder: Path) -> None:
-    """Make a `.venv` that `make setup` takes for complete, and that runs the tests' Python."""
+def _stand_in_for_setup(folder: Path) -> Path:
+    """Make a `.venv` that `make setup` takes for complete; return its folder of commands."""
     binaries = folder / ".venv" / "bin"
     binaries.mkdir(parents=True, exist_ok=True)
-    python = binaries / "python"  # a link would not find the packages
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
     (binaries / "activate").write_text(f'export PATH="{binaries}:$PATH"\n')
     mark = "from install import *; MARKER.write_text(hash_lock(choose_lock(gpu=False)))"
     subprocess.run([sys.executable, "-c", mark], cwd=folder, check=True)
+    return binaries
 
 
 def make_leaves(folder: Path, values: Mapping[str, Any], *, per_class: int, side_px: int) -> Path:
@@ -447,10 +338,8 @@ def wait_until(what: Callable[[], Any], pause_s: float = 0.3) -> Any:
 
 def tool(folder: Path, script: str, *arguments: str) -> str:
     """Run a script of a copy of the project, as a person does; return what it prints."""
-    result = subprocess.run(
-        [sys.executable, f"src/{script}.py", *arguments],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    import_libraries()
+    result = run_process([sys.executable, f"src/{script}.py", *arguments], folder)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     return result.stdout

@@ -8,16 +8,15 @@ count.
 
 import copy
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, SRC, STAGES, leaves, set_params
+from forks import import_libraries, run_process
+from support import ROOT, STAGES, leaves, set_params
 
 from imgpipe.settings.image_spec import ImageSpec
 from imgpipe.settings.params import load_params
@@ -122,15 +121,9 @@ def record_reads(folder: Path, stages: Sequence[str]) -> list[tuple[str, str, se
             set_params(run, changed)
             runs.append((stage, f"{run.name}/params.yaml"))
             methods.append(changed["method"])
-    result = subprocess.run(
-        [sys.executable, "-c", RECORD, json.dumps(runs)],
-        cwd=folder,
-        # In one process: the reads of others are not recorded.
-        env={**os.environ, "PYTHONPATH": str(SRC), "IMGPIPE_WORKERS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    # In one process: the reads of others are not recorded.
+    command = [sys.executable, "-c", RECORD, json.dumps(runs)]
+    result = run_process(command, folder, {"IMGPIPE_WORKERS": "1"})
     assert result.returncode == 0, result.stderr
     reads = json.loads((folder / "reads.json").read_text())
     return [
@@ -181,8 +174,9 @@ def test_the_stages_before_training_read_their_parameters(project: Path) -> None
     assert find_unread(record_reads(project, ["fetch", "preprocess", "augment"])) == []
 
 
-@pytest.mark.tf
+@pytest.mark.e2e
 def test_every_stage_reads_its_parameters(project: Path) -> None:
+    import_libraries()
     runs = record_reads(project, STAGES)
     assert find_unread(runs) == []
     for stage, method, found in runs:

@@ -1,6 +1,5 @@
 """The benchmarks: projects with a recipe's values, ratios and targets, and the measured scripts."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forks import import_libraries, run_process
 from support import ROOT, run
 
 from imgpipe.core.files import read_json
@@ -123,15 +123,17 @@ def test_the_time_to_an_accuracy_is_compared_seed_by_seed() -> None:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small project with records: 70 digits for training, two epochs."""
     folder = tmp_path_factory.mktemp("benchmark") / "project"
-    command = (
-        "from measuring import *; from pathlib import Path; import sys;"
-        "make_project(Path(sys.argv[1]), changes={'preprocess.max_per_class': 8,"
-        " 'preprocess.test_frac': 0.012, 'augment.copies': 1, 'training.epochs': 2})"
-    )
-    paths = os.pathsep.join([str(ROOT / "src"), str(BENCHMARKS)])
-    subprocess.run(
-        [sys.executable, "-c", command, folder], check=True, env={**os.environ, "PYTHONPATH": paths}
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        from measuring import make_project
+
+        make_project(
+            folder,
+            changes={
+                "preprocess.max_per_class": 8, "preprocess.test_frac": 0.012,
+                "augment.copies": 1, "training.epochs": 2,
+            },
+        )  # fmt: skip
     for stage in ("fetch", "preprocess", "augment"):
         run(folder, stage)
     return folder
@@ -139,14 +141,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_benchmark(project: Path, script: str, *arguments: str) -> list[str]:
     """Run a script of the benchmarks; return the words that it prints in its last line."""
-    result = subprocess.run(
-        [sys.executable, BENCHMARKS / f"{script}.py", *arguments],
-        cwd=project,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, BENCHMARKS / f"{script}.py", *arguments]
+    result = run_process(command, project, {"PYTHONWARNINGS": "ignore"})  # of Keras's own loop
     assert result.returncode == 0, result.stderr
     return (result.stdout.splitlines() or [""])[-1].split()
 
@@ -164,22 +160,23 @@ def test_work_without_tensorflow_is_timed(work: str, project: Path) -> None:
     assert float(seconds) > 0
 
 
-@pytest.mark.tf
+@pytest.mark.e2e
 @pytest.mark.parametrize("work", ["batches", "epochs", "train"])
 def test_the_epochs_of_a_training_are_timed(work: str, project: Path) -> None:
+    import_libraries()
     images, seconds = run_benchmark(project, "timed", work)
     assert int(images) == 2 * examples(project, "train")
     assert float(seconds) > 0
 
 
-@pytest.mark.tf
+@pytest.mark.e2e
 def test_the_first_step_is_reached_and_not_taken(project: Path) -> None:
     before = sorted(project.rglob("*"))
     run_benchmark(project, "first_step")
     assert sorted(project.rglob("*")) == before
 
 
-@pytest.mark.tf
+@pytest.mark.e2e
 @pytest.mark.slow
 def test_the_arithmetic_of_a_step_is_counted(project: Path) -> None:
     operations, peak = run_benchmark(project, "arithmetic", "mixed_bfloat16")
@@ -188,6 +185,28 @@ def test_the_arithmetic_of_a_step_is_counted(project: Path) -> None:
     rest = 2 * (11 * 11 * 64 * 9 * 32 + 3 * 3 * 64 * 9 * 64 + 576 * 64 + 64 * 10)
     assert int(operations) == 2 * first + 3 * rest
     assert float(peak) > 1e9
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fit", "features"])
+def test_the_script_of_the_guide_stops_at_an_accuracy(kind: str, tmp_path: Path) -> None:
+    images = np.zeros((8, 32, 32, 3), np.uint8)
+    labels = np.arange(8) % 2
+    images[labels == 1, :, :, 0] = 255
+    for split in ("train", "validation"):
+        np.savez(tmp_path / f"{split}.npz", images=images, labels=labels)
+
+    def epochs_to(accuracy: str) -> int:
+        words = run_benchmark(
+            tmp_path, "opponents/transfer_learning", kind, str(tmp_path), accuracy, "3", "1"
+        )
+        assert float(words[1]) > 0
+        assert 0 <= float(words[2]) <= 1
+        return int(words[0])
+
+    assert epochs_to("0") == 1
+    assert epochs_to("1.1") == 3
 
 
 @pytest.mark.tf
@@ -211,25 +230,3 @@ def test_the_network_of_the_guide_has_the_features_of_the_recipe(
     maps = np.asarray(build_backbone((64, 64, 3))(images, training=False))
     assert maps.std() > 0.1
     np.testing.assert_allclose(maps.mean(axis=(1, 2)), np.asarray(features(images)), atol=1e-4)
-
-
-@pytest.mark.tf
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["fit", "features"])
-def test_the_script_of_the_guide_stops_at_an_accuracy(kind: str, tmp_path: Path) -> None:
-    images = np.zeros((8, 32, 32, 3), np.uint8)
-    labels = np.arange(8) % 2
-    images[labels == 1, :, :, 0] = 255
-    for split in ("train", "validation"):
-        np.savez(tmp_path / f"{split}.npz", images=images, labels=labels)
-
-    def epochs_to(accuracy: str) -> int:
-        words = run_benchmark(
-            tmp_path, "opponents/transfer_learning", kind, str(tmp_path), accuracy, "3", "1"
-        )
-        assert float(words[1]) > 0
-        assert 0 <= float(words[2]) <= 1
-        return int(words[0])
-
-    assert epochs_to("0") == 1
-    assert epochs_to("1.1") == 3

@@ -9,11 +9,13 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
+from forks import Popen, import_libraries
 from support import (
     KILL_SEED,
     copy_project,
@@ -30,11 +32,11 @@ pytestmark = pytest.mark.e2e
 # For each stage: the number of kills, and its approximate duration in seconds. A kill comes at a
 # random moment of this duration. Most kills are in stages that take little time.
 KILLS = {
-    "fetch": (6, 1.0),
-    "preprocess": (6, 2.0),
-    "augment": (5, 2.0),
-    "train": (2, 12.0),
-    "evaluate": (1, 8.0),
+    "fetch": (6, 0.6),
+    "preprocess": (6, 1.2),
+    "augment": (5, 1.2),
+    "train": (2, 5.0),
+    "evaluate": (1, 1.5),
     "plot": (1, 4.0),
 }
 
@@ -54,9 +56,10 @@ def results(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hash_file(path) for path in files}
 
 
-def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+def start(folder: Path, *arguments: str) -> Popen:
     """Start DVC in a new process group."""
-    return subprocess.Popen(
+    import_libraries()
+    return Popen(
         ["dvc", *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -66,7 +69,7 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     )
 
 
-def wait_for(process: "subprocess.Popen[str]", text: str) -> None:
+def wait_for(process: Popen, text: str) -> None:
     assert process.stdout is not None
     seen = []
     for line in process.stdout:
@@ -77,10 +80,23 @@ def wait_for(process: "subprocess.Popen[str]", text: str) -> None:
     raise AssertionError(f"ended without {text!r}: {''.join(seen)}")
 
 
-def kill(process: "subprocess.Popen[str]") -> None:
+def kill(process: Popen) -> None:
     """Kill DVC and the stage that it runs."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+
+
+def find_children(process: Popen) -> list[psutil.Process]:
+    """Return the stage that DVC runs, and its workers; nothing if DVC has ended."""
+    found: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        found = psutil.Process(process.pid).children(recursive=True)
+    return found
+
+
+def has_begun(process: Popen) -> bool:
+    """Return whether a stage runs, or has ended."""
+    return bool(find_children(process)) or process.poll() is not None
 
 
 @pytest.mark.parametrize("stage", KILLS)
@@ -92,9 +108,10 @@ def test_a_killed_stage_gives_the_same_bytes_when_it_runs_again(project: Path, s
     while hits < kills:
         process = start(project, "repro", *REALLY, stage)
         wait_for(process, f"> python src/{stage}.py")
+        wait_until(partial(has_begun, process), pause_s=0.001)
         moment_s = moments.uniform(0, longest_s)
         time.sleep(moment_s)
-        processes = psutil.Process(process.pid).children(recursive=True)
+        processes = find_children(process)
         for child in processes:  # the stage and its workers, not DVC
             with suppress(psutil.NoSuchProcess):
                 child.kill()
@@ -189,14 +206,14 @@ def test_a_killed_experiment_of_a_queue_resumes(project: Path, tmp_path: Path) -
         return lambda: word in dvc(project, "queue", "status")
 
     queue_and_start()
-    training = wait_until(lambda: find_training(project))
+    training = wait_until(lambda: find_training(project), pause_s=1)
     wait_until(
         lambda: list((project / ".dvc" / "tmp" / "imgpipe" / "checkpoints").glob("*/state.npz"))
     )
     training.kill()
-    wait_until(ended("Failed"), pause_s=2)
+    wait_until(ended("Failed"), pause_s=4)
     queue_and_start()
-    wait_until(ended("Success"), pause_s=2)
+    wait_until(ended("Success"), pause_s=4)
     logs = "".join(path.read_text() for path in (project / ".dvc" / "tmp").rglob("*.out"))
     assert "train: resuming after" in logs
 

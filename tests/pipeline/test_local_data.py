@@ -1,6 +1,7 @@
 """Datasets of the user with DVC: the dependencies of `fetch`, in the workspace and in a copy."""
 
 import json
+import re
 import subprocess
 import zipfile
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forks import import_libraries, run_process
 from PIL import Image
 from support import (
+    ROOT,
     STAGES,
     dvc,
     find_long_lines,
@@ -21,7 +24,7 @@ from support import (
     tool,
 )
 
-from imgpipe.core.yaml_file import format_yaml, read_yaml
+from imgpipe.core.yaml_file import format_yaml, parse_yaml, read_yaml
 
 pytestmark = pytest.mark.e2e
 
@@ -64,9 +67,8 @@ def commit(project: Path) -> None:
 
 def attempt_repro(project: Path) -> subprocess.CompletedProcess[str]:
     """Run `fetch` by DVC, which may fail."""
-    return subprocess.run(
-        ["dvc", "repro", "fetch"], cwd=project, capture_output=True, text=True, check=False
-    )
+    import_libraries()
+    return run_process(["dvc", "repro", "fetch"], project)
 
 
 def test_other_files_in_data_local_run_no_stage(project: Path) -> None:
@@ -80,8 +82,11 @@ def test_other_files_in_data_local_run_no_stage(project: Path) -> None:
 
 
 def test_a_folder_that_dvc_tracks_also_works_in_a_temporary_copy(project: Path) -> None:
+    """The entry of the catalog is the one in the guide to photographs."""
     folder = write_images(project / "data" / "local" / "leaves")
-    choose_own(project, files="data/local/leaves")
+    guide = (ROOT / "docs" / "photographs.md").read_text()
+    (entry,) = re.findall(r"```yaml\nleaves:\n(.*?)```", guide, re.DOTALL)
+    choose_own(project, **parse_yaml(entry, "the guide"))
     dvc(project, "add", "data/local/leaves")
     commit(project)
     assert git(project, "ls-files", "data/local/leaves.dvc").strip() == "data/local/leaves.dvc"

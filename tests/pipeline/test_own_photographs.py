@@ -2,11 +2,11 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forks import import_libraries, run_process
 from support import (
     STAGES,
     dvc,
@@ -20,6 +20,7 @@ from support import (
 )
 
 from imgpipe.core.yaml_file import read_yaml
+from imgpipe.reporting.pictures import PICTURES
 
 pytestmark = pytest.mark.e2e
 
@@ -38,10 +39,9 @@ def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def output(pets: Path, project: Path) -> str:
     """The output of the command."""
-    result = subprocess.run(
-        [sys.executable, "src/photographs.py", str(pets), "--name", "my pets"],
-        cwd=project, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    import_libraries()
+    words = ["src/photographs.py", pets, "--name", "my pets"]
+    result = run_process([sys.executable, *words], project)
     assert result.returncode == 0, result.stdout + result.stderr  # TensorFlow writes to stderr
     return result.stdout
 
@@ -69,6 +69,8 @@ def test_a_folder_of_photographs_gives_a_result(pets: Path, project: Path, outpu
     assert mistakes == f"mistakes: {wrong} of {scores['images']} images"
     assert card == "model card: metrics/report.html; pictures: metrics/plots"
     assert (project / "metrics" / "report.html").exists()
+    drawn = {path.stem for path in (project / "metrics" / "plots").iterdir()}
+    assert drawn == set(PICTURES) - {"augmentation"}  # the recipe makes no copies
     assert read_yaml(project / "params.yaml")["dataset"] == "my pets"
     assert json.loads((project / "metrics" / "data.json").read_text())["bad_files"] == []
     for path in (project / "data" / "records").iterdir():
@@ -84,13 +86,11 @@ def test_the_folder_of_the_user_is_unchanged(pets: Path, project: Path, output: 
 
 
 def test_more_photographs_run_the_pipeline_again(project: Path, output: str) -> None:
-    assert stages_run(dvc(project, "repro")) == []
-    again = subprocess.run(
-        [sys.executable, "src/photographs.py", "data/local/my pets"],
-        cwd=project, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    again = run_process([sys.executable, "src/photographs.py", "data/local/my pets"], project)
     assert again.stderr.startswith("error: NAME: the dataset my pets already exists in")
     folder = project / "data" / "local" / "my pets" / "it's"
+    (folder / ".DS_Store").write_bytes(b"litter")
+    assert stages_run(dvc(project, "repro")) == []
     (folder / "new.jpg").write_bytes((folder / "000.jpg").read_bytes() + b"\0")
     assert stages_run(dvc(project, "repro", "preprocess")) == ["fetch", "preprocess"]
     data = json.loads((project / "metrics" / "data.json").read_text())

@@ -6,31 +6,27 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from forks import fork_commands, run_process
 from PIL import Image
 from support import (
-    ROOT,
     STAGES,
     copy_project,
     dvc,
     find_long_lines,
     git,
     hash_file,
-    make_copy,
     set_leaf,
     stages_run,
     tool,
     wait_until,
 )
 
-from imgpipe.core.yaml_file import format_yaml, read_yaml
 from imgpipe.records.folders import Records
 from imgpipe.reporting.pictures import PICTURES
 
@@ -81,17 +77,6 @@ def test_without_changes_no_stage_runs(project: Path) -> None:
     assert "Data and pipelines are up to date." in output
 
 
-@pytest.mark.slow  # tests/pipeline/test_reruns.py checks all values
-def test_a_changed_value_of_an_early_stage_reruns_the_later_stages(
-    project: Path, tmp_path: Path
-) -> None:
-    folder = copy_project(project, tmp_path / "project")
-    scores = (folder / "metrics" / "test.json").read_text()
-    set_leaf(folder, "preprocess.seed", 2)
-    assert stages_run(dvc(folder, "repro")) == STAGES[1:]
-    assert (folder / "metrics" / "test.json").read_text() != scores
-
-
 def test_a_fresh_clone_gives_the_same_bytes_and_an_old_value_runs_no_stage(
     project: Path, tmp_path: Path
 ) -> None:
@@ -134,36 +119,39 @@ def test_another_machine_gets_all_outputs_from_a_remote(project: Path, tmp_path:
 
 
 def test_queued_experiments_run_from_a_clean_clone(project: Path, tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
+    """Two at a time; DVC may lose an experiment if both end at the same moment."""
+    clone, binaries = tmp_path / "clone", tmp_path / "bin"
     git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
     git(clone, "config", "user.name", "test")
     git(clone, "config", "user.email", "test@localhost")
-    dvc(clone, "exp", "run", "--queue", "--set-param", "training.epochs=range(1,3)", "train")
-    log = tmp_path / "queue.log"
-    with log.open("w") as stream:  # the workers keep this file open
-        subprocess.run(
-            ["dvc", "queue", "start", "--jobs", "2"], cwd=clone, stdout=stream, stderr=stream,
-            check=True,
-        )  # fmt: skip
+    dvc(clone, "exp", "run", "--queue", "--set-param", "training.epochs=1,12", "train")
 
     def both_ended() -> bool:
         status = dvc(clone, "queue", "status")
         assert "Failed" not in status, status
         return status.count("Success") == 2
 
-    wait_until(both_ended, pause_s=5)
+    binaries.mkdir()
+    start = [str(Path(sys.executable).with_name("dvc")), "queue", "start", "--jobs", "2"]
+    search = os.pathsep.join([str(binaries), os.environ["PATH"]])
+    # The workers keep the log open.
+    with fork_commands(binaries), (tmp_path / "queue.log").open("w") as log:
+        subprocess.run(
+            start, cwd=clone, env={**os.environ, "PATH": search}, stdout=log, stderr=log, check=True
+        )
+        wait_until(both_ended, pause_s=5)
     epochs = set()
     for ref in git(clone, "for-each-ref", "--format=%(refname)", "refs/exps").split():
         if "stash" not in ref and "celery" not in ref:
             epochs.add(json.loads(git(clone, "show", f"{ref}:metrics/train.json"))["epochs"])
-    assert epochs == {1, 2}
+    assert epochs == {1, 12}
 
 
 @pytest.mark.parametrize(
     ("network", "method"),
     [("mlp", "training"), ("resnet", "training"), ("efficientnet_lite0", "transfer")],
 )
-@pytest.mark.slow  # the test of the guide to photographs runs all stages with `transfer`
+@pytest.mark.slow  # the tests of the command `photographs` run all stages with `transfer`
 def test_other_networks_run_through_all_stages(project: Path, network: str, method: str) -> None:
     output = dvc(
         project, "exp", "run", "--temp", "--name", f"try-{network}",
@@ -192,69 +180,6 @@ def test_one_parameter_selects_another_dataset(project: Path, mirror: Path) -> N
     assert stages_run(output) == STAGES
     assert "fashion_mnist" in dvc(project, "params", "diff", "HEAD", "try-fashion")
     assert "accuracy" in dvc(project, "metrics", "diff", "HEAD", "try-fashion")
-
-
-def test_the_steps_of_the_guide_to_photographs_work(tmp_path: Path) -> None:
-    """Five classes of photographs need four lines and the commands of the guide, but no code."""
-    folder = make_copy(tmp_path / "project")
-    guide = (ROOT / "docs" / "photographs.md").read_text()
-    (entry,) = re.findall(r"```yaml\n(leaves:\n.*?)```", guide, re.DOTALL)
-    assert len(entry.splitlines()) == 4
-    with (folder / "data" / "catalog.yaml").open("a") as stream:
-        stream.write("\n" + entry)
-    generator = np.random.default_rng(0)
-    for number, name in enumerate(("birch", "elm", "maple", "oak", "pine")):
-        (folder / "data" / "local" / "leaves" / name).mkdir(parents=True)
-        for image in range(30):
-            pixels = generator.integers(0, 120, (128, 128, 3), dtype=np.uint8)
-            # The place of a bright stripe shows the class.
-            pixels[:, 20 * number : 20 * number + 30] += 130
-            path = folder / "data" / "local" / "leaves" / name / f"IMG_{image}.jpg"
-            Image.fromarray(pixels).save(path)
-    assert git(folder, "status", "--porcelain") == " M data/catalog.yaml\n"
-    # `PYTHON=true` skips the set-up: the tests run in a complete environment.
-    command = ["make", "PYTHON=true", "recipe", "NAME=photographs"]
-    subprocess.run(command, cwd=folder, check=True)
-    changes = [
-        "dataset=leaves",
-        "training.epochs=8",
-        "preprocess.height_px=64",
-        "preprocess.width_px=64",
-    ]
-    output = dvc(folder, "exp", "run", *(f"--set-param={change}" for change in changes))
-    assert stages_run(output) == STAGES
-    scores = json.loads((folder / "metrics" / "test.json").read_text())
-    assert scores["images"] == 30
-    assert scores["accuracy"] > 0.6  # chance is 0.2
-    drawn = {path.stem for path in (folder / "metrics" / "plots").iterdir()}
-    assert drawn == set(PICTURES) - {"augmentation"}  # the recipe makes no copies
-
-    photographs = folder / "data" / "local" / "leaves"
-    table = pd.read_csv(folder / "data" / "evaluation" / "predictions.csv")
-    files = [str(photographs / identity.partition("leaves/")[2]) for identity in table["identity"]]
-    for prediction, (_, row) in zip(
-        json.loads(tool(folder, "predict", *files, "--format", "json", "--top", "5")),
-        table.iterrows(),
-        strict=True,
-    ):
-        for answer in prediction["classes"]:
-            expected = row[f"p({answer['class']})"]
-            assert answer["probability"] == pytest.approx(expected, abs=1e-6)
-
-    (folder / "data" / "local" / "leaves" / "oak" / ".DS_Store").write_bytes(b"litter")
-    assert stages_run(dvc(folder, "repro")) == []
-    (folder / "data" / "local" / "leaves" / "oak" / "IMG_3.jpg").unlink()
-    assert stages_run(dvc(folder, "repro", "preprocess")) == ["fetch", "preprocess"]
-    data = json.loads((folder / "metrics" / "data.json").read_text())
-    assert sum(split["images"] for split in data["splits"]) == 149
-
-    # A temporary copy of the project has the folder after `dvc add`.
-    dvc(folder, "add", "data/local/leaves")
-    dvc(folder, "repro", "preprocess")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "leaves")
-    output = dvc(folder, "exp", "run", "--temp", "--set-param=preprocess.fit=pad", "preprocess")
-    assert stages_run(output) == ["preprocess"]
 
 
 @pytest.fixture(scope="module")
@@ -323,10 +248,7 @@ def test_commands_print_no_long_lines(tried: Path, command: list[str]) -> None:
 def test_missing_predictions_are_reported(project: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", project.as_posix(), clone.as_posix())
-    result = subprocess.run(
-        [sys.executable, "src/compare.py", "HEAD", "HEAD"],
-        cwd=clone, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    result = run_process([sys.executable, "src/compare.py", "HEAD", "HEAD"], clone)
     assert result.returncode == 1
     assert result.stderr.startswith(
         "error: HEAD: data/evaluation/predictions.csv is neither in DVC's cache nor in a remote"
@@ -362,12 +284,10 @@ def test_predict_gives_the_probabilities_of_the_evaluation(project: Path, tmp_pa
             probability = expected[f"p({row[f'class_{rank}']})"]
             assert float(row[f"probability_{rank}"]) == pytest.approx(probability, abs=1e-6)
 
-    (folder / "damaged.jpg").write_bytes(b"damaged")
     (folder / "notes.txt").write_text("no image")
-    result = subprocess.run(
-        [sys.executable, "src/predict.py", str(folder), "--format", "json", "--top", "1"],
-        cwd=project, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    (folder / "damaged.jpg").write_bytes(b"damaged")
+    words = ["src/predict.py", folder, "--format", "json", "--top", "1"]
+    result = run_process([sys.executable, *words], project)
     assert result.returncode == 1
     answers = json.loads(result.stdout)
     assert len(answers) == 121
@@ -378,46 +298,6 @@ def test_predict_gives_the_probabilities_of_the_evaluation(project: Path, tmp_pa
     assert " ".join(unused).startswith("not predicted: 1 file, not an image: ")
     assert first == f"error: {damaged}: {reason}"
     assert second == "error: 1 of 121 files cannot be read"
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
-@pytest.mark.slow
-def test_the_flowers_recipe_runs_on_a_small_folder(tmp_path: Path) -> None:
-    """An archive with the folders of the real one has a few small pictures of each class."""
-    folder = make_copy(tmp_path / "project")
-    catalog = read_yaml(folder / "data" / "catalog.yaml")
-    classes = catalog["flowers"]["format"]["classes"]
-    assert len(classes) == 5
-    images = tmp_path / "flower_photos"
-    generator = np.random.default_rng(0)
-    for number, name in enumerate(classes):
-        (images / name).mkdir(parents=True)
-        for image in range(20 + 4 * number):  # unbalanced, as the real dataset
-            pixels = generator.integers(0, 120, (60, 80, 3), dtype=np.uint8)
-            pixels[..., number % 3] += 100
-            pixels[:30, :, (number + 1) % 3] += 80 * (number // 3)
-            Image.fromarray(pixels).save(images / name / f"{image}.jpg")
-    (images / "LICENSE.txt").write_text("as in the real archive")
-    mirror = tmp_path / "mirror" / "flowers"
-    mirror.mkdir(parents=True)
-    archive = mirror / "flower_photos.tgz"
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(images, "flower_photos")
-    (file,) = catalog["flowers"]["files"]
-    file |= {"bytes": archive.stat().st_size, "sha256": hash_file(archive)}
-    (folder / "data" / "catalog.yaml").write_text(format_yaml(catalog))
-    command = ["make", "PYTHON=true", "recipe", "NAME=flowers"]
-    subprocess.run(command, cwd=folder, check=True)
-    set_leaf(folder, "training.epochs", 12)
-    output = dvc(folder, "repro", DATASET_MIRROR=(tmp_path / "mirror").as_posix())
-    assert stages_run(output) == STAGES
-    scores = read_json(folder / "metrics" / "test.json")
-    assert scores["images"] == 28
-    assert scores["accuracy"] > 0.4  # chance is 0.2
-    assert read_json(folder / "metrics" / "train.json")["parameters"] == 246_773
 
 
 def test_dvc_draws_the_declared_plots(project: Path, tmp_path: Path) -> None:

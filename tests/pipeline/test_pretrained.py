@@ -2,16 +2,16 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from forks import import_libraries
 from support import ROOT, STAGES, TRANSFER_PARAMS, attempt, hash_files, write_photographs
 
 from imgpipe.core.yaml_file import format_yaml
-from imgpipe.records.folders import Records
+from imgpipe.evaluation.views import read_views
 
-pytestmark = pytest.mark.tf
+pytestmark = pytest.mark.e2e
 
 IMAGES = {"left": 20, "right": 20}
 OUTPUTS = ("data/training", "data/evaluation", "models", "metrics")
@@ -32,6 +32,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "dvc.yaml"):
         shutil.copy(ROOT / name, folder)
     (folder / ".dvc").mkdir()
+    import_libraries()
     for stage in STAGES:
         run_stage(folder, stage)
     return folder
@@ -69,24 +70,6 @@ def test_without_stored_features_training_and_evaluation_give_the_same_bytes_aga
     assert hash_outputs(project) == expected
 
 
-def test_activation_maps_and_feature_maps_of_a_pretrained_network_are_valid(project: Path) -> None:
-    """The left or the right half is bright."""
-    from imgpipe.nn.inference.explanation import activation_maps, feature_maps, first_kernels
-    from imgpipe.nn.inference.loading import load_model
-
-    model: Any = load_model(project / "models" / "model.keras")
-    records = project / "data" / "records"
-    (batch,) = Records.open(records).read("test")
-    maps = activation_maps(model, batch.images)
-    assert maps.shape == (len(batch.labels), 2, 2)
-    assert maps.min() >= 0
-    assert maps.max() == 1
-    assert first_kernels(model).shape == (32, 3, 3, 3)
-    shown, layers = feature_maps(model, batch.images[0])
-    assert (len(shown), layers) == (8, 33)
-    assert [np.isfinite(values).all() for _, values in shown] == [True] * 8
-
-
 def test_the_model_file_predicts_photographs(project: Path) -> None:
     folder = project / "data" / "local" / "stripes"
     result = attempt(project, "predict", str(folder), "--format", "csv", "--top", "1")
@@ -95,3 +78,13 @@ def test_the_model_file_predicts_photographs(project: Path) -> None:
     assert len(rows) == 40
     right = [Path(row.split(",")[0]).parent.name in row.split(",")[1:] for row in rows]
     assert np.mean(right) > 0.9
+
+
+def test_activation_maps_and_feature_maps_of_a_pretrained_network_are_valid(project: Path) -> None:
+    views = read_views(project / "data" / "evaluation" / "views.npz")
+    assert views.activation_maps.shape == (len(views.images), 2, 2)
+    assert views.activation_maps.min() >= 0
+    assert views.activation_maps.max() == 1
+    assert views.kernels.shape == (32, 3, 3, 3)
+    assert (len(views.feature_maps), views.layers_with_maps) == (8, 33)
+    assert all(np.isfinite(values).all() for _, values in views.feature_maps)

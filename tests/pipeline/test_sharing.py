@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forks import import_libraries, run_process
 from support import SRC, copy_project, dvc, git, hash_files, run, set_leaf, stages_run
 
 pytestmark = pytest.mark.e2e
@@ -26,16 +27,10 @@ def project(finished: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def share(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Call `share_outputs` in a new process."""
-    return subprocess.run(
-        [sys.executable, "-c", SHARE],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": SRC.as_posix(), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def share(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Call `share_outputs` in another process."""
+    import_libraries()
+    return run_process([sys.executable, "-c", SHARE], folder)
 
 
 def outputs(folder: Path) -> list[Path]:
@@ -109,7 +104,11 @@ def test_after_a_kill_between_two_files_dvc_restores_them(project: Path, tmp_pat
         "os.link = link\n"
     )
     path = os.pathsep.join([tmp_path.as_posix(), SRC.as_posix()])
-    killed = share(project, PYTHONPATH=path)
+    killed = subprocess.run(
+        [sys.executable, "-c", SHARE],
+        cwd=project, env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert killed.returncode == 0
     assert "warning: `dvc checkout --relink` failed: " in killed.stderr
     left = [path for path in expected if path.exists()]

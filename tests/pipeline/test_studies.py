@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from support import attempt, copy_project, dvc, git, hash_files, run, set_leaf
 
-pytestmark = [pytest.mark.e2e, pytest.mark.tf]
+pytestmark = pytest.mark.e2e
 DIGITS = 1797  # the images of the dataset
 
 
