@@ -48,9 +48,7 @@ def test_an_unknown_or_ambiguous_name_is_refused(repository: Path) -> None:
         "brave-dog: not found; expected a commit, branch or tag, an experiment (existing:"
         " brave-cat), or workspace"
     )
-    with pytest.raises(PipelineError) as raised:
-        find_revision("brave-dog")
-    assert str(raised.value) == message
+    assert find_error(find_revision, "brave-dog") == message
     git(repository, "commit", "--quiet", "--allow-empty", "--message", "next")
     second = keep_experiment(repository, "brave-cat", accuracy=0.99)
     with pytest.raises(PipelineError, match="brave-cat: several experiments have this name") as two:
@@ -190,9 +188,7 @@ def test_a_run_with_a_stage_that_is_out_of_date_is_refused(repository: Path) -> 
     lock = read_yaml(repository / "dvc.lock")
     lock["stages"]["evaluate"]["deps"].append({"path": "models/model.keras", "md5": "other"})
     (repository / "dvc.lock").write_text(format_yaml(lock))
-    with pytest.raises(PipelineError) as raised:
-        read("workspace")
-    assert str(raised.value) == (
+    assert find_error(read, "workspace") == (
         "workspace: dvc.lock: the stage evaluate has not run since models/model.keras changed;"
         " run `dvc repro`"
     )

@@ -212,9 +212,7 @@ def test_a_params_file_that_cannot_be_read_is_not_replaced(text: str, project: P
 
 
 def test_an_unknown_recipe_is_refused_with_the_list() -> None:
-    with pytest.raises(PipelineError) as caught:
-        load_recipe("mnist_mpl", FOLDER)
-    assert str(caught.value).endswith(
+    assert find_error(load_recipe, "mnist_mpl", FOLDER).endswith(
         f"found 'mnist_mpl' (did you mean 'mnist_mlp'?); known here: defaults, {', '.join(RECIPES)}"
     )
     with pytest.raises(PipelineError, match="expected the name of a recipe"):

@@ -1,8 +1,8 @@
 from typing import Any
 
 import pytest
+from support import find_error
 
-from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import check
 from imgpipe.settings.augment import Augment
 
@@ -30,9 +30,9 @@ from imgpipe.settings.augment import Augment
 def test_wrong_values_are_reported(
     params_value: dict[str, Any], key: str, value: Any, expected: str
 ) -> None:
-    with pytest.raises(PipelineError) as caught:
-        check(Augment, params_value["augment"] | {key: value}, "params.yaml", "augment.")
-    assert str(caught.value) == f"params.yaml: augment.{expected}"
+    section = params_value["augment"] | {key: value}
+    message = find_error(check, Augment, section, "params.yaml", "augment.")
+    assert message == f"params.yaml: augment.{expected}"
 
 
 def test_equal_ends_of_the_brightness_are_allowed(params_value: dict[str, Any]) -> None:

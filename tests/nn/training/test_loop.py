@@ -35,18 +35,6 @@ def test_a_training_raises_the_accuracy_and_records_metrics() -> None:
     assert rates == sorted(rates, reverse=True)  # cosine
 
 
-def test_the_model_gets_the_weights_of_the_best_epoch() -> None:
-    from imgpipe.nn.inference.prediction import predict_probabilities
-
-    model, history = train_easily(misleading=True)
-    best = best_epoch(history)
-    assert best.validation_loss < history[-1].validation_loss
-    images, labels = make_easy_images(200)
-    probabilities = predict_probabilities(model, images)
-    loss = -np.log(np.maximum(probabilities[range(200), (labels + 1) % 10], 1e-7)).mean()
-    assert loss == pytest.approx(best.validation_loss, rel=1e-3)
-
-
 def test_early_stopping_waits_for_its_patience() -> None:
     params = change_params(
         EASY_PARAMS, training__epochs=9, training__early_stopping_patience_epochs=2
