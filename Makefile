@@ -77,7 +77,7 @@ override PYTEST := python -m pytest --numprocesses auto --dist loadfile --no-loa
 test-fast: setup ## run the tests that need neither TensorFlow nor DVC runs: 2 minutes
 	$(PYTEST) -m "not tf and not e2e and not dask"
 
-test: test-fast ## run all tests but the slow ones: 18 minutes on two cores
+test: test-fast ## run all tests but the slow ones: 10 minutes on two cores
 	$(PYTEST) -m "(tf or e2e or dask) and not slow"
 
 test-slow: setup ## run slow tests that rarely fail, and the tests with random examples on more examples
