@@ -1,0 +1,147 @@
+"""How a network computes: natively, or with the exact operations of `imgpipe.nn.common.exact`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from imgpipe.core.errors import PipelineError
+from imgpipe.nn.common import exact
+from imgpipe.settings.params import PARAMS_FILE
+
+
+def apply(model: keras.Model, inputs: tf.Tensor, *, training: bool) -> tf.Tensor:
+    """Return what a model returns, computed with exact operations; call it in a `tf.function`.
+
+    Args:
+        model: a functional model of layers that `check_layers` accepts.
+        inputs: (N, ...), as the model takes them.
+        training: whether dropout acts, and batch normalization normalizes by the batch.
+    """
+    # Keras has no public function that walks the graph of a model with other operations.
+    return model._run_through_graph(inputs, operation_fn=lambda layer: _exact_call(layer, training))
+
+
+def check_layers(model: keras.Model) -> None:
+    """Check that each layer of a model has exact operations.
+
+    Raises:
+        PipelineError: a layer has none.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            check_layers(layer)
+        elif type(layer) not in _EXACT and type(layer) not in _ALREADY_EXACT:
+            raise PipelineError(
+                f"{PARAMS_FILE}: arithmetic: `exact` cannot compute the layer `{layer.name}`, a"
+                f" {type(layer).__name__}; choose `native`"
+            )
+
+
+def _exact_call(layer: Any, training: bool) -> Callable[..., Any]:
+    """Return the function that computes a layer; the graph may pass the layer's own arguments."""
+    if isinstance(layer, keras.Model):
+        return lambda inputs, **_: apply(layer, inputs, training=training)
+    if function := _EXACT.get(type(layer)):
+        return lambda inputs, **_: function(layer, inputs, training)
+    if layer._call_has_training_arg:
+        return lambda inputs, **_: layer(inputs, training=training)
+    return layer  # type: ignore[no-any-return]
+
+
+def _call_convolution(layer: layers.Conv2D, x: tf.Tensor, training: bool) -> tf.Tensor:
+    y = exact.conv2d(
+        x, _value(layer.kernel), strides=layer.strides, padding=layer.padding, training=training
+    )
+    return _finish(layer, y)
+
+
+def _call_depthwise(layer: layers.DepthwiseConv2D, x: tf.Tensor, training: bool) -> tf.Tensor:
+    y = exact.depthwise_conv2d(
+        x, _value(layer.kernel), strides=layer.strides, padding=layer.padding
+    )
+    return _finish(layer, y)
+
+
+def _call_dense(layer: layers.Dense, x: tf.Tensor, training: bool) -> tf.Tensor:
+    return _finish(layer, exact.matmul(x, _value(layer.kernel), training=training))
+
+
+def _finish(layer: Any, y: tf.Tensor) -> tf.Tensor:
+    """Add the bias, and apply the activation."""
+    if layer.use_bias:
+        y = exact.add_to_channels(y, _value(layer.bias))
+    return _ACTIVATIONS[layer.activation](y)
+
+
+def _call_activation(layer: layers.Activation, x: tf.Tensor, training: bool) -> tf.Tensor:
+    return _ACTIVATIONS[layer.activation](x)
+
+
+def _call_batch_norm(layer: layers.BatchNormalization, x: tf.Tensor, training: bool) -> tf.Tensor:
+    if training:
+        axes = range(len(x.shape) - 1)
+        mean = exact.mean_along(x, axes)
+        centered = exact.add_to_channels(x, -mean)
+        variance = exact.mean_along(centered * centered, axes)
+        for moving, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+            moving.assign(_value(moving) * layer.momentum + value * (1.0 - layer.momentum))
+    else:
+        mean, variance = _value(layer.moving_mean), _value(layer.moving_variance)
+        centered = x - mean
+    scale = _value(layer.gamma) / tf.sqrt(variance + layer.epsilon)
+    return exact.add_to_channels(exact.scale_channels(centered, scale), _value(layer.beta))
+
+
+def _call_global_average(
+    layer: layers.GlobalAveragePooling2D, x: tf.Tensor, training: bool
+) -> tf.Tensor:
+    return exact.mean_along(x, (1, 2))
+
+
+def _call_average(layer: layers.AveragePooling2D, x: tf.Tensor, training: bool) -> tf.Tensor:
+    """Return the means of windows beside each other; rows and columns left over have no effect."""
+    height, width = layer.pool_size
+    rows, columns, channels = x.shape[1] // height, x.shape[2] // width, x.shape[3]
+    windows = tf.reshape(
+        x[:, : rows * height, : columns * width], (-1, rows, height, columns, width, channels)
+    )
+    return exact.mean_along(windows, (2, 4))
+
+
+def _value(variable: keras.Variable) -> tf.Tensor:
+    return tf.convert_to_tensor(variable)
+
+
+_ACTIVATIONS: dict[Callable[..., Any], Callable[[tf.Tensor], tf.Tensor]] = {
+    keras.activations.linear: lambda x: x,
+    keras.activations.relu: tf.nn.relu,
+    keras.activations.softmax: exact.softmax,
+    keras.activations.sigmoid: exact.sigmoid,
+}
+
+_EXACT: dict[type[layers.Layer], Callable[[Any, tf.Tensor, bool], tf.Tensor]] = {
+    layers.Activation: _call_activation,
+    layers.AveragePooling2D: _call_average,
+    layers.BatchNormalization: _call_batch_norm,
+    layers.Conv2D: _call_convolution,
+    layers.Dense: _call_dense,
+    layers.DepthwiseConv2D: _call_depthwise,
+    layers.GlobalAveragePooling2D: _call_global_average,
+}
+# These only move, choose or compare elements, or compute with single elements.
+_ALREADY_EXACT = (
+    layers.Add,
+    layers.Concatenate,
+    layers.Dropout,
+    layers.Flatten,
+    layers.GlobalMaxPooling2D,
+    layers.InputLayer,
+    layers.MaxPooling2D,
+    layers.RandomFlip,
+    layers.ReLU,
+    layers.Rescaling,
+    layers.Reshape,
+)

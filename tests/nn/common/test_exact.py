@@ -1,0 +1,214 @@
+"""Exact operations: any order of the terms gives the same bytes, and the results are close."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+
+pytestmark = pytest.mark.tf
+EPS = 2.0**-24  # relative error of a rounding to float32
+FLOATS = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
+
+
+def draw(seed: int, *shape: int) -> NDArray[np.float32]:
+    """Return normal numbers with magnitudes from about 1e-3 to 1e3."""
+    generator = np.random.default_rng(seed)
+    values = generator.normal(size=shape) * 10.0 ** generator.uniform(-3, 3, shape)
+    return values.astype(np.float32)
+
+
+def error_bound(products: Any, x: NDArray[Any], y: NDArray[Any], terms: int) -> Any:
+    """Return how much sums of products may differ from the sums of the unrounded products.
+
+    Each factor is rounded by at most half of its step, and the result once to float32.
+    """
+    from imgpipe.nn.common.exact import factor_bits
+
+    bits = int(factor_bits(terms))
+    x, y = np.abs(x).astype(np.float64), np.abs(y).astype(np.float64)
+    step_x, step_y = (2.0 ** (math.frexp(values.max())[1] + 1 - bits) for values in (x, y))
+    upper = products(x + step_x / 2, y + step_y / 2)
+    return upper - products(x, y) + EPS * upper
+
+
+@given(arrays.arrays(np.float32, st.tuples(st.integers(1, 50), st.just(3)), elements=FLOATS))
+def test_a_sum_is_the_same_in_every_order_and_rounded_once(values: NDArray[np.float32]) -> None:
+    from imgpipe.nn.common.exact import sum_along
+
+    total = sum_along(values, [0]).numpy()
+    assert np.array_equal(total, sum_along(np.sort(values, axis=0), [0]))
+    for column, result in zip(values.T.tolist(), total, strict=True):
+        reference = math.fsum(column)
+        step = 2.0 ** (math.frexp(max(map(abs, column)))[1] - 46)
+        assert abs(result - reference) <= EPS * abs(reference) + len(column) * step
+
+
+def test_a_sum_of_many_equal_largest_numbers_is_exact() -> None:
+    from imgpipe.nn.common.exact import sum_along
+
+    largest = np.float32(2 - 2**-20)  # 21 bits
+    total = sum_along(np.full(1 << 22, largest), [0])
+    assert float(total) == float(largest) * (1 << 22)
+
+
+@pytest.mark.parametrize("terms", [1, 2, 3, 9, 4096, 4097, (1 << 20) - 1, 1 << 20, (1 << 26) + 1])
+def test_the_largest_sum_of_products_is_an_exact_integer(terms: int) -> None:
+    from imgpipe.nn.common.exact import factor_bits
+
+    largest_factor = 1 << (int(factor_bits(terms)) - 1)
+    assert terms * largest_factor**2 <= 1 << 53
+    more_terms = 4 * terms  # with one bit more, four times as many terms would not fit
+    assert int(factor_bits(terms)) == 25 or more_terms * (2 * largest_factor) ** 2 > 1 << 53
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_matmul_is_the_same_in_every_order_and_close(training: bool) -> None:
+    from imgpipe.nn.common.exact import matmul
+
+    x, kernel = draw(1, 40, 70), draw(2, 70, 6)
+    result = matmul(x, kernel, training=training).numpy()
+    order = np.random.default_rng(3).permutation(70)
+    assert np.array_equal(result, matmul(x[:, order], kernel[order], training=training))
+    reference = x.astype(np.float64) @ kernel
+    assert (np.abs(result - reference) <= error_bound(np.matmul, x, kernel, 70)).all()
+
+
+CONVOLUTIONS = [(1, "same"), (2, "same"), (1, "valid"), (2, "valid")]
+
+
+@pytest.mark.parametrize(("stride", "padding"), CONVOLUTIONS)
+def test_a_convolution_and_its_gradients_are_close(stride: int, padding: str) -> None:
+    import tensorflow as tf
+
+    from imgpipe.nn.common.exact import conv2d
+
+    def native(x: Any, kernel: Any) -> Any:
+        return tf.nn.conv2d(x, kernel, stride, padding.upper())
+
+    x, kernel = draw(1, 4, 9, 8, 5), draw(2, 3, 3, 5, 6)
+    wide = [tf.constant(values.astype(np.float64)) for values in (x, kernel)]
+    upstream = draw(3, *native(*wide).shape)
+    with tf.GradientTape() as tape:
+        tape.watch(wide)
+        total = tf.reduce_sum(native(*wide) * upstream.astype(np.float64))
+    expected = tape.gradient(total, wide)
+    narrow = [tf.constant(x), tf.constant(kernel)]
+    with tf.GradientTape() as tape:
+        tape.watch(narrow)
+        result = conv2d(*narrow, strides=(stride, stride), padding=padding, training=True)
+        total = tf.reduce_sum(result * upstream)
+    found = tape.gradient(total, narrow)
+
+    terms = max(9 * 6, 4 * 9 * 8)
+    bound = error_bound(lambda *both: native(*both).numpy(), x, kernel, terms)
+    assert (np.abs(result - native(*wide).numpy()) <= bound).all()
+
+    def through(number: int) -> Any:
+        """Return the gradient as products of the upstream gradient and the other factor."""
+
+        def products(errors: NDArray[Any], other: NDArray[Any]) -> Any:
+            values = list(wide)
+            values[1 - number] = tf.constant(other)
+            with tf.GradientTape() as tape:
+                tape.watch(values)
+                total = tf.reduce_sum(native(*values) * errors)
+            return tape.gradient(total, values)[number].numpy()
+
+        return products
+
+    for number, other in ((0, kernel), (1, x)):
+        bound = error_bound(through(number), upstream, other, terms)
+        assert (np.abs(found[number] - expected[number].numpy()) <= bound).all()
+
+
+def test_a_depthwise_convolution_is_close() -> None:
+    import tensorflow as tf
+
+    from imgpipe.nn.common.exact import depthwise_conv2d
+
+    def native(x: Any, kernel: Any) -> Any:
+        return tf.nn.depthwise_conv2d(x, kernel, [1, 2, 2, 1], "SAME").numpy()
+
+    x, kernel = draw(1, 4, 9, 8, 5), draw(2, 3, 3, 5, 1)
+    result = depthwise_conv2d(x, kernel, strides=(2, 2), padding="same")
+    expected = native(x.astype(np.float64), kernel.astype(np.float64))
+    assert (np.abs(result - expected) <= error_bound(native, x, kernel, 9)).all()
+
+
+def test_without_training_a_result_does_not_depend_on_the_other_examples() -> None:
+    from imgpipe.nn.common.exact import conv2d, depthwise_conv2d, matmul
+
+    x, kernel, depthwise = draw(1, 5, 6, 6, 3), draw(2, 3, 3, 3, 4), draw(3, 3, 3, 3, 1)
+    operations: list[Callable[..., Any]] = [
+        lambda x: conv2d(x, kernel, strides=(1, 1), padding="same", training=False),
+        lambda x: depthwise_conv2d(x, depthwise, strides=(1, 1), padding="same"),
+        lambda x: matmul(x.reshape(len(x), -1), draw(4, 108, 7), training=False),
+    ]
+    for operation in operations:
+        assert np.array_equal(operation(x)[2:3], operation(x[2:3]))
+
+
+def test_zeros_give_zeros() -> None:
+    from imgpipe.nn.common.exact import matmul, sum_along
+
+    zeros = np.zeros((3, 4), np.float32)
+    assert not sum_along(zeros, [0, 1]).numpy()
+    assert not matmul(zeros, zeros.T, training=True).numpy().any()
+
+
+def test_gradients_of_values_for_each_channel_are_sums() -> None:
+    import tensorflow as tf
+
+    from imgpipe.nn.common.exact import add_to_channels, mean_along, scale_channels
+
+    x, values, upstream = tf.constant(draw(1, 4, 5, 3)), tf.constant(draw(2, 3)), draw(3, 4, 5, 3)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, values])
+        added = tf.reduce_sum(add_to_channels(x, values) * upstream)
+        scaled = tf.reduce_sum(scale_channels(x, values) * upstream)
+        mean = tf.reduce_sum(mean_along(x, (0, 1)))
+    sums = upstream.astype(np.float64).sum((0, 1))
+    assert np.allclose(tape.gradient(added, values), sums, rtol=EPS)
+    products = (upstream * x.numpy()).astype(np.float64)
+    assert np.allclose(tape.gradient(scaled, values), products.sum((0, 1)), rtol=EPS)
+    assert np.array_equal(tape.gradient(added, x), upstream)
+    assert np.array_equal(tape.gradient(scaled, x), upstream * values.numpy())
+    assert np.array_equal(tape.gradient(mean, x), np.full((4, 5, 3), np.float32(1 / 20)))
+
+
+def test_log_is_rounded_right_to_a_ten_thousandth_of_the_last_digit() -> None:
+    from imgpipe.nn.common.exact import log
+
+    exponents = np.random.default_rng(1).uniform(-87, 88, 20_000)
+    x = np.concatenate([np.exp(exponents), [1.0, 2.0, 0.5, 1 - EPS, 1 + 2 * EPS]]).astype(
+        np.float32
+    )
+    expected = np.log(x.astype(np.longdouble))
+    assert (np.abs(log(x) - expected) <= 0.5001 * np.spacing(np.abs(expected).astype("f4"))).all()
+
+
+def test_softmax_and_sigmoid_are_close_with_their_gradients() -> None:
+    import tensorflow as tf
+
+    from imgpipe.nn.common import exact
+
+    logits = np.random.default_rng(1).normal(size=(200, 10)).astype(np.float32) * 10
+    logits[0] = [0.0, -86.0, -87.5, *[-100.0] * 7]
+    upstream = np.random.default_rng(2).normal(size=logits.shape)
+    for ours, native in ((exact.softmax, tf.nn.softmax), (exact.sigmoid, tf.sigmoid)):
+        narrow, wide = tf.constant(logits), tf.constant(logits.astype(np.float64))
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([narrow, wide])
+            result, expected = ours(narrow), native(wide)
+            total = tf.reduce_sum(result * upstream.astype(np.float32))
+            wide_total = tf.reduce_sum(expected * upstream)
+        # 87 is where exponentials become 0; logits minus the largest are rounded to float32.
+        assert np.allclose(result, expected, rtol=100 * EPS, atol=2e-38)
+        gradients = tape.gradient(total, narrow), tape.gradient(wide_total, wide)
+        assert np.allclose(*gradients, rtol=0, atol=20 * EPS)
