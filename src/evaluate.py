@@ -1,6 +1,7 @@
 """Stage 5, evaluate: measure the trained model on the test split, each image exactly once.
 
-Reads   `evaluate` and `threads` in params.yaml; models/model.keras; data/records (test split)
+Reads   `evaluate`, `arithmetic` and its section of `arithmetics` in params.yaml;
+        models/model.keras; data/records (test split)
 Writes  metrics/test.json, the metrics; metrics/per_class.csv and metrics/reliability.csv, tables;
         data/evaluation/predictions.csv, the probabilities of each image;
         data/evaluation/roc.csv, points of the ROC curves;
@@ -33,18 +34,26 @@ def main(run: StageRun) -> None:
 
     from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
 
-    configure_runtime(threads=run.params.threads, seed=0, precision="float32")
+    from imgpipe.nn.common.arithmetic import count_threads, find_forward
+
+    configure_runtime(
+        arithmetic=run.params.arithmetic,
+        threads=count_threads(run.params),
+        seed=0,
+        precision="float32",
+    )
     from imgpipe.nn.inference.explanation import activation_maps, feature_maps, first_kernels
     from imgpipe.nn.inference.loading import load_model_of_records
-    from imgpipe.nn.inference.prediction import predict_probabilities
+    from imgpipe.nn.inference.prediction import Predictor
 
     model = load_model_of_records(paths.MODEL, records.info)
+    forward = find_forward(run.params.arithmetic)
     with ProgressBar("evaluate", len(labels), "image") as bar:
-        probabilities = predict_probabilities(model, images, bar.update)
+        probabilities = Predictor(model, forward).predict(images, bar.update)
     numbers = choose_images(labels, probabilities)
     viewed = images[numbers]
-    kernels, maps = first_kernels(model), activation_maps(model, viewed)
-    views = Views(numbers, viewed, kernels, maps, *feature_maps(model, viewed[0]))
+    kernels, maps = first_kernels(model), activation_maps(model, viewed, forward)
+    views = Views(numbers, viewed, kernels, maps, *feature_maps(model, viewed[0], forward))
 
     predictions = Predictions(records.info.classes, identities, labels, probabilities)
     scores = score_predictions(labels, probabilities, top_k=top_k, bins=bins)

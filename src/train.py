@@ -1,7 +1,7 @@
 """Stage 4, train: fit the chosen network to the training images and their augmented copies.
 
-Reads   `method`, the section with its name, `network`, its section of `networks`, and `threads` in
-        params.yaml; data/records (training and validation splits), data/augmented
+Reads   `method` and `arithmetic`, the sections that they name, `network` and its section of
+        `networks`, in params.yaml; data/records (training and validation splits), data/augmented
 Writes  models/model.keras, the network: `training`, with the weights of the epoch of lowest
         validation loss; `transfer`, with the weights of the last iteration. models/layers.txt, the
         table of its layers; data/training/examples.npz, some images as training sees them; after
@@ -29,7 +29,14 @@ def main(run: StageRun) -> Callable[[], None] | None:
     augmented = AugmentedRecords.open(AUGMENTED, records)
     from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
 
-    configure_runtime(threads=params.threads, seed=settings.seed, precision=settings.precision)
+    from imgpipe.nn.common.arithmetic import count_threads
+
+    configure_runtime(
+        arithmetic=params.arithmetic,
+        threads=count_threads(params),
+        seed=settings.seed,
+        precision=settings.precision,
+    )
     from imgpipe.nn.common.model_signature import ModelSignature
     from imgpipe.nn.fitting.examples import draw_examples
     from imgpipe.nn.fitting.layer_table import describe_layers

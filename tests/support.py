@@ -472,14 +472,14 @@ def train_network(
     """
     from imgpipe.console.training_table import TrainingProgress
     from imgpipe.nn.fitting.training_set import TrainingSet
-    from imgpipe.nn.training.augmentation_layers import add_random_layers
+    from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.training.loop import Trainer
     from imgpipe.nn.training.replicas import Replicas
 
     validation = LabeledInputs(images, labels if validation_labels is None else validation_labels)
     training_set = TrainingSet(images, labels, validation)
-    trained = add_random_layers(model, params.training)
-    trainer = Trainer(trained, training_set, params.training, Replicas(1))
+    forward = find_forward(params.arithmetic)
+    trainer = Trainer(model, training_set, params.training, Replicas(1), forward)
     with TrainingProgress(
         epochs=params.training.epochs, examples=len(labels), finished_epochs=0, may_stop_early=False
     ) as progress:
@@ -487,6 +487,16 @@ def train_network(
             trainer.run_epoch(progress)
     trainer.restore_best_weights()
     return trainer.epochs
+
+
+def predict_probabilities(
+    model: Any, images: NDArray[np.uint8], on_images: Callable[[int], object] = int
+) -> NDArray[np.float32]:
+    """Return the class probabilities, (N, K), that a model computes natively."""
+    from imgpipe.nn.common.arithmetic import find_forward
+    from imgpipe.nn.inference.prediction import Predictor
+
+    return Predictor(model, find_forward("native")).predict(images, on_images)
 
 
 def train_easily(

@@ -112,7 +112,8 @@ def _parameter_rows(params: Params) -> Iterator[tuple[str, str]]:
         name: getattr(params, name) for name in ("preprocess", "augment", params.method, "evaluate")
     }
     sections[f"networks.{params.network}"] = params.network_settings
-    for name in ("dataset", "method", "network", "threads"):
+    sections[f"arithmetics.{params.arithmetic}"] = getattr(params.arithmetics, params.arithmetic)
+    for name in ("dataset", "method", "network", "arithmetic"):
         yield name, format_value(getattr(params, name))
     for name, section in sections.items():
         for key, value in section.model_dump().items():

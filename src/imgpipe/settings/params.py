@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from imgpipe.core.schema import Count, Section, check, nearest
+from imgpipe.core.schema import Section, check, nearest
 from imgpipe.core.yaml_file import read_yaml
+from imgpipe.settings.arithmetics import Arithmetics
 from imgpipe.settings.augment import Augment
 from imgpipe.settings.backbones import BACKBONES
 from imgpipe.settings.evaluate import Evaluate
@@ -24,6 +25,15 @@ from imgpipe.settings.training import Training
 from imgpipe.settings.transfer import Transfer
 
 PARAMS_FILE = Path("params.yaml")
+ONLY_NATIVE = {
+    "replicas": 1,
+    "precision": "float32",
+    "random_rotation_deg": 0.0,
+    "random_translation_frac": 0.0,
+    "random_zoom_frac": 0.0,
+    "random_contrast_frac": 0.0,
+}
+"""Of `training`: the values with which exact arithmetic can compute, if it has no other."""
 
 
 class Params(Section):
@@ -33,13 +43,16 @@ class Params(Section):
         "train": "its values are now in the section training or transfer, by `method`; the value of"
         " `architecture` is now `network`",
         "architectures": "the section is now networks",
+        "threads": "it is now arithmetics.native.threads; with `arithmetic: exact` the number of"
+        " threads has no effect",
     }
 
     dataset: str
     allow_unpinned: bool
     method: Literal["training", "transfer"]
     network: str
-    threads: Count
+    arithmetic: Literal["exact", "native"]
+    arithmetics: Arithmetics
     preprocess: Preprocess
     augment: Augment
     training: Training
@@ -60,6 +73,17 @@ class Params(Section):
                 f"network: expected one of {', '.join(choices)} with method {self.method}; found"
                 f" {self.network!r}{nearest(self.network, choices)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _exact_arithmetic_has_what_the_training_needs(self) -> "Params":
+        if self.arithmetic == "exact" and self.method == "training":
+            for name, without in ONLY_NATIVE.items():
+                if (value := getattr(self.training, name)) != without:
+                    raise ValueError(
+                        f"training.{name}: arithmetic exact has only {without}; found {value};"
+                        " choose arithmetic native"
+                    )
         return self
 
     @property

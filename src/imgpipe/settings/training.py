@@ -10,7 +10,10 @@ from imgpipe.core.schema import Count, CountOrZero, Fraction, Section, Seed
 class Training(Section):
     """How all weights of a network are trained."""
 
-    removed_keys: ClassVar = {"architecture": "write the name of the network in `network`"}
+    removed_keys: ClassVar = {
+        "architecture": "write the name of the network in `network`",
+        "label_encoding": "both values gave the same loss",
+    }
 
     epochs: Count
     batch_size: Count
@@ -19,7 +22,6 @@ class Training(Section):
     learning_rate: Annotated[float, Field(gt=0)]
     learning_rate_schedule: Literal["constant", "cosine", "exponential"]
     learning_rate_final_frac: Annotated[float, Field(gt=0, le=1)]
-    label_encoding: Literal["sparse", "one_hot"]
     label_smoothing: Fraction
     class_weights: Literal["none", "balanced"]
     l1_penalty: Annotated[float, Field(ge=0)]

@@ -12,6 +12,7 @@ from support import (
     build_network,
     find_error,
     make_easy_images,
+    predict_probabilities,
     save_network,
     write_random_records,
 )
@@ -33,7 +34,6 @@ def write_signature(path: Path, content: Any) -> None:
 
 def test_a_loaded_model_equals_the_saved_model(path: Path) -> None:
     from imgpipe.nn.inference.loading import load_model
-    from imgpipe.nn.inference.prediction import predict_probabilities
 
     model = build_network("resnet", shape=(12, 12, 1))
     images, _ = make_easy_images(20)

@@ -17,6 +17,7 @@ from support import (
     build_network,
     change_params,
     make_random_images,
+    predict_probabilities,
     read_blocks,
 )
 
@@ -74,7 +75,6 @@ def test_the_lines_of_the_guide_do_what_predict_does(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from imgpipe.nn.inference.loading import load_model
-    from imgpipe.nn.inference.prediction import predict_probabilities
 
     assert len(LINES.splitlines()) < 15
     monkeypatch.chdir(tmp_path)
@@ -151,7 +151,6 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 def save_networks(folder: Path) -> dict[str, NDArray[np.float32]]:
     """Save networks of each kind, with images; return their probabilities."""
     from imgpipe.nn.common.runtime import keras
-    from imgpipe.nn.inference.prediction import predict_probabilities
     from imgpipe.nn.transfer.weights import build_pretrained
 
     keras.utils.set_random_seed(1)
@@ -209,7 +208,6 @@ def make_environment(folder: Path, packages: list[str]) -> Path:
 @pytest.mark.parametrize("age", ["oldest", "newest"])
 def test_another_keras_gives_the_same_answers(age: str, tmp_path: Path) -> None:
     from imgpipe.nn.inference.loading import load_model
-    from imgpipe.nn.inference.prediction import predict_probabilities
 
     on_x86_linux = (sys.platform, platform.machine()) == ("linux", "x86_64")
     tensorflow = "tensorflow-cpu" if on_x86_linux else "tensorflow"

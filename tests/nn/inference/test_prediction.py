@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-from support import build_network, make_random_images
+from support import build_network, make_random_images, predict_probabilities
 
 pytestmark = pytest.mark.tf
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_each_class_has_a_probability(classes: int) -> None:
-    from imgpipe.nn.inference.prediction import predict_probabilities
 
     model = build_network("mlp", classes=classes)
     images = make_random_images(7, 28, 28, 1)
@@ -21,7 +20,6 @@ def test_each_class_has_a_probability(classes: int) -> None:
 
 
 def test_each_batch_reports_its_number_of_images() -> None:
-    from imgpipe.nn.inference.prediction import predict_probabilities
 
     model = build_network("mlp", shape=(12, 12, 1))
     images = make_random_images(1000, 12, 12, 1)

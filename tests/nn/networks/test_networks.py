@@ -12,6 +12,7 @@ from support import (
     build_network,
     change_params,
     make_random_images,
+    predict_probabilities,
     save_network,
     train_network,
 )
@@ -135,7 +136,6 @@ def test_a_network_trains_and_its_file_gives_the_same_probabilities(
     name: str, tmp_path: Path
 ) -> None:
     from imgpipe.nn.inference.loading import load_model
-    from imgpipe.nn.inference.prediction import predict_probabilities
 
     model = build_network(name)
     images, labels = make_random_images(20, 28, 28, 1), np.arange(20) % 10
@@ -272,9 +272,9 @@ def test_global_pooling_reduces_each_map_to_one_value(kind: str) -> None:
 @pytest.mark.parametrize("pool", ["average", "min"])
 @pytest.mark.parametrize("kind", ["none", "average", "max"])
 def test_every_pooling_can_be_saved_and_explained(pool: str, kind: str, tmp_path: Path) -> None:
+    from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.inference.explanation import activation_maps, feature_maps
     from imgpipe.nn.inference.loading import load_model
-    from imgpipe.nn.inference.prediction import predict_probabilities
 
     params = change_params(networks__cnn__pool=pool, networks__cnn__global_pool=kind)
     model = build_network("cnn", params)
@@ -282,8 +282,8 @@ def test_every_pooling_can_be_saved_and_explained(pool: str, kind: str, tmp_path
     loaded = load_model(tmp_path / "model.keras")
     images = make_random_images(4, 28, 28, 1)
     assert (predict_probabilities(loaded, images) == predict_probabilities(model, images)).all()
-    assert len(feature_maps(loaded, images[0])[0]) == 3
-    assert activation_maps(loaded, images).shape[0] == 4
+    assert len(feature_maps(loaded, images[0], find_forward("exact"))[0]) == 3
+    assert activation_maps(loaded, images, find_forward("exact")).shape[0] == 4
 
 
 def test_batch_normalization_and_dropout_are_optional() -> None:

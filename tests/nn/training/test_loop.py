@@ -13,6 +13,7 @@ from support import (
     build_network,
     change_params,
     make_easy_images,
+    predict_probabilities,
     train_easily,
 )
 
@@ -49,7 +50,6 @@ def test_early_stopping_waits_for_its_patience() -> None:
 def test_mixed_precision_learns_and_returns_float32(
     precision: str, set_precision: Callable[[str], None]
 ) -> None:
-    from imgpipe.nn.inference.prediction import predict_probabilities
 
     set_precision(precision)
     model, history = train_easily()
@@ -69,6 +69,7 @@ def test_a_diverging_loss_is_an_error() -> None:
 def test_a_trained_model_has_the_weights_of_the_best_epoch(repository: Path) -> None:
     from imgpipe.nn.common.runtime import keras
     from imgpipe.nn.training.checkpoint import Checkpoint
+    from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.training.loop import train_model
     from imgpipe.nn.training.replicas import Replicas
 
@@ -79,7 +80,7 @@ def test_a_trained_model_has_the_weights_of_the_best_epoch(repository: Path) -> 
     keras.utils.set_random_seed(1)
     model = build_network("cnn", params, shape=(12, 12, 1))
     checkpoint = Checkpoint(sources={}, parameters={}, data="")
-    history = train_model(model, training_set, params.training, checkpoint, Replicas(1)).epochs
+    history = train_model(model, training_set, params.training, checkpoint, Replicas(1), find_forward("exact")).epochs
     images, labels = training_set.validation
     probabilities = np.asarray(model(images[np.arange(200)]))
     loss = -np.log(np.maximum(probabilities[range(200), labels], 1e-7)).mean()
@@ -131,6 +132,7 @@ def test_a_resumed_training_equals_an_uninterrupted_training(
     """History and weights are equal to the last bit, for each epoch after which a run stops."""
     from imgpipe.nn.common.runtime import keras
     from imgpipe.nn.training.checkpoint import Checkpoint, TrainingState
+    from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.training.loop import train_model
     from imgpipe.nn.training.replicas import Replicas
     from imgpipe.nn.training.shuffled_batches import TrainingBatches
@@ -160,7 +162,7 @@ def test_a_resumed_training_equals_an_uninterrupted_training(
         model = build_network("cnn", params, shape=(12, 12, 1))
         checkpoint = Checkpoint(sources={}, parameters={}, data="")
         training_set = make_training_set(params)
-        training = train_model(model, training_set, params.training, checkpoint, Replicas(1))
+        training = train_model(model, training_set, params.training, checkpoint, Replicas(1), find_forward("exact"))
         return list(training.epochs), model.get_weights()
 
     history, weights = run()
@@ -189,6 +191,7 @@ def test_metrics_are_written_and_printed_after_each_epoch(
 ) -> None:
     from imgpipe.console.training_table import TrainingProgress
     from imgpipe.nn.training.checkpoint import Checkpoint
+    from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.training.loop import train_model
     from imgpipe.nn.training.replicas import Replicas
 
@@ -205,7 +208,7 @@ def test_metrics_are_written_and_printed_after_each_epoch(
     model = build_network("cnn", params, shape=(12, 12, 1))
     checkpoint = Checkpoint(sources={}, parameters={}, data="")
     training_set = make_training_set(params)
-    train_model(model, training_set, params.training, checkpoint, Replicas(1))
+    train_model(model, training_set, params.training, checkpoint, Replicas(1), find_forward("exact"))
     assert written == [(1, 1), (2, 2), (3, 3)]
     _, *lines = capsys.readouterr().out.splitlines()  # after the names of the columns
     assert [line[:11] for line in lines] == ["epoch   1/3", "epoch   2/3", "epoch   3/3"]

@@ -10,6 +10,7 @@ from support import (
     build_network,
     change_params,
     make_easy_images,
+    predict_probabilities,
     train_easily,
     train_network,
 )
@@ -81,7 +82,6 @@ def test_the_loss_of_two_classes_is_the_binary_cross_entropy_of_a_sigmoid(smooth
 
 
 def test_two_classes_are_learned() -> None:
-    from imgpipe.nn.inference.prediction import predict_probabilities
 
     model, history = train_easily(classes=2)
     assert history[-1].validation_accuracy > 0.95
@@ -91,35 +91,6 @@ def test_two_classes_are_learned() -> None:
     best = min(epoch.validation_loss for epoch in history)
     expected = -np.log(probabilities[np.arange(200), labels]).mean()
     assert best == pytest.approx(expected, rel=1e-3)
-
-
-def test_one_hot_and_sparse_labels_give_the_same_training() -> None:
-    losses = {}
-    for encoding in ("sparse", "one_hot"):
-        params = change_params(EASY_PARAMS, training__label_encoding=encoding, training__epochs=2)
-        losses[encoding] = [epoch.loss for epoch in train_easily(params)[1]]
-    assert losses["one_hot"] == pytest.approx(losses["sparse"], rel=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("encoding", "function"),
-    [("sparse", "sparse_categorical_crossentropy"), ("one_hot", "categorical_crossentropy")],
-)
-def test_the_encoding_of_the_labels_chooses_the_function(
-    encoding: str, function: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from imgpipe.nn.common.runtime import keras, tf
-    from imgpipe.nn.training.objective import Objective
-
-    params = change_params(EASY_PARAMS, training__label_encoding=encoding)
-    labels = np.array([2, 0, 1])
-    probabilities = np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.3, 0.6, 0.1]], np.float32)
-    objective = Objective(3, params.training, labels)
-    monkeypatch.setattr(keras.losses, function, lambda *_, **__: "called")
-    assert objective.losses(tf.constant(labels), tf.constant(probabilities)) == "called"
-    monkeypatch.undo()
-    found = objective.losses(tf.constant(labels), tf.constant(probabilities)).numpy()
-    assert found == pytest.approx(-np.log([0.7, 0.5, 0.6]))
 
 
 @pytest.mark.parametrize("classes", [2, 10])
@@ -132,7 +103,6 @@ def test_labels_of_any_number_of_classes_can_be_smoothed(classes: int) -> None:
 
 
 def test_label_smoothing_changes_the_target_but_not_the_scale_of_the_metrics() -> None:
-    from imgpipe.nn.inference.prediction import predict_probabilities
 
     images, _ = make_easy_images(50)
     confidence = {}
@@ -190,12 +160,10 @@ def test_balanced_classes_have_the_same_total_weight() -> None:
     assert np.mean([weights[label] for label in labels]) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("encoding", ["sparse", "one_hot"])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_class_weights_help_the_rare_class(classes: int, encoding: str) -> None:
+def test_class_weights_help_the_rare_class(classes: int) -> None:
     """All images are equal, so a network can learn only the frequency of each class."""
     from imgpipe.nn.common.runtime import keras
-    from imgpipe.nn.inference.prediction import predict_probabilities
 
     labels = np.where(np.arange(300) % 10 == 0, classes - 1, np.arange(300) % (classes - 1))
     images = np.full((300, 12, 12, 1), 255, dtype=np.uint8)
@@ -206,7 +174,6 @@ def test_class_weights_help_the_rare_class(classes: int, encoding: str) -> None:
             networks__mlp__units=[16],
             networks__mlp__dropout_frac=0.0,
             training__class_weights=weights,
-            training__label_encoding=encoding,
             training__epochs=30,
             training__learning_rate=0.05,
             training__batch_size=100,
@@ -243,10 +210,9 @@ def test_with_balanced_classes_losses_are_means_over_classes() -> None:
     assert epoch.validation_accuracy == pytest.approx(0.9)
 
 
-@pytest.mark.parametrize("encoding", ["sparse", "one_hot"])
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
-def test_the_unweighted_loss_is_a_mean_over_images(class_weights: str, encoding: str) -> None:
-    epoch = train_constant(training__class_weights=class_weights, training__label_encoding=encoding)
+def test_the_unweighted_loss_is_a_mean_over_images(class_weights: str) -> None:
+    epoch = train_constant(training__class_weights=class_weights)
     expected = -(0.9 * np.log(0.7) + 0.1 * np.log(0.2))
     assert epoch.validation_loss_unweighted == pytest.approx(expected, rel=1e-3)
     equal = epoch.validation_loss_unweighted == epoch.validation_loss

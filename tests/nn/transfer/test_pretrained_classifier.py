@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import TRANSFER_PARAMS, change_params, write_random_records
+from support import TRANSFER_PARAMS, change_params, predict_probabilities, write_random_records
 
 from imgpipe.core.sources import hash_sources
 from imgpipe.records.folders import AugmentedRecords, Records
@@ -35,7 +35,6 @@ def fit(
 def test_the_network_gives_the_metrics_of_the_regression(
     tmp_path: Path, repository: Path, classes: tuple[str, ...]
 ) -> None:
-    from imgpipe.nn.inference.prediction import predict_probabilities
     from imgpipe.records.stored_images import StoredImages
 
     fitted = fit(tmp_path, classes=classes)

@@ -1,7 +1,11 @@
-"""How a network computes: natively, or with the exact operations of `imgpipe.nn.common.exact`."""
+"""How a network computes: natively, or with the exact operations of `imgpipe.nn.common.exact`.
+
+Exact: the same bytes on every processor, with any number of threads. Native: the operations of
+Keras, which are faster, and repeat on one kind of processor with one number of threads.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
@@ -9,7 +13,34 @@ from keras import layers
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.nn.common import exact
-from imgpipe.settings.params import PARAMS_FILE
+from imgpipe.parallel.processes import count_workers
+from imgpipe.settings.params import PARAMS_FILE, Params
+
+
+class Forward(Protocol):
+    """Computes what a model returns."""
+
+    def __call__(self, model: keras.Model, inputs: tf.Tensor, *, training: bool) -> tf.Tensor:
+        """Return the outputs for inputs (N, ...).
+
+        With `training`, dropout acts, and batch normalization normalizes by the batch.
+        """
+
+
+def find_forward(arithmetic: str) -> Forward:
+    """Return the function for a value of `arithmetic` in params.yaml."""
+    return {"exact": apply, "native": _apply_natively}[arithmetic]
+
+
+def count_threads(params: Params) -> int:
+    """Return the number of threads of an operation; with exact arithmetic, it has no effect."""
+    if params.arithmetic == "native":
+        return params.arithmetics.native.threads
+    return count_workers()
+
+
+def _apply_natively(model: keras.Model, inputs: tf.Tensor, *, training: bool) -> tf.Tensor:
+    return model(inputs, training=training)
 
 
 def apply(model: keras.Model, inputs: tf.Tensor, *, training: bool) -> tf.Tensor:
@@ -19,7 +50,11 @@ def apply(model: keras.Model, inputs: tf.Tensor, *, training: bool) -> tf.Tensor
         model: a functional model of layers that `check_layers` accepts.
         inputs: (N, ...), as the model takes them.
         training: whether dropout acts, and batch normalization normalizes by the batch.
+
+    Raises:
+        PipelineError: a layer has no exact operations.
     """
+    check_layers(model)
     # Keras has no public function that walks the graph of a model with other operations.
     return model._run_through_graph(inputs, operation_fn=lambda layer: _exact_call(layer, training))
 

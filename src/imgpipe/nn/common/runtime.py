@@ -50,19 +50,22 @@ with _silent_stderr(), _hidden(UNUSED_BY_KERAS):
     import tensorflow as tf
 
 
-def configure_runtime(*, threads: int, seed: int, precision: str) -> None:
+def configure_runtime(*, arithmetic: str, threads: int, seed: int, precision: str) -> None:
     """Fix everything that equal bytes need: threads, seed, precision and the order of operations.
 
     Call it once, before any tensor exists.
 
     Args:
-        threads: number of threads of one operation; sums are split among the threads, so this
-            number changes the last bits of a result.
+        arithmetic: exact or native. With exact arithmetic, TensorFlow's graph optimizer is off: it
+            replaces divisions and square roots by instructions that differ between processors.
+        threads: number of threads of one operation; with native arithmetic, sums are split among
+            the threads, so this number changes the last bits of a result.
         seed: seed of initial weights, dropout and random transformations.
         precision: a dtype policy of Keras.
     """
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     tf.config.experimental.enable_op_determinism()
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": arithmetic == "exact"})
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(precision)

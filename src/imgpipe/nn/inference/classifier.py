@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from imgpipe.console.progress import ProgressBar
 from imgpipe.core.errors import UnreadableImageError
+from imgpipe.nn.common.arithmetic import find_forward
 from imgpipe.nn.inference.explanation import activation_maps
 from imgpipe.nn.inference.file_prediction import FilePrediction
 from imgpipe.nn.inference.loading import load_model, read_signature
-from imgpipe.nn.inference.prediction import predict_probabilities
+from imgpipe.nn.inference.prediction import Predictor
 from imgpipe.settings.image_spec import ImageSpec
 
 _FILES_AT_ONCE = 512
@@ -28,6 +29,9 @@ ReadImage = Callable[[Path, ImageSpec], NDArray[np.uint8]]
 
 class Classifier:
     """A model file, loaded; it answers with probabilities and with the evidence for them.
+
+    It computes natively: probabilities differ from the exact ones of the stage `evaluate` by less
+    than 1e-5.
 
     Attributes:
         signature: the images that the model takes, and its classes.
@@ -43,16 +47,18 @@ class Classifier:
         Raises:
             PipelineError: the file is missing or is not a model of this pipeline.
         """
-        configure_runtime(threads=threads, seed=0, precision="float32")
+        configure_runtime(arithmetic="native", threads=threads, seed=0, precision="float32")
         self.signature = read_signature(path)
         self._model = load_model(path)
+        self._forward = find_forward("native")
+        self._predictor = Predictor(self._model, self._forward)
         self._threads = threads
 
     def explain(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the probabilities (K,) of an image (H, W, C), and its activation map (h, w)."""
         images = image[None]
-        probabilities = predict_probabilities(self._model, images)
-        return probabilities[0], activation_maps(self._model, images)[0]
+        maps = activation_maps(self._model, images, self._forward)
+        return self._predictor.predict(images)[0], maps[0]
 
     def classify_files(
         self, files: Sequence[Path], read_image: ReadImage, *, top: int
@@ -75,7 +81,7 @@ class Classifier:
                 read = partial(_read_or_reason, read_image, self.signature.image_spec)
                 results = list(pool.map(read, batch))
                 images = [result for result in results if not isinstance(result, str)]
-                rows = iter(predict_probabilities(self._model, np.stack(images)) if images else ())
+                rows = iter(self._predictor.predict(np.stack(images)) if images else ())
                 for path, result in zip(batch, results, strict=True):
                     if isinstance(result, str):
                         yield FilePrediction(path, [], error=result)

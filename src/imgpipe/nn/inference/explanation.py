@@ -5,6 +5,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from imgpipe.nn.common import exact
+from imgpipe.nn.common.arithmetic import Forward
+
 MOST_LAYERS = 8
 """Largest number of layers whose feature maps are shown; a deep network has dozens."""
 
@@ -27,7 +30,7 @@ def first_kernels(model: keras.Model) -> NDArray[np.float32]:
 
 
 def feature_maps(
-    model: keras.Model, image: NDArray[np.uint8]
+    model: keras.Model, image: NDArray[np.uint8], forward: Forward
 ) -> tuple[list[tuple[str, NDArray[np.float32]]], int]:
     """Return the output of ReLU layers that have maps.
 
@@ -37,6 +40,7 @@ def feature_maps(
     Args:
         model: the network.
         image: (H, W, C).
+        forward: computes the network.
 
     Returns:
         (layer name, (h, w, F) float32) of each chosen layer, and the number of layers that have
@@ -47,7 +51,8 @@ def feature_maps(
         return [], 0
     numbers = np.linspace(0, len(mapped) - 1, min(len(mapped), MOST_LAYERS)).round().astype(int)
     chosen = [mapped[number] for number in numbers]
-    outputs = keras.Model(model.input, [layer.output for layer in chosen])(image[np.newaxis])
+    mapping = keras.Model(model.input, [layer.output for layer in chosen])
+    outputs = forward(mapping, tf.constant(image[np.newaxis]), training=False)
     outputs = outputs if isinstance(outputs, list) else [outputs]
     maps = [
         (layer.name, np.asarray(output[0], dtype=np.float32))
@@ -56,8 +61,12 @@ def feature_maps(
     return maps, len(mapped)
 
 
-def activation_maps(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def activation_maps(
+    model: keras.Model, images: NDArray[np.uint8], forward: Forward
+) -> NDArray[np.float32]:
     """Return the places of the evidence for the predicted class, (N, h, w) float32 in [0, 1].
+
+    `forward` computes the network.
 
     For a network with maps this is HiResCAM on the last maps (Draelos and Carin 2020,
     arXiv:2011.08891: Grad-CAM that is faithful also before dense layers). For a network without
@@ -69,15 +78,15 @@ def activation_maps(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np
     # Without maps, the gradient is taken with respect to the normalized image.
     watched_layer = mapped[-1] if mapped else model.layers[1]
     logits = model.layers[-1].input  # the input of the softmax
-    watched = keras.Model(model.input, watched_layer.output)(images, training=False)
+    first = keras.Model(model.input, watched_layer.output)
+    watched = forward(first, tf.constant(images), training=False)
     rest = keras.Model(watched_layer.output, logits)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(watched)
-        evidence = rest(watched, training=False)
-        strongest = tf.reduce_sum(tf.reduce_max(evidence, axis=1))
-    gradient = tape.gradient(strongest, watched)
+        strongest = tf.reduce_max(forward(rest, watched, training=False), axis=1)
+    gradient = tape.gradient(strongest, watched)  # of the sum over the images
     if mapped:
-        maps = tf.nn.relu(tf.reduce_sum(gradient * watched, axis=3))
+        maps = tf.nn.relu(exact.sum_along(gradient * watched, [3]))
     else:
         maps = tf.reduce_max(tf.abs(gradient), axis=3)
     result = np.array(tf.cast(maps, tf.float32))

@@ -4,33 +4,37 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
-from imgpipe.nn.common.batches import evaluation_batch_size, ordered_batches
+from imgpipe.nn.common.arithmetic import Forward
+from imgpipe.nn.common.batches import ordered_batches
 from imgpipe.records.stored_images import Inputs
 
 
-def predict_probabilities(
-    model: keras.Model,
-    images: Inputs,
-    on_images: Callable[[int], object] = lambda images: None,
-) -> NDArray[np.float32]:
-    """Return class probabilities, (N, K) float32, in the order of the images.
+class Predictor:
+    """Computes the class probabilities of images."""
 
-    Args:
-        model: a trained model.
-        images: (N, H, W, C) uint8.
-        on_images: called after each batch with its number of images, such as `update` of a progress
-            bar.
-    """
-    count, batch_size = images.shape[0], evaluation_batch_size(images.shape[1:])
+    def __init__(self, model: keras.Model, forward: Forward) -> None:
+        """Take a trained model, and the function that computes it."""
+        self._run = tf.function(
+            lambda images: forward(model, images, training=False),
+            autograph=False,
+            input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)],
+        )
 
-    def report(batch: int, logs: object) -> None:
-        on_images(min(batch_size, count - batch * batch_size))
+    def predict(
+        self, images: Inputs, on_images: Callable[[int], object] = lambda images: None
+    ) -> NDArray[np.float32]:
+        """Return class probabilities, (N, K) float32, in the order of the images.
 
-    probabilities: NDArray[np.float32] = model.predict(
-        ordered_batches(images),
-        verbose=0,
-        callbacks=[keras.callbacks.LambdaCallback(on_predict_batch_end=report)],
-    )
-    return probabilities
+        Args:
+            images: (N, H, W, C) uint8.
+            on_images: called after each batch with its number of images, such as `update` of a
+                progress bar.
+        """
+        found: list[NDArray[np.float32]] = []
+        for (batch,) in ordered_batches(images):
+            found.append(self._run(batch).numpy())
+            on_images(len(found[-1]))
+        return np.concatenate(found)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from imgpipe.nn.common.arithmetic import find_forward
 from imgpipe.nn.fitting.fitted_model import FittedModel
 from imgpipe.nn.fitting.layer_table import describe_layers
 from imgpipe.nn.fitting.training_set import TrainingSet
@@ -42,7 +43,8 @@ def train_from_scratch(
         )
     print(describe_layers(model))
     checkpoint = Checkpoint(sources=sources, parameters=values, data=training_set.digest)
-    history = train_model(model, training_set, settings, checkpoint, replicas)
+    forward = find_forward(params.arithmetic)
+    history = train_model(model, training_set, settings, checkpoint, replicas, forward)
     return FittedModel(
         model,
         history,

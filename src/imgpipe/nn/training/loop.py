@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from imgpipe.console.training_table import TrainingProgress
 from imgpipe.core.errors import PipelineError
+from imgpipe.nn.common.arithmetic import Forward
 from imgpipe.nn.common.batches import evaluation_batch_size, ordered_batches
 from imgpipe.nn.fitting.history import (
     Epoch,
@@ -24,7 +25,8 @@ from imgpipe.nn.fitting.history import (
 from imgpipe.nn.fitting.training_set import TrainingSet
 from imgpipe.nn.training.augmentation_layers import add_random_layers
 from imgpipe.nn.training.checkpoint import Checkpoint, TrainingState
-from imgpipe.nn.training.objective import Objective, make_optimizer, set_penalties
+from imgpipe.nn.training.objective import Objective
+from imgpipe.nn.training.optimizer import make_optimizer
 from imgpipe.nn.training.replicas import Replicas
 from imgpipe.nn.training.shuffled_batches import TrainingBatches
 from imgpipe.nn.training.steps import Steps
@@ -38,6 +40,7 @@ def train_model(
     settings: Training,
     checkpoint: Checkpoint,
     replicas: Replicas,
+    forward: Forward,
 ) -> History:
     """Train a model; leave it with the weights of the epoch of lowest validation loss.
 
@@ -50,10 +53,10 @@ def train_model(
 
     Raises:
         PipelineError: the loss is no longer a number, the last batch is too small for the replicas,
-            or another worker was lost or trains something else.
+            another worker was lost or trains something else, or exact arithmetic lacks a layer.
     """
     with replicas.scope():
-        trainer = Trainer(add_random_layers(model, settings), training_set, settings, replicas)
+        trainer = Trainer(model, training_set, settings, replicas, forward)
         _resume(trainer, checkpoint, replicas)
 
         def write() -> None:
@@ -105,8 +108,16 @@ class Trainer:
         training_set: TrainingSet,
         settings: Training,
         replicas: Replicas,
+        forward: Forward,
     ) -> None:
         """Prepare the optimizer, the loss and the batches; call this in the scope of the replicas.
+
+        Args:
+            model: the network, which returns probabilities; `forward` computes it.
+            training_set: the images to train and to validate on.
+            settings: the section `training` of params.yaml.
+            replicas: the devices.
+            forward: computes the network.
 
         Raises:
             PipelineError: the last batch of an epoch has fewer examples than there are replicas.
@@ -118,15 +129,15 @@ class Trainer:
                 f" of {training_set.examples:,} images, expected at least training.replicas,"
                 f" {replicas.count}; choose another size"
             )
-        set_penalties(model, settings)
         replicas.synchronize_batch_norm(model)
+        trained = add_random_layers(make_logits_model(model), settings)
         self._model, self._settings, self._training_set = model, settings, training_set
         self._optimizer = make_optimizer(settings, examples=training_set.examples)
         # The optimizer is built before the first step, as after a resume: then the order of its
         # variables is the same.
-        self._optimizer.build(model.trainable_variables)
+        self._optimizer.build(trained.trainable_variables)
         objective = Objective(model.output_shape[-1], settings, training_set.labels)
-        self._steps = Steps(model, self._optimizer, objective, replicas)
+        self._steps = Steps(trained, self._optimizer, objective, replicas, forward)
         self._batches = TrainingBatches(
             training_set,
             batch_size=settings.batch_size,
@@ -138,7 +149,7 @@ class Trainer:
         self._validation_batches = ordered_batches(
             inputs, labels, batch_size=self._validation_batch_size, rows=replicas.rows
         )
-        self._variables = [*model.variables, *self._optimizer.variables]
+        self._variables = [*trained.variables, *self._optimizer.variables]
         self.epochs: list[Epoch] = []
         self._best_weights: list[NDArray[Any]] = []
 
@@ -208,3 +219,8 @@ class Trainer:
     def restore_best_weights(self) -> None:
         """Give the model the weights of the epoch of lowest validation loss."""
         self._model.set_weights(self._best_weights)
+
+
+def make_logits_model(model: keras.Model) -> keras.Model:
+    """Return the part of a network that ends before the softmax; the weights are shared."""
+    return keras.Model(model.input, model.layers[-1].input, name="logits")

@@ -1,7 +1,7 @@
 """The steps of training and of validation, on all replicas.
 
-This is a loop of its own, because Keras's `fit` fails if several machines train (Keras 3.15). On
-one device, the weights are equal to the weights from `fit` to the last bit.
+This is a loop of its own, because Keras's `fit` fails if several machines train (Keras 3.15), and
+because its losses and sums depend on the processor.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from imgpipe.nn.common import exact
+from imgpipe.nn.common.arithmetic import Forward
 from imgpipe.nn.training.objective import Objective
 from imgpipe.nn.training.replicas import Replicas
 
@@ -36,12 +38,13 @@ class Steps:
         optimizer: keras.optimizers.Optimizer,
         objective: Objective,
         replicas: Replicas,
+        forward: Forward,
     ) -> None:
         """Prepare the steps; TensorFlow compiles them when they run for the first time.
 
-        The model returns probabilities; the optimizer is built for its trainable variables.
+        The model returns logits; the optimizer is built for its trainable variables.
         """
-        self._model, self._optimizer = model, optimizer
+        self._model, self._optimizer, self._forward = model, optimizer, forward
         self._objective, self._replicas = objective, replicas
         self._run_training = self._compile(self._train)
         self._run_validation = self._compile(self._validate)
@@ -65,29 +68,28 @@ class Steps:
         """Run one step of one replica; return the sums for its means."""
         model, variables = self._model, self._model.trainable_variables
         with tf.GradientTape() as tape:
-            probabilities = model(inputs, training=True)
-            losses = self._objective.losses(labels, probabilities)
+            logits = self._forward(model, inputs, training=True)
+            losses = self._objective.losses(labels, logits)
             weighted = losses * self._objective.weights(labels)
             # Divided by the size of the whole batch, so that the sum of the gradients of all
             # replicas is the gradient of its mean.
-            loss = tf.reduce_sum(weighted) / tf.cast(size, tf.float32)
-            for penalty in model.losses:
-                loss += penalty / self._replicas.count
+            loss = exact.sum_along(weighted, [0]) / tf.cast(size, tf.float32)
+            loss += self._objective.penalty(variables) / self._replicas.count
             scaled = self._optimizer.scale_loss(loss)
         self._optimizer.apply(tape.gradient(scaled, variables), variables)
-        return self._sum_up(labels, probabilities)
+        return self._sum_up(labels, logits)
 
     def _validate(self, inputs: tf.Tensor, labels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Return the sums for the means of one step of one replica."""
-        return self._sum_up(labels, self._model(inputs, training=False))
+        return self._sum_up(labels, self._forward(self._model, inputs, training=False))
 
-    def _sum_up(self, labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+    def _sum_up(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Return the sums of a slice, (5,) float64, for its means."""
         weights = self._objective.weights(labels)
-        losses = self._objective.cross_entropies(labels, probabilities)
-        correct = tf.cast(self._objective.are_correct(labels, probabilities), tf.float32)
-        columns = (losses * weights, weights, correct, losses, tf.ones_like(weights))
-        return tf.cast(tf.stack([tf.reduce_sum(column) for column in columns]), tf.float64)
+        losses = self._objective.cross_entropies(labels, logits)
+        correct = tf.cast(self._objective.are_correct(labels, logits), tf.float32)
+        columns = tf.stack([losses * weights, weights, correct, losses, tf.ones_like(weights)])
+        return tf.cast(exact.sum_along(columns, [1]), tf.float64)
 
     def _compile(self, step: Callable[..., tf.Tensor]) -> Any:
         """Return a function that runs several steps, and returns the sums over all replicas.
