@@ -82,16 +82,23 @@ def test_matmul_is_the_same_in_every_order_and_close(training: bool) -> None:
 CONVOLUTIONS = [(1, "same"), (2, "same"), (1, "valid"), (2, "valid")]
 
 
+KINDS = [("conv2d", 6), ("depthwise_conv2d", 1)]  # and the last axis of the kernel
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("kind", "filters"), KINDS)
 @pytest.mark.parametrize(("stride", "padding"), CONVOLUTIONS)
-def test_a_convolution_and_its_gradients_are_close(stride: int, padding: str) -> None:
+def test_a_convolution_and_its_gradients_are_close(
+    stride: int, padding: str, kind: str, filters: int, training: bool
+) -> None:
     import tensorflow as tf
 
-    from imgpipe.nn.common.exact import conv2d
+    from imgpipe.nn.common import exact
 
     def native(x: Any, kernel: Any) -> Any:
-        return tf.nn.conv2d(x, kernel, stride, padding.upper())
+        return getattr(tf.nn, kind)(x, kernel, [1, stride, stride, 1], padding.upper())
 
-    x, kernel = draw(1, 4, 9, 8, 5), draw(2, 3, 3, 5, 6)
+    x, kernel = draw(1, 4, 9, 8, 5), draw(2, 3, 3, 5, filters)
     wide = [tf.constant(values.astype(np.float64)) for values in (x, kernel)]
     upstream = draw(3, *native(*wide).shape)
     with tf.GradientTape() as tape:
@@ -101,7 +108,9 @@ def test_a_convolution_and_its_gradients_are_close(stride: int, padding: str) ->
     narrow = [tf.constant(x), tf.constant(kernel)]
     with tf.GradientTape() as tape:
         tape.watch(narrow)
-        result = conv2d(*narrow, strides=(stride, stride), padding=padding, training=True)
+        result = getattr(exact, kind)(
+            *narrow, strides=(stride, stride), padding=padding, training=training
+        )
         total = tf.reduce_sum(result * upstream)
     found = tape.gradient(total, narrow)
 
@@ -123,35 +132,39 @@ def test_a_convolution_and_its_gradients_are_close(stride: int, padding: str) ->
         return products
 
     for number, other in ((0, kernel), (1, x)):
+        if number == 1 and not training:
+            assert found[number] is None
+            continue
         bound = error_bound(through(number), upstream, other, terms)
         assert (np.abs(found[number] - expected[number].numpy()) <= bound).all()
 
 
-def test_a_depthwise_convolution_is_close() -> None:
+def test_without_training_results_and_gradients_depend_on_no_other_example() -> None:
     import tensorflow as tf
 
-    from imgpipe.nn.common.exact import depthwise_conv2d
-
-    def native(x: Any, kernel: Any) -> Any:
-        return tf.nn.depthwise_conv2d(x, kernel, [1, 2, 2, 1], "SAME").numpy()
-
-    x, kernel = draw(1, 4, 9, 8, 5), draw(2, 3, 3, 5, 1)
-    result = depthwise_conv2d(x, kernel, strides=(2, 2), padding="same")
-    expected = native(x.astype(np.float64), kernel.astype(np.float64))
-    assert (np.abs(result - expected) <= error_bound(native, x, kernel, 9)).all()
-
-
-def test_without_training_a_result_does_not_depend_on_the_other_examples() -> None:
     from imgpipe.nn.common.exact import conv2d, depthwise_conv2d, matmul
 
     x, kernel, depthwise = draw(1, 5, 6, 6, 3), draw(2, 3, 3, 3, 4), draw(3, 3, 3, 3, 1)
+    options: dict[str, Any] = {"strides": (1, 1), "padding": "same", "training": False}
     operations: list[Callable[..., Any]] = [
-        lambda x: conv2d(x, kernel, strides=(1, 1), padding="same", training=False),
-        lambda x: depthwise_conv2d(x, depthwise, strides=(1, 1), padding="same"),
-        lambda x: matmul(x.reshape(len(x), -1), draw(4, 108, 7), training=False),
+        lambda x: conv2d(x, kernel, **options),
+        lambda x: depthwise_conv2d(x, depthwise, **options),
+        lambda x: matmul(tf.reshape(x, (len(x), -1)), draw(4, 108, 7), training=False),
     ]
+
+    def compute(operation: Callable[..., Any], examples: slice) -> list[NDArray[np.float32]]:
+        chosen = tf.constant(x[examples])
+        with tf.GradientTape() as tape:
+            tape.watch(chosen)
+            result = operation(chosen)
+        gradient = tape.gradient(result, chosen, draw(5, 5, *result.shape[1:])[examples])
+        return [result.numpy(), gradient.numpy()]
+
     for operation in operations:
-        assert np.array_equal(operation(x)[2:3], operation(x[2:3]))
+        of_all, of_one = compute(operation, slice(None)), compute(operation, slice(2, 3))
+        for values, expected in zip(of_all, of_one, strict=True):
+            assert expected.any()
+            assert np.array_equal(values[2:3], expected)
 
 
 def test_zeros_give_zeros() -> None:
@@ -191,6 +204,79 @@ def test_log_is_rounded_right_to_a_ten_thousandth_of_the_last_digit() -> None:
     )
     expected = np.log(x.astype(np.longdouble))
     assert (np.abs(log(x) - expected) <= 0.5001 * np.spacing(np.abs(expected).astype("f4"))).all()
+
+
+def test_cross_entropy_and_its_gradient_are_close() -> None:
+    import tensorflow as tf
+
+    from imgpipe.nn.common.exact import cross_entropy
+
+    generator = np.random.default_rng(1)
+    logits = generator.normal(size=(200, 10)) * 10.0 ** generator.uniform(-4, 3, (200, 1))
+    targets = generator.dirichlet(np.full(10, 0.1), 200).astype(np.float32)
+    targets[:20] = np.eye(10)[0]
+    upstream = generator.normal(size=200).astype(np.float32)
+    narrow = tf.constant(logits.astype(np.float32))
+    wide = tf.cast(narrow, tf.float64)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([narrow, wide])
+        losses = cross_entropy(narrow, tf.constant(targets))
+        total = tf.reduce_sum(losses * upstream)
+        expected = tf.reduce_logsumexp(wide, 1) * targets.astype(np.float64).sum(1) - (
+            tf.reduce_sum(targets.astype(np.float64) * wide, 1)
+        )
+        wide_total = tf.reduce_sum(expected * upstream.astype(np.float64))
+    # The first term: the sum of the targets, and a sum of terms of one sign, are rounded to
+    # float32. The second: the reference loses digits of the largest logit.
+    error = np.finfo(np.float64).eps * np.abs(logits).max(1) * 8
+    assert (np.abs(losses.numpy() - expected) <= 4 * EPS * np.abs(expected) + error).all()
+    gradients = tape.gradient(total, narrow), tape.gradient(wide_total, wide)
+    assert np.allclose(*gradients, rtol=4 * EPS, atol=4 * EPS)
+
+
+def test_cross_entropy_is_equal_for_any_order_of_the_classes() -> None:
+    import tensorflow as tf
+
+    from imgpipe.nn.common.exact import cross_entropy
+
+    logits, targets = draw(1, 50, 37), np.abs(draw(2, 50, 37))
+    targets /= targets.sum(1, keepdims=True)
+    upstream = draw(3, 50)
+
+    def compute(order: Any) -> list[NDArray[np.float32]]:
+        chosen = tf.constant(logits[:, order])
+        with tf.GradientTape() as tape:
+            tape.watch(chosen)
+            losses = cross_entropy(chosen, tf.constant(targets[:, order]))
+        return [losses.numpy(), tape.gradient(losses, chosen, upstream).numpy()]
+
+    order = np.random.default_rng(4).permutation(37)
+    (losses, gradient), (permuted_losses, permuted_gradient) = compute(slice(None)), compute(order)
+    assert np.array_equal(losses, permuted_losses)
+    assert np.array_equal(gradient[:, order], permuted_gradient)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_cross_entropy_is_finite_for_all_finite_logits(dtype: str) -> None:
+    import tensorflow as tf
+
+    from imgpipe.nn.common.exact import cross_entropy
+
+    largest = tf.constant(1e38 if dtype != "float16" else 6e4, dtype)
+    logits = tf.stack([[largest, -largest, 0], [1.0, 2.0, 3.0], [0, 0, 0]])
+    logits = tf.cast(logits, dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        losses = cross_entropy(logits, tf.constant([[0.0, 1.0, 0.0]] * 3))
+    gradient = tape.gradient(losses, logits)
+    assert losses.dtype == tf.float32
+    assert gradient.dtype == dtype
+    expected = [2 * float(largest), np.log(1 + np.exp(1) + np.exp(-1)), np.log(3)]
+    assert np.allclose(losses.numpy(), expected, rtol=2 * EPS)
+    precision = {"float32": EPS, "bfloat16": 2.0**-8, "float16": 2.0**-11}[dtype]
+    assert np.allclose(
+        tf.cast(gradient, tf.float32)[::2], [[1, -1, 0], [1 / 3, -2 / 3, 1 / 3]], rtol=precision
+    )
 
 
 def test_softmax_and_sigmoid_are_close_with_their_gradients() -> None:

@@ -95,7 +95,7 @@ def _call_convolution(layer: layers.Conv2D, x: tf.Tensor, training: bool) -> tf.
 
 def _call_depthwise(layer: layers.DepthwiseConv2D, x: tf.Tensor, training: bool) -> tf.Tensor:
     y = exact.depthwise_conv2d(
-        x, _value(layer.kernel), strides=layer.strides, padding=layer.padding
+        x, _value(layer.kernel), strides=layer.strides, padding=layer.padding, training=training
     )
     return _finish(layer, y)
 

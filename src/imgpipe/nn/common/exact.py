@@ -160,30 +160,27 @@ def _multiply(
         terms: the number of terms of each sum, forward and in the gradient of the input.
         training: all examples of a batch share a grid, as the gradient of the kernel needs;
             without training, each example has its own grid, so its result does not depend on the
-            other examples.
+            other examples, and only the input has a gradient.
     """
-    if not training:
-        bits = factor_bits(terms)
-        inputs = to_grid(x, bits, range(1, len(x.shape)))
-        weights = to_grid(kernel, bits)
-        return _round(products.forward(inputs.integers, weights.integers), inputs, weights)
+    axes = None if training else range(1, len(x.shape))
 
     @custom_gradient
     def multiply(x: tf.Tensor, kernel: tf.Tensor) -> Any:
-        positions = tf.size(x) // kernel.shape[-2]
-        bits = factor_bits(tf.maximum(terms, positions))
-        inputs, weights = to_grid(x, bits), to_grid(kernel, bits)
+        # The gradient of the kernel is a sum over all positions of all examples.
+        most_terms = tf.maximum(terms, tf.size(x) // kernel.shape[-2]) if training else terms
+        bits = factor_bits(most_terms)
+        inputs, weights = to_grid(x, bits, axes), to_grid(kernel, bits)
+        result = _round(products.forward(inputs.integers, weights.integers), inputs, weights)
 
-        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            errors = to_grid(upstream, bits)
-            return (
-                _round(products.to_input(errors.integers, weights.integers), errors, weights),
-                _round(products.to_kernel(inputs.integers, errors.integers), inputs, errors),
-            )
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+            errors = to_grid(upstream, bits, axes)
+            to_input = products.to_input(errors.integers, weights.integers)
+            if not training:
+                return _round(to_input, errors, weights), None
+            to_kernel = products.to_kernel(inputs.integers, errors.integers)
+            return _round(to_input, errors, weights), _round(to_kernel, inputs, errors)
 
-        return _round(
-            products.forward(inputs.integers, weights.integers), inputs, weights
-        ), gradient
+        return result, gradient
 
     return multiply(x, kernel)
 
@@ -233,22 +230,32 @@ def conv2d(
     return _multiply(x, kernel, products, terms, training=training)
 
 
-def depthwise_conv2d(x: tf.Tensor, kernel: tf.Tensor, *, strides: _Axes, padding: str) -> tf.Tensor:
-    """Return the convolution of each channel with its kernel, (N, H, W, C) float32, no gradient.
+def depthwise_conv2d(
+    x: tf.Tensor, kernel: tf.Tensor, *, strides: _Axes, padding: str, training: bool
+) -> tf.Tensor:
+    """Return the convolution of each channel with its kernel, (N, H, W, C) float32.
 
     Args:
         x: (N, H, W, C) float32.
         kernel: (height, width, C, 1).
         strides: along H and W.
         padding: "same" or "valid".
+        training: see `_multiply`.
     """
-    height, width, _, _ = kernel.shape
-    bits = factor_bits(height * width)
-    inputs, weights = to_grid(x, bits, range(1, 4)), to_grid(kernel, bits)
-    sums = tf.nn.depthwise_conv2d(
-        inputs.integers, weights.integers, [1, *strides, 1], padding.upper()
+    options: dict[str, Any] = {"strides": [1, *strides, 1], "padding": padding.upper()}
+    products = _Products(
+        forward=lambda inputs, weights: tf.raw_ops.DepthwiseConv2dNative(
+            input=inputs, filter=weights, **options
+        ),
+        to_input=lambda errors, weights: tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
+            input_sizes=tf.shape(x), filter=weights, out_backprop=errors, **options
+        ),
+        to_kernel=lambda inputs, errors: tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
+            input=inputs, filter_sizes=kernel.shape, out_backprop=errors, **options
+        ),
     )
-    return _round(sums, inputs, weights)
+    height, width, _, _ = kernel.shape
+    return _multiply(x, kernel, products, height * width, training=training)
 
 
 # ln 2 in two parts: the first ends with 11 zero bits, so its product with an exponent is exact.
@@ -282,29 +289,50 @@ def _exp(x: tf.Tensor) -> tf.Tensor:
     return tf.where(x < _LOWEST_EXPONENT, tf.zeros_like(power), power)
 
 
-@custom_gradient
-def log(x: tf.Tensor) -> Any:
-    """Return the natural logarithm of normal positive numbers, float32."""
-    bits = tf.bitcast(tf.cast(x, tf.float64), tf.int64)
+def _log(x: tf.Tensor) -> tf.Tensor:
+    """Return the natural logarithm of normal positive numbers, float64."""
+    bits = tf.bitcast(x, tf.int64)
     exponent = tf.bitwise.right_shift(bits, tf.constant(52, tf.int64)) - 1023
-    mantissa = tf.cast(x, tf.float64) * power_of_two(tf.cast(-exponent, tf.int32))  # in [1, 2)
+    mantissa = x * power_of_two(tf.cast(-exponent, tf.int32))  # in [1, 2)
     is_large = mantissa > _SQUARE_ROOT_2
     mantissa = tf.where(is_large, mantissa * 0.5, mantissa)
     exponent = tf.cast(exponent, tf.float64) + tf.cast(is_large, tf.float64)
     ratio = (mantissa - 1.0) / (mantissa + 1.0)
     series = _evaluate_polynomial(ratio * ratio, _LOG_COEFFICIENTS)
-    result = exponent * _LN_2_HIGH + (2.0 * ratio * series + exponent * _LN_2_LOW)
-    return tf.cast(result, tf.float32), lambda upstream: upstream / x
+    return exponent * _LN_2_HIGH + (2.0 * ratio * series + exponent * _LN_2_LOW)
+
+
+@custom_gradient
+def log(x: tf.Tensor) -> Any:
+    """Return the natural logarithm of normal positive numbers, float32."""
+    return tf.cast(_log(tf.cast(x, tf.float64)), tf.float32), lambda upstream: upstream / x
+
+
+class _Powers(NamedTuple):
+    """What softmax and cross-entropy have in common, float64."""
+
+    distance: tf.Tensor
+    """(N, K), from each logit up to the largest logit of its row."""
+    powers: tf.Tensor
+    """(N, K), e ** -distance."""
+    total: tf.Tensor
+    """(N, 1), the sum of the powers, from 1 to K."""
+
+
+def _powers(logits: tf.Tensor) -> _Powers:
+    logits = tf.cast(logits, tf.float64)
+    distance = tf.reduce_max(logits, axis=-1, keepdims=True) - logits
+    powers = _exp(-distance)
+    # Each power is at most 1: this many binary places leave room for their sum.
+    places = power_of_two(MANTISSA_BITS - _log2_rounded_up(logits.shape[-1]))
+    total = tf.reduce_sum(tf.round(powers * places), axis=-1, keepdims=True) / places
+    return _Powers(distance, powers, total)
 
 
 @custom_gradient
 def softmax(logits: tf.Tensor) -> Any:
     """Return probabilities (N, K) float32, from logits (N, K)."""
-    largest = tf.reduce_max(logits, axis=-1, keepdims=True)
-    powers = _exp(tf.cast(logits - largest, tf.float64))
-    # Each power is at most 1: this many binary places leave room for their sum.
-    places = power_of_two(MANTISSA_BITS - _log2_rounded_up(logits.shape[-1]))
-    total = tf.reduce_sum(tf.round(powers * places), axis=-1, keepdims=True) / places
+    _, powers, total = _powers(logits)
     probabilities = tf.cast(powers / total, tf.float32)
 
     def gradient(upstream: tf.Tensor) -> tf.Tensor:
@@ -312,6 +340,34 @@ def softmax(logits: tf.Tensor) -> Any:
         return probabilities * (upstream - sum_along(products, [1], keepdims=True))
 
     return probabilities, gradient
+
+
+def cross_entropy(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Return the cross-entropy of each example, in nats, (N,) float32.
+
+    No probability is rounded to 0, so the result is finite.
+
+    Args:
+        logits: (N, K), the input of the softmax.
+        targets: (N, K) float32, the expected probabilities, without gradient.
+    """
+
+    @custom_gradient
+    def from_logits(logits: tf.Tensor) -> Any:
+        distance, powers, total = _powers(logits)
+        wide_targets = tf.cast(targets, tf.float64)
+        sums = tf.cast(sum_along(targets, [1], keepdims=True), tf.float64)
+        # All terms are positive, so none cancels digits of another.
+        below = sum_along(tf.cast(wide_targets * distance, tf.float32), [1], keepdims=True)
+        losses = tf.cast(sums * _log(total) + tf.cast(below, tf.float64), tf.float32)
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            slopes = tf.cast(powers / total * sums - wide_targets, tf.float32)
+            return upstream[:, tf.newaxis] * slopes
+
+        return tf.squeeze(losses, [1]), gradient
+
+    return from_logits(tf.cast(logits, tf.float32))
 
 
 @custom_gradient
