@@ -32,9 +32,8 @@ def main(run: StageRun) -> None:
     identities = [identity for shard in shards for identity in shard.identities]
     images = StoredImages(shards, records.info)
 
-    from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
-
     from imgpipe.nn.common.arithmetic import count_threads, find_forward
+    from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
 
     configure_runtime(
         arithmetic=run.params.arithmetic,

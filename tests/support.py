@@ -471,8 +471,8 @@ def train_network(
     As `train_model` does, but without files and a checkpoint.
     """
     from imgpipe.console.training_table import TrainingProgress
-    from imgpipe.nn.fitting.training_set import TrainingSet
     from imgpipe.nn.common.arithmetic import find_forward
+    from imgpipe.nn.fitting.training_set import TrainingSet
     from imgpipe.nn.training.loop import Trainer
     from imgpipe.nn.training.replicas import Replicas
 

@@ -70,19 +70,19 @@ def test_a_small_training_set_has_fewer_examples() -> None:
 def test_the_draws_depend_on_the_seed_only_and_the_training_does_not_change() -> None:
     """The draws are between two epochs: a shared random state would change the second one."""
     from imgpipe.console.training_table import TrainingProgress
+    from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.common.runtime import keras
-    from imgpipe.nn.training.augmentation_layers import add_random_layers
     from imgpipe.nn.training.loop import Trainer
     from imgpipe.nn.training.replicas import Replicas
 
     draws, weights = [], []
     for repetitions in (0, 2):
-        params = change_params(EASY_PARAMS, **RANDOM, training__epochs=2)
+        params = change_params(EASY_PARAMS, arithmetic="native", **RANDOM, training__epochs=2)
         keras.utils.set_random_seed(params.training.seed)
         training_set = make_set()
         model = build_network("cnn", params, shape=IMAGES.shape[1:])
-        trained = add_random_layers(model, params.training)
-        trainer = Trainer(trained, training_set, params.training, Replicas(1))
+        forward = find_forward(params.arithmetic)
+        trainer = Trainer(model, training_set, params.training, Replicas(1), forward)
         with TrainingProgress(
             epochs=1,
             examples=len(LABELS),

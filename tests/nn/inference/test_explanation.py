@@ -47,7 +47,9 @@ def test_every_network_can_be_explained(name: str, forward: Any) -> None:
     ("name", "kernels", "layers"),
     [("cnn", (32, 3, 3, 1), 3), ("mlp", (512, 28, 28, 1), 0), ("resnet", (16, 3, 3, 1), 7)],
 )
-def test_kernels_and_feature_maps_equal_the_values_of_the_layers(name: str, kernels: tuple[int, ...], layers: int, forward: Any) -> None:
+def test_kernels_and_feature_maps_equal_the_values_of_the_layers(
+    name: str, kernels: tuple[int, ...], layers: int, forward: Any
+) -> None:
     from imgpipe.nn.inference.explanation import feature_maps, first_kernels
 
     model = build_network(name)

@@ -67,9 +67,9 @@ def test_a_diverging_loss_is_an_error() -> None:
 
 
 def test_a_trained_model_has_the_weights_of_the_best_epoch(repository: Path) -> None:
+    from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.common.runtime import keras
     from imgpipe.nn.training.checkpoint import Checkpoint
-    from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.training.loop import train_model
     from imgpipe.nn.training.replicas import Replicas
 
@@ -80,7 +80,9 @@ def test_a_trained_model_has_the_weights_of_the_best_epoch(repository: Path) -> 
     keras.utils.set_random_seed(1)
     model = build_network("cnn", params, shape=(12, 12, 1))
     checkpoint = Checkpoint(sources={}, parameters={}, data="")
-    history = train_model(model, training_set, params.training, checkpoint, Replicas(1), find_forward("exact")).epochs
+    history = train_model(
+        model, training_set, params.training, checkpoint, Replicas(1), find_forward("exact")
+    ).epochs
     images, labels = training_set.validation
     probabilities = np.asarray(model(images[np.arange(200)]))
     loss = -np.log(np.maximum(probabilities[range(200), labels], 1e-7)).mean()
@@ -130,9 +132,9 @@ def test_a_resumed_training_equals_an_uninterrupted_training(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """History and weights are equal to the last bit, for each epoch after which a run stops."""
+    from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.common.runtime import keras
     from imgpipe.nn.training.checkpoint import Checkpoint, TrainingState
-    from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.training.loop import train_model
     from imgpipe.nn.training.replicas import Replicas
     from imgpipe.nn.training.shuffled_batches import TrainingBatches
@@ -162,7 +164,9 @@ def test_a_resumed_training_equals_an_uninterrupted_training(
         model = build_network("cnn", params, shape=(12, 12, 1))
         checkpoint = Checkpoint(sources={}, parameters={}, data="")
         training_set = make_training_set(params)
-        training = train_model(model, training_set, params.training, checkpoint, Replicas(1), find_forward("exact"))
+        training = train_model(
+            model, training_set, params.training, checkpoint, Replicas(1), find_forward("exact")
+        )
         return list(training.epochs), model.get_weights()
 
     history, weights = run()
@@ -190,8 +194,8 @@ def test_metrics_are_written_and_printed_after_each_epoch(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from imgpipe.console.training_table import TrainingProgress
-    from imgpipe.nn.training.checkpoint import Checkpoint
     from imgpipe.nn.common.arithmetic import find_forward
+    from imgpipe.nn.training.checkpoint import Checkpoint
     from imgpipe.nn.training.loop import train_model
     from imgpipe.nn.training.replicas import Replicas
 
@@ -208,7 +212,9 @@ def test_metrics_are_written_and_printed_after_each_epoch(
     model = build_network("cnn", params, shape=(12, 12, 1))
     checkpoint = Checkpoint(sources={}, parameters={}, data="")
     training_set = make_training_set(params)
-    train_model(model, training_set, params.training, checkpoint, Replicas(1), find_forward("exact"))
+    train_model(
+        model, training_set, params.training, checkpoint, Replicas(1), find_forward("exact")
+    )
     assert written == [(1, 1), (2, 2), (3, 3)]
     _, *lines = capsys.readouterr().out.splitlines()  # after the names of the columns
     assert [line[:11] for line in lines] == ["epoch   1/3", "epoch   2/3", "epoch   3/3"]

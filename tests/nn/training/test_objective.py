@@ -36,14 +36,9 @@ def test_the_learning_rate_follows_its_schedule(schedule: str, second: float) ->
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop", "sgd"])
 def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
-    from imgpipe.nn.common.runtime import keras
-    from imgpipe.nn.training.objective import make_optimizer
-
     params = change_params(EASY_PARAMS, training__optimizer=optimizer, training__epochs=2)
     _, history = train_easily(params)
     assert history[1].loss < history[0].loss
-    kinds = {name.lower(): getattr(keras.optimizers, name) for name in dir(keras.optimizers)}
-    assert type(make_optimizer(params.training, examples=200)) is kinds[optimizer]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -56,7 +51,7 @@ def test_the_loss_of_two_classes_is_the_binary_cross_entropy_of_a_sigmoid(smooth
     features, unit = model.get_layer("logits").input, model.get_layer("logits")
     kernel, _ = unit.get_weights()
     textbook = keras.Model(features, keras.layers.Activation("sigmoid")(unit.output))
-    pair = keras.Model(features, model.output)
+    pair = keras.Model(features, model.layers[-1].input)
     params = change_params(training__label_smoothing=smoothing)
     labels = np.arange(64) % 2
     objective = Objective(2, params.training, labels)
@@ -119,20 +114,20 @@ def test_label_smoothing_changes_the_target_but_not_the_scale_of_the_metrics() -
 @pytest.mark.parametrize(("l1", "l2"), [(0.01, 0.0), (0.0, 0.02), (0.01, 0.02)])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_penalties_are_computed_from_the_kernels_only(name: str, l1: float, l2: float) -> None:
-    from imgpipe.nn.training.objective import set_penalties
+    from imgpipe.nn.training.objective import Objective
 
     params = change_params(training__l1_penalty=l1, training__l2_penalty=l2)
-    model = build_network(name, params)
-    set_penalties(model, params.training)
+    variables = build_network(name, params).trainable_variables
     kernels = [
-        np.asarray(weights)
-        for weights in model.trainable_variables
+        np.asarray(weights, np.float64)
+        for weights in variables
         if weights.name not in ("bias", "gamma", "beta")
     ]
     frozen = name in BACKBONES  # only the output layer is trained
     assert len(kernels) == 1 if frozen else len(kernels) > 2
     expected = sum(l1 * np.abs(kernel).sum() + l2 * (kernel**2).sum() for kernel in kernels)
-    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-4)
+    found = Objective(10, params.training, np.arange(10)).penalty(variables)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("penalty", ["l1", "l2"])

@@ -1,6 +1,5 @@
 """The steps of training and validation on one device, compared with Keras's `fit`."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,98 +8,114 @@ from support import EASY_PARAMS, build_network, change_params, make_easy_images
 
 from imgpipe.nn.fitting.training_set import TrainingSet
 from imgpipe.records.stored_images import LabeledInputs
+from imgpipe.settings.training import Training
 
 pytestmark = pytest.mark.tf
 
 CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "plain": (10, {}),
-    "batch normalization and dropout": (
-        10,
-        {"networks__cnn__batch_norm": True, "networks__cnn__dense_dropout_frac": 0.3},
-    ),
+    "batch normalization": (10, {"networks__cnn__batch_norm": True}),
     "two classes": (2, {}),
-    "one-hot, smoothed": (
-        10,
-        {"training__label_encoding": "one_hot", "training__label_smoothing": 0.1},
-    ),
+    "smoothed": (10, {"training__label_smoothing": 0.1}),
     "class weights": (10, {"training__class_weights": "balanced"}),
     "penalties": (10, {"training__l1_penalty": 0.001, "training__l2_penalty": 0.01}),
-    "random layers": (
-        10,
-        {"training__random_translation_frac": 0.1, "training__random_flip": "both"},
-    ),
-    "half precision": (10, {"training__precision": "mixed_float16"}),
+    "adamw": (10, {"training__optimizer": "adamw"}),
+    "rmsprop": (10, {"training__optimizer": "rmsprop"}),
     "sgd": (10, {"training__optimizer": "sgd", "training__learning_rate_schedule": "exponential"}),
+    "constant": (10, {"training__learning_rate_schedule": "constant"}),
 }
 
 
+@pytest.mark.parametrize("arithmetic", ["exact", "native"])
 @pytest.mark.parametrize("case", CASES)
-def test_the_weights_are_equal_to_the_weights_from_fit(
-    case: str, set_precision: Callable[[str], None]
-) -> None:
-    """To the last bit, after two epochs whose last batch is smaller than the others."""
+def test_training_moves_the_weights_as_fit_of_keras_does(case: str, arithmetic: str) -> None:
+    """In an epoch whose last batch is smaller; up to rounding, which training amplifies.
+
+    The bound is half of the smallest effect that a case has: weight decay moves the weights by
+    0.00065 of their way. RMSprop divides each gradient by its size, also a gradient near 0, of
+    which rounding changes a larger share.
+    """
     from imgpipe.console.training_table import TrainingProgress
+    from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.common.runtime import keras
     from imgpipe.nn.fitting.training_set import balance_classes
-    from imgpipe.nn.training.augmentation_layers import add_random_layers
     from imgpipe.nn.training.loop import Trainer
-    from imgpipe.nn.training.objective import make_optimizer, set_penalties
     from imgpipe.nn.training.replicas import Replicas
     from imgpipe.nn.training.shuffled_batches import TrainingBatches
 
     classes, changes = CASES[case]
-    params = change_params(EASY_PARAMS, training__epochs=2, **changes)
+    params = change_params(EASY_PARAMS, arithmetic=arithmetic, training__epochs=1, **changes)
     settings = params.training
-    set_precision(settings.precision)
     images, labels = make_easy_images(90, classes)
+    rare = (labels > 0) | (np.arange(90) < 40)  # the first class has fewer images than the others
+    images, labels = images[rare], labels[rare]
     training_set = TrainingSet(images, labels, LabeledInputs(images, labels))
 
     def build() -> Any:
         keras.utils.set_random_seed(1)
-        model = build_network("cnn", params, shape=(12, 12, 1), classes=classes)
-        return add_random_layers(model, settings)
+        return build_network("cnn", params, shape=(12, 12, 1), classes=classes)
 
-    trained = build()
-    trainer = Trainer(trained, training_set, settings, Replicas(1))
+    trained, fitted = build(), build()
+    start = flatten(fitted)
+    trainer = Trainer(trained, training_set, settings, Replicas(1), find_forward(arithmetic))
     with TrainingProgress(
-        epochs=settings.epochs, examples=90, finished_epochs=0, may_stop_early=False
+        epochs=1, examples=len(labels), finished_epochs=0, may_stop_early=False
     ) as progress:
-        epochs = [trainer.run_epoch(progress) for _ in range(2)]
+        epoch = trainer.run_epoch(progress)
 
-    fitted = build()
-    set_penalties(fitted, settings)
-    smoothing = settings.label_smoothing
-    loss = "sparse_categorical_crossentropy"
-    if settings.label_encoding == "one_hot":
-        loss = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
-    fitted.compile(make_optimizer(settings, examples=90), loss, weighted_metrics=["accuracy"])
-    fitted.optimizer.build(fitted.trainable_variables)
+    if settings.l1_penalty or settings.l2_penalty:
+        for weights in fitted.trainable_variables:
+            if weights.name == "kernel":
+                weights.regularizer = keras.regularizers.L1L2(
+                    settings.l1_penalty, settings.l2_penalty
+                )
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
+    fitted.compile(make_keras_optimizer(settings, examples=len(labels)), loss)
     batches = TrainingBatches(training_set, batch_size=settings.batch_size, seed=settings.seed)
-    weights = balance_classes(labels) if settings.class_weights == "balanced" else None
-    for epoch in range(2):
-
-        def encode(inputs: Any, numbers: Any) -> Any:
-            if settings.label_encoding == "one_hot":
-                return inputs, keras.ops.one_hot(numbers, classes)
-            return inputs, numbers
-
-        fitted.fit(
-            batches.of_epoch(epoch).map(encode),
-            epochs=1,
-            shuffle=False,
-            verbose=0,
-            class_weight=weights,
-        )
-    assert all(
-        (a == b).all() for a, b in zip(trained.get_weights(), fitted.get_weights(), strict=True)
+    history = fitted.fit(
+        batches.of_epoch(0).map(lambda rows, numbers: (rows, keras.ops.one_hot(numbers, classes))),
+        shuffle=False,
+        verbose=0,
+        class_weight=balance_classes(labels) if settings.class_weights == "balanced" else None,
     )
-    assert epochs[1].loss < epochs[0].loss
+    way = np.linalg.norm(flatten(fitted) - start)
+    bound = 0.01 if settings.optimizer == "rmsprop" else 0.0003
+    assert np.linalg.norm(flatten(trained) - flatten(fitted)) < bound * way
+    if case == "plain":
+        assert epoch.loss == pytest.approx(history.history["loss"][0], rel=1e-4)
+
+
+def flatten(model: Any) -> np.ndarray:
+    """Return all weights of a model as one vector."""
+    return np.concatenate([weights.ravel() for weights in model.get_weights()])
+
+
+def make_keras_optimizer(settings: Training, *, examples: int) -> Any:
+    """Return Keras's own optimizer and schedule."""
+    from imgpipe.nn.common.batches import count_steps
+    from imgpipe.nn.common.runtime import keras
+
+    steps = settings.epochs * count_steps(examples, settings.batch_size)
+    first, final = settings.learning_rate, settings.learning_rate_final_frac
+    schedules = keras.optimizers.schedules
+    rate = {
+        "cosine": schedules.CosineDecay(first, steps, alpha=final),
+        "exponential": schedules.ExponentialDecay(first, steps, final),
+        "constant": first,
+    }[settings.learning_rate_schedule]
+    if settings.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+    kinds = {name.lower(): getattr(keras.optimizers, name) for name in ("Adam", "AdamW", "RMSprop")}
+    return kinds[settings.optimizer](rate)
 
 
 def test_validation_metrics_are_means_over_all_examples() -> None:
     """The batches have different sizes; a mean of means would differ."""
+    from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.common.batches import ordered_batches
-    from imgpipe.nn.training.objective import Objective, make_optimizer
+    from imgpipe.nn.training.loop import make_logits_model
+    from imgpipe.nn.training.objective import Objective
+    from imgpipe.nn.training.optimizer import make_optimizer
     from imgpipe.nn.training.replicas import Replicas
     from imgpipe.nn.training.steps import Steps
 
@@ -108,7 +123,10 @@ def test_validation_metrics_are_means_over_all_examples() -> None:
     model = build_network("cnn", EASY_PARAMS, shape=(12, 12, 1))
     optimizer = make_optimizer(EASY_PARAMS.training, examples=33)
     optimizer.build(model.trainable_variables)
-    steps = Steps(model, optimizer, Objective(10, EASY_PARAMS.training, labels), Replicas(1))
+    objective = Objective(10, EASY_PARAMS.training, labels)
+    steps = Steps(
+        make_logits_model(model), optimizer, objective, Replicas(1), find_forward("native")
+    )
     found = steps.validate(ordered_batches(images, labels, batch_size=32), 33, 32)
     # In the same batches, so that all sums have the same order.
     probabilities = np.concatenate(

@@ -92,9 +92,7 @@ class Adam(keras.optimizers.Adam):
         gradient = tf.cast(gradient, variable.dtype)
         self.assign_add(first, (gradient - first) * (1.0 - self.beta_1))
         self.assign_add(second, (gradient * gradient - second) * (1.0 - self.beta_2))
-        size = tf.cast(learning_rate, variable.dtype) * _look_up(
-            self._corrections, self.iterations
-        )
+        size = tf.cast(learning_rate, variable.dtype) * _look_up(self._corrections, self.iterations)
         self.assign_sub(variable, first * size / (tf.sqrt(second) + self.epsilon))
 
 

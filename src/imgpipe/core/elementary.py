@@ -1,0 +1,5 @@
+"""Stub."""
+
+import numpy as np
+
+exp, log, cos = np.exp, np.log, np.cos
