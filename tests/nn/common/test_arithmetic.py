@@ -137,3 +137,30 @@ def test_a_layer_without_exact_operations_is_refused() -> None:
         "params.yaml: arithmetic: `exact` cannot compute the layer `larger`, a UpSampling2D;"
         " choose `native`"
     )
+
+
+def test_an_option_without_exact_operations_is_refused() -> None:
+    import keras
+
+    from imgpipe.nn.common.arithmetic import check_layers
+
+    layers = keras.layers
+    refused = [
+        (layers.Conv2D(4, 3, activation="gelu"), "with the activation `gelu`"),
+        (layers.Conv2D(4, 3, dilation_rate=2), "whose `dilation_rate` is not (1, 1)"),
+        (layers.Conv2D(4, 3, groups=2), "whose `groups` is not 1"),
+        (layers.BatchNormalization(scale=False), "whose `scale` is not True"),
+        (layers.MaxPooling2D(3, strides=2), "whose `strides` is not (3, 3)"),
+        (layers.AveragePooling2D(3, strides=2), "whose `strides` is not (3, 3)"),
+        (layers.AveragePooling2D(3, padding="same"), "whose `padding` is not valid"),
+        (layers.GlobalAveragePooling2D(keepdims=True), "whose `keepdims` is not False"),
+    ]
+    for layer, reason in refused:
+        image = keras.Input((8, 8, 2))
+        assert find_error(check_layers, keras.Model(image, layer(image))) == (
+            f"params.yaml: arithmetic: `exact` cannot compute the layer `{layer.name}`, {reason};"
+            " choose `native`"
+        )
+    image = keras.Input((8, 8, 2))
+    accepted = layers.MaxPooling2D(2, padding="same")(layers.Conv2D(4, 3)(image))
+    check_layers(keras.Model(image, accepted))

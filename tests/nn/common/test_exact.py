@@ -82,7 +82,11 @@ def test_matmul_is_the_same_in_every_order_and_close(training: bool) -> None:
 CONVOLUTIONS = [(1, "same"), (2, "same"), (1, "valid"), (2, "valid")]
 
 
-KINDS = [("conv2d", 6), ("depthwise_conv2d", 1)]  # and the last axis of the kernel
+KINDS = [
+    ("conv2d", 6),
+    ("depthwise_conv2d", 1),
+    ("depthwise_conv2d", 2),
+]  # and the last axis of the kernel
 
 
 @pytest.mark.parametrize("training", [True, False])

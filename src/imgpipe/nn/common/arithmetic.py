@@ -68,11 +68,33 @@ def check_layers(model: keras.Model) -> None:
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             check_layers(layer)
-        elif type(layer) not in _EXACT and type(layer) not in _ALREADY_EXACT:
+        elif obstacle := _find_obstacle(layer):
             raise PipelineError(
-                f"{PARAMS_FILE}: arithmetic: `exact` cannot compute the layer `{layer.name}`, a"
-                f" {type(layer).__name__}; choose `native`"
+                f"{PARAMS_FILE}: arithmetic: `exact` cannot compute the layer `{layer.name}`,"
+                f" {obstacle}; choose `native`"
             )
+
+
+def _find_obstacle(layer: Any) -> str | None:
+    """Return why a layer has no exact operations, or None if it has."""
+    kind = type(layer)
+    if kind not in _EXACT and kind not in _ALREADY_EXACT:
+        return f"a {kind.__name__}"
+    if (
+        kind in _EXACT
+        and getattr(layer, "activation", keras.activations.linear) not in _ACTIVATIONS
+    ):
+        return f"with the activation `{layer.activation.__name__}`"
+    required = _REQUIRED if kind in _EXACT else {}
+    if kind in (layers.AveragePooling2D, layers.MaxPooling2D):
+        # The gradient of an element in several windows is a sum in any order.
+        required = required | {"strides": layer.pool_size}
+    if kind is layers.AveragePooling2D:
+        required = required | {"padding": "valid"}
+    for option, value in required.items():
+        if getattr(layer, option, value) != value:
+            return f"whose `{option}` is not {value}"
+    return None
 
 
 def _exact_call(layer: Any, training: bool) -> Callable[..., Any]:
@@ -165,6 +187,16 @@ _EXACT: dict[type[layers.Layer], Callable[[Any, tf.Tensor, bool], tf.Tensor]] = 
     layers.Dense: _call_dense,
     layers.DepthwiseConv2D: _call_depthwise,
     layers.GlobalAveragePooling2D: _call_global_average,
+}
+# Options that the exact operations do not have, with the only value that they compute.
+_REQUIRED: dict[str, Any] = {
+    "axis": -1,
+    "center": True,
+    "data_format": "channels_last",
+    "dilation_rate": (1, 1),
+    "groups": 1,
+    "keepdims": False,
+    "scale": True,
 }
 # These only move, choose or compare elements, or compute with single elements.
 _ALREADY_EXACT = (

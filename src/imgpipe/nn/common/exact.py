@@ -233,11 +233,11 @@ def conv2d(
 def depthwise_conv2d(
     x: tf.Tensor, kernel: tf.Tensor, *, strides: _Axes, padding: str, training: bool
 ) -> tf.Tensor:
-    """Return the convolution of each channel with its kernel, (N, H, W, C) float32.
+    """Return the convolution of each channel with its kernels, (N, H, W, C * M) float32.
 
     Args:
         x: (N, H, W, C) float32.
-        kernel: (height, width, C, 1).
+        kernel: (height, width, C, M), for M outputs of each channel.
         strides: along H and W.
         padding: "same" or "valid".
         training: see `_multiply`.
@@ -254,8 +254,8 @@ def depthwise_conv2d(
             input=inputs, filter_sizes=kernel.shape, out_backprop=errors, **options
         ),
     )
-    height, width, _, _ = kernel.shape
-    return _multiply(x, kernel, products, height * width, training=training)
+    height, width, _, multiplier = kernel.shape
+    return _multiply(x, kernel, products, height * width * multiplier, training=training)
 
 
 # ln 2 in two parts: the first ends with 11 zero bits, so its product with an exponent is exact.
