@@ -60,11 +60,17 @@ def epochs() -> tuple[int, float]:
 
 
 def _take_batches() -> tuple[int, float, float]:
-    from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
+    # First: this import silences TensorFlow's start.
+    from imgpipe.nn.common.runtime import configure_runtime, count_threads
 
     params = load_params()
     settings = params.training
-    configure_runtime(threads=params.threads, seed=settings.seed, precision="float32")
+    configure_runtime(
+        arithmetic=params.arithmetic,
+        threads=count_threads(params),
+        seed=settings.seed,
+        precision="float32",
+    )
     import tensorflow as tf
 
     from imgpipe.nn.fitting.training_set import open_training_set

@@ -32,8 +32,8 @@ def main(run: StageRun) -> None:
     identities = [identity for shard in shards for identity in shard.identities]
     images = StoredImages(shards, records.info)
 
-    from imgpipe.nn.common.arithmetic import count_threads, find_forward
-    from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
+    # First: this import silences TensorFlow's start.
+    from imgpipe.nn.common.runtime import configure_runtime, count_threads
 
     configure_runtime(
         arithmetic=run.params.arithmetic,
@@ -41,6 +41,7 @@ def main(run: StageRun) -> None:
         seed=0,
         precision="float32",
     )
+    from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.inference.explanation import activation_maps, feature_maps, first_kernels
     from imgpipe.nn.inference.loading import load_model_of_records
     from imgpipe.nn.inference.prediction import Predictor

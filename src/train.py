@@ -27,8 +27,8 @@ def main(run: StageRun) -> Callable[[], None] | None:
     settings = params.method_settings
     records = Records.open(RECORDS)
     augmented = AugmentedRecords.open(AUGMENTED, records)
-    from imgpipe.nn.common.arithmetic import count_threads
-    from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
+    # First: this import silences TensorFlow's start.
+    from imgpipe.nn.common.runtime import configure_runtime, count_threads
 
     configure_runtime(
         arithmetic=params.arithmetic,

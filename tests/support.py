@@ -38,7 +38,7 @@ from imgpipe.records.info import (
 )
 from imgpipe.records.normalization import Normalization
 from imgpipe.records.shards import write_shard
-from imgpipe.records.stored_images import LabeledInputs
+from imgpipe.records.stored_images import Inputs, LabeledInputs
 from imgpipe.settings.backbones import BACKBONES
 from imgpipe.settings.image_spec import ImageSpec
 from imgpipe.settings.params import Params, load_params
@@ -490,7 +490,7 @@ def train_network(
 
 
 def predict_probabilities(
-    model: Any, images: NDArray[np.uint8], on_images: Callable[[int], object] = int
+    model: Any, images: Inputs, on_images: Callable[[int], object] = int
 ) -> NDArray[np.float32]:
     """Return the class probabilities, (N, K), that a model computes natively."""
     from imgpipe.nn.common.arithmetic import find_forward

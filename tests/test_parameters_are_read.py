@@ -26,7 +26,8 @@ STAGE_OF = {
     "allow_unpinned": "fetch",
     "method": "train",
     "network": "train",
-    "threads": "train",
+    "arithmetic": "train",
+    "arithmetics": "train",
     "preprocess": "preprocess",
     "augment": "augment",
     "training": "train",
@@ -49,10 +50,10 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
         {"network": "resnet", "training": {"epochs": 1}},
         {"method": "transfer", "network": "efficientnet_lite0", "transfer": {"iterations": 2}},
         {
+            "arithmetic": "native",
             "training": {
                 "epochs": 2,
                 "learning_rate_schedule": "exponential",
-                "label_encoding": "one_hot",
                 "label_smoothing": 0.1,
                 "class_weights": "balanced",
                 "l1_penalty": 1e-5,
@@ -63,7 +64,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
                 "random_zoom_frac": 0.1,
                 "random_contrast_frac": 0.1,
                 "bootstrap": True,
-            }
+            },
         },
     ],
     "evaluate": [{}],
@@ -140,7 +141,7 @@ def find_unread(runs: Sequence[tuple[str, str, set[str]]]) -> list[str]:
     params = load_params(ROOT / "params.yaml")
     unread = []
     for dotted, value in leaves(params.model_dump()):
-        if value == {}:  # a network without settings
+        if value == {}:  # a section without settings
             continue
         *path, field = dotted.split(".")
         stage = STAGE_OF[dotted.split(".")[0]]

@@ -169,11 +169,11 @@ def test_own_values_are_reported_before_they_are_replaced(project: Path) -> None
 def test_unknown_and_missing_keys_of_the_present_file_are_reported(project: Path) -> None:
     params = project / "params.yaml"
     text = params.read_text()
-    params.write_text(text.replace("threads: 2 ", "threats: 3 "))
+    params.write_text(text.replace("dpi: 100 ", "dpj: 3 "))
     lines = apply(project, DEFAULTS)
-    assert lines[1:3] == ["  threats: 3", "params.yaml: defaults, 2 values changed"]
-    assert "  threats: 3 -> absent" in lines
-    assert "  threads: absent -> 2" in lines
+    assert lines[1:3] == ["  plot.dpj: 3", "params.yaml: defaults, 2 values changed"]
+    assert "  plot.dpj: 3 -> absent" in lines
+    assert "  plot.dpi: absent -> 100" in lines
     params.unlink()
     assert len(apply(project, DEFAULTS)) > 60
     assert params.read_text() == text

@@ -45,9 +45,10 @@ if devices > 1:
     (cpu,) = tf.config.list_physical_devices("CPU")
     logical = [tf.config.LogicalDeviceConfiguration()] * devices
     tf.config.set_logical_device_configuration(cpu, logical)
-configure_runtime(threads=1, seed=1, precision="float32")
+configure_runtime(arithmetic="native", threads=1, seed=1, precision="float32")
 tf.get_logger().setLevel("ERROR")  # several networks in one process are traced several times
 from support import EASY_PARAMS, build_network, change_params, make_easy_images
+from imgpipe.nn.common.arithmetic import find_forward
 from imgpipe.nn.training.checkpoint import Checkpoint
 from imgpipe.nn.training.loop import train_model
 from imgpipe.nn.training.replicas import Replicas
@@ -59,7 +60,7 @@ params = change_params(
     training__learning_rate_schedule="constant",
 )
 images, labels = make_easy_images({EXAMPLES})
-results = []
+results, forward = [], find_forward("native")
 for count in counts:
     keras.utils.set_random_seed(1)
     replicas = Replicas(count)
@@ -67,7 +68,7 @@ for count in counts:
         model = build_network("cnn", params, shape=(12, 12, 1))
     examples = TrainingSet(images, labels, LabeledInputs(images, labels))
     checkpoint = Checkpoint(sources=dict(), parameters=dict(), data="")
-    trained = train_model(model, examples, params.training, checkpoint, replicas)
+    trained = train_model(model, examples, params.training, checkpoint, replicas, forward)
     weights = sha256(b"".join(value.tobytes() for value in model.get_weights())).hexdigest()
     losses = [[epoch.loss, epoch.validation_loss] for epoch in trained.epochs]
     results.append(dict(losses=losses, weights=weights, accuracy=trained.best.accuracy))

@@ -22,8 +22,10 @@ def expected_stages(leaf: str) -> set[str]:
             return {"fetch", "preprocess", "plot"}
         case "allow_unpinned":
             return {"fetch", "plot"}
-        case "threads":
+        case "arithmetic":
             return {"train", "evaluate", "plot"}
+        case "arithmetics":  # of the arithmetic that is not chosen
+            return set()
         case "method" | "network" | "training":
             return {"train", "plot"}
         case "transfer":

@@ -29,7 +29,7 @@ def test_the_sections_have_the_keys_of_the_file(params_value: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("threads", 0, "expected a number of at least 1; found 0"),
+        ("arithmetics.native.threads", 0, "expected a number of at least 1; found 0"),
         ("dataset", 3, "expected text in quotes; found 3"),
         ("allow_unpinned", "no", "expected true or false; found 'no'"),
         ("preprocess.channels", 2, "expected 1 or 3; found 2"),

@@ -23,7 +23,7 @@ def classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(module, "configure_runtime", lambda **options: configured.append(options))
     save_network(build_network("mlp", shape=(12, 12, 1), classes=2), tmp_path / "model.keras")
     made = module.Classifier(tmp_path / "model.keras", threads=2)
-    assert configured == [{"threads": 2, "seed": 0, "precision": "float32"}]
+    assert configured == [{"arithmetic": "native", "threads": 2, "seed": 0, "precision": "float32"}]
     return made
 
 

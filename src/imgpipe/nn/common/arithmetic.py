@@ -13,8 +13,7 @@ from keras import layers
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.nn.common import exact
-from imgpipe.parallel.processes import count_workers
-from imgpipe.settings.params import PARAMS_FILE, Params
+from imgpipe.settings.params import PARAMS_FILE
 
 
 class Forward(Protocol):
@@ -30,13 +29,6 @@ class Forward(Protocol):
 def find_forward(arithmetic: str) -> Forward:
     """Return the function for a value of `arithmetic` in params.yaml."""
     return {"exact": apply, "native": _apply_natively}[arithmetic]
-
-
-def count_threads(params: Params) -> int:
-    """Return the number of threads of an operation; with exact arithmetic, it has no effect."""
-    if params.arithmetic == "native":
-        return params.arithmetics.native.threads
-    return count_workers()
 
 
 def _apply_natively(model: keras.Model, inputs: tf.Tensor, *, training: bool) -> tf.Tensor:

@@ -6,6 +6,9 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from imgpipe.parallel.processes import count_workers
+from imgpipe.settings.params import Params
+
 # Keras imports these if they are installed, for functions that this project does not use. They take
 # as long to load as TensorFlow and the rest of Keras.
 UNUSED_BY_KERAS = ("matplotlib", "pandas", "scipy", "sklearn")
@@ -48,6 +51,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with _silent_stderr(), _hidden(UNUSED_BY_KERAS):
     import keras
     import tensorflow as tf
+
+
+def count_threads(params: Params) -> int:
+    """Return the number of threads of an operation; with exact arithmetic, it has no effect."""
+    if params.arithmetic == "native":
+        return params.arithmetics.native.threads
+    return count_workers()
 
 
 def configure_runtime(*, arithmetic: str, threads: int, seed: int, precision: str) -> None:

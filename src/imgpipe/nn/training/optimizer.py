@@ -58,7 +58,7 @@ def list_learning_rates(settings: Training, *, examples: int) -> NDArray[np.floa
     return np.asarray(rates, np.float32)
 
 
-class TableOfRates(keras.optimizers.schedules.LearningRateSchedule):
+class TableOfRates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
     """A learning rate for each step; after the last one, its rate stays."""
 
     def __init__(self, rates: Sequence[float] | NDArray[np.float32]) -> None:
@@ -70,7 +70,7 @@ class TableOfRates(keras.optimizers.schedules.LearningRateSchedule):
         return _look_up(self._rates, step)
 
 
-class Adam(keras.optimizers.Adam):
+class Adam(keras.optimizers.Adam):  # type: ignore[misc]
     """Adam, whose corrections for the first steps come from a table.
 
     Keras computes powers of the decay rates in each step, with a function whose last digits depend

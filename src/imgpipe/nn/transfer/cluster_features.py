@@ -6,7 +6,10 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any
 
-from imgpipe.nn.common.runtime import configure_runtime  # first: a worker has no Keras yet
+from imgpipe.nn.common.runtime import (
+    configure_runtime,
+    count_threads,
+)  # first: a worker has no Keras yet
 
 # isort: split
 from imgpipe.core.errors import PipelineError
@@ -66,7 +69,10 @@ class _Worker:
         here, settings = f"Dask worker on {gethostname()}", self.params.transfer
         try:
             configure_runtime(
-                threads=self.params.threads, seed=settings.seed, precision=settings.precision
+                arithmetic=self.params.arithmetic,
+                threads=count_threads(self.params),
+                seed=settings.seed,
+                precision=settings.precision,
             )
         except RuntimeError:  # TensorFlow has started
             raise PipelineError(
