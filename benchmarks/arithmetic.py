@@ -13,7 +13,7 @@ import time
 import keras
 import tensorflow as tf
 
-from imgpipe.nn.common.runtime import configure_runtime, count_threads
+from imgpipe.nn.common.runtime import configure_runtime
 from imgpipe.records.normalization import Normalization
 from imgpipe.settings.params import load_params
 
@@ -52,9 +52,7 @@ def peak_operations_s(dtype: str) -> float:
 def main() -> None:
     (precision,) = sys.argv[1:]
     params = load_params()
-    configure_runtime(
-        arithmetic=params.arithmetic, threads=count_threads(params), seed=1, precision="float32"
-    )
+    configure_runtime(params.arithmetic, native_threads=params.arithmetics.native.threads, seed=1)
     from imgpipe.nn.networks import build_model
 
     channels = params.preprocess.channels

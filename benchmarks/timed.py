@@ -60,16 +60,14 @@ def epochs() -> tuple[int, float]:
 
 
 def _take_batches() -> tuple[int, float, float]:
-    # First: this import silences TensorFlow's start.
-    from imgpipe.nn.common.runtime import configure_runtime, count_threads
+    from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
 
     params = load_params()
     settings = params.training
     configure_runtime(
-        arithmetic=params.arithmetic,
-        threads=count_threads(params),
+        params.arithmetic,
+        native_threads=params.arithmetics.native.threads,
         seed=settings.seed,
-        precision="float32",
     )
     import tensorflow as tf
 

@@ -25,29 +25,24 @@ from imgpipe.running.stage import StageRun, run_stage
 
 
 def main(run: StageRun) -> None:
-    top_k, bins = run.params.evaluate.top_k, run.params.evaluate.calibration_bins
+    params = run.params
+    top_k, bins = params.evaluate.top_k, params.evaluate.calibration_bins
     records = Records.open(paths.RECORDS)
     shards = [shard.index() for shard in records.shards("test")]
     labels = np.concatenate([shard.labels for shard in shards])
     identities = [identity for shard in shards for identity in shard.identities]
     images = StoredImages(shards, records.info)
 
-    # First: this import silences TensorFlow's start.
-    from imgpipe.nn.common.runtime import configure_runtime, count_threads
+    from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
 
-    configure_runtime(
-        arithmetic=run.params.arithmetic,
-        threads=count_threads(run.params),
-        seed=0,
-        precision="float32",
-    )
+    configure_runtime(params.arithmetic, native_threads=params.arithmetics.native.threads)
     from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.inference.explanation import activation_maps, feature_maps, first_kernels
     from imgpipe.nn.inference.loading import load_model_of_records
     from imgpipe.nn.inference.prediction import Predictor
 
     model = load_model_of_records(paths.MODEL, records.info)
-    forward = find_forward(run.params.arithmetic)
+    forward = find_forward(params.arithmetic)
     with ProgressBar("evaluate", len(labels), "image") as bar:
         probabilities = Predictor(model, forward).predict(images, bar.update)
     numbers = choose_images(labels, probabilities)

@@ -27,12 +27,11 @@ def main(run: StageRun) -> Callable[[], None] | None:
     settings = params.method_settings
     records = Records.open(RECORDS)
     augmented = AugmentedRecords.open(AUGMENTED, records)
-    # First: this import silences TensorFlow's start.
-    from imgpipe.nn.common.runtime import configure_runtime, count_threads
+    from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
 
     configure_runtime(
-        arithmetic=params.arithmetic,
-        threads=count_threads(params),
+        params.arithmetic,
+        native_threads=params.arithmetics.native.threads,
         seed=settings.seed,
         precision=settings.precision,
     )

@@ -45,7 +45,7 @@ if devices > 1:
     (cpu,) = tf.config.list_physical_devices("CPU")
     logical = [tf.config.LogicalDeviceConfiguration()] * devices
     tf.config.set_logical_device_configuration(cpu, logical)
-configure_runtime(arithmetic="native", threads=1, seed=1, precision="float32")
+configure_runtime("native", native_threads=1, seed=1)
 tf.get_logger().setLevel("ERROR")  # several networks in one process are traced several times
 from support import EASY_PARAMS, build_network, change_params, make_easy_images
 from imgpipe.nn.common.arithmetic import find_forward

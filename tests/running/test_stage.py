@@ -36,7 +36,7 @@ stages:
     deps: [src/editing.py, src/imgpipe/core, src/imgpipe/reporting]
     params:
       - training
-      - threads
+      - arithmetics.native
       - pyproject.toml: [{groups}]
 """
 
@@ -77,7 +77,7 @@ def run_editing_stage(
             "imgpipe/reporting/templates/base.html",
         ),
         ("params.yaml", "learning_rate: 0.002", "learning_rate: 0.1", "training.learning_rate"),
-        ("params.yaml", "threads: 2", "threads: 1", "threads"),
+        ("params.yaml", "threads: 2", "threads: 1", "arithmetics.native.threads"),
         ("pyproject.toml", "pydantic==", "pydantic ==", "project.optional-dependencies.config"),
         # The stage does not depend on these:
         ("src/imgpipe/records/tfrecord.py", "import struct", "import struct ", None),

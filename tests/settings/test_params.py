@@ -62,13 +62,35 @@ def test_every_key_is_required(params_value: dict[str, Any]) -> None:
             check(Params, value, "params.yaml")
 
 
-def test_several_replicas_exclude_float16() -> None:
-    assert (
-        change_params(training__replicas=2, training__precision="mixed_bfloat16").training.replicas
-        == 2
+@pytest.mark.parametrize(
+    ("name", "value", "without"),
+    [
+        ("replicas", 2, "1"),
+        ("precision", "mixed_bfloat16", "float32"),
+        ("random_rotation_deg", 5.0, "0.0"),
+    ],
+)
+def test_exact_arithmetic_refuses_values_of_the_training_that_it_does_not_have(
+    tmp_path: Path, params_value: dict[str, Any], name: str, value: Any, without: str
+) -> None:
+    set_params(tmp_path, params_value)
+    set_leaf(tmp_path, f"training.{name}", value)
+    path = tmp_path / "params.yaml"
+    assert find_error(load_params, path) == (
+        f"{path.as_posix()}: training.{name}: arithmetic exact has only {without}; found {value};"
+        " choose arithmetic native"
     )
+    set_leaf(tmp_path, "arithmetic", "native")
+    assert getattr(load_params(path).training, name) == value
+
+
+def test_several_replicas_exclude_float16() -> None:
+    native = change_params(
+        arithmetic="native", training__replicas=2, training__precision="mixed_bfloat16"
+    )
+    assert native.training.replicas == 2
     with pytest.raises(ValueError, match=r"mixed_float16 needs training\.replicas 1"):
-        change_params(training__replicas=2, training__precision="mixed_float16")
+        change_params(native, training__precision="mixed_float16")
 
 
 ANOTHER_KEY = {

@@ -27,7 +27,7 @@ def draw(training_set: TrainingSet, **changes: Any) -> TrainingExamples:
     from imgpipe.nn.fitting.examples import draw_examples
     from imgpipe.nn.training.augmentation_layers import make_random_transformation
 
-    settings = change_params(**changes).training
+    settings = change_params(arithmetic="native", **changes).training
     transform = make_random_transformation(training_set.input_shape, settings)
     return draw_examples(training_set, transform)
 

@@ -37,7 +37,7 @@ def transform(
 
     pixels = keras.Input(images.shape[1:], dtype="uint8")
     unchanged = keras.Model(pixels, keras.layers.Rescaling(1.0, dtype="float32")(pixels))
-    model = add_random_layers(unchanged, change_params(**changes).training)
+    model = add_random_layers(unchanged, change_params(arithmetic="native", **changes).training)
     return np.asarray(model(images, training=training))
 
 
@@ -112,7 +112,9 @@ def test_transformations_repeat_with_their_seed_and_differ_from_each_other() -> 
     first = transform(images, **RANDOM)
     assert (first == transform(images, **RANDOM)).all()
     assert (first != transform(images, **RANDOM, training__seed=2)).any()
-    model = add_random_layers(build_network("mlp"), change_params(**RANDOM).training)
+    model = add_random_layers(
+        build_network("mlp"), change_params(arithmetic="native", **RANDOM).training
+    )
     seeds = [layer.seed for layer in model.layers if hasattr(layer, "seed")]
     assert len(seeds) == len(set(seeds)) == 6  # each of the two flips is a layer
 
@@ -124,7 +126,9 @@ def test_the_trained_model_has_no_transformations(
     from imgpipe.nn.inference.loading import load_model
 
     set_precision(precision)
-    params = change_params(EASY_PARAMS, training__random_translation_frac=0.1, training__epochs=6)
+    params = change_params(
+        EASY_PARAMS, arithmetic="native", training__random_translation_frac=0.1, training__epochs=6
+    )
     model, history = train_easily(params)
     assert max(epoch.validation_accuracy for epoch in history) > 0.8
     save_network(model, tmp_path / "model.keras")

@@ -50,9 +50,10 @@ def test_early_stopping_waits_for_its_patience() -> None:
 def test_mixed_precision_learns_and_returns_float32(
     precision: str, set_precision: Callable[[str], None]
 ) -> None:
-
     set_precision(precision)
-    model, history = train_easily()
+    model, history = train_easily(
+        change_params(EASY_PARAMS, arithmetic="native", training__precision=precision)
+    )
     assert model.layers[2].compute_dtype == precision.removeprefix("mixed_")
     assert history[-1].validation_accuracy > 0.9
     probabilities = predict_probabilities(model, make_easy_images(5)[0])
@@ -81,7 +82,12 @@ def test_a_trained_model_has_the_weights_of_the_best_epoch(repository: Path) -> 
     model = build_network("cnn", params, shape=(12, 12, 1))
     checkpoint = Checkpoint(sources={}, parameters={}, data="")
     history = train_model(
-        model, training_set, params.training, checkpoint, Replicas(1), find_forward("exact")
+        model,
+        training_set,
+        params.training,
+        checkpoint,
+        Replicas(1),
+        find_forward(params.arithmetic),
     ).epochs
     images, labels = training_set.validation
     probabilities = np.asarray(model(images[np.arange(200)]))
@@ -103,7 +109,7 @@ def make_training_set(params: Params) -> TrainingSet:
 REGULARIZED = {
     "networks__cnn__conv_dropout_frac": 0.3,
     "networks__cnn__batch_norm": True,
-    "training__random_translation_frac": 0.1,
+    "training__random_flip": "horizontal",
     "training__class_weights": "balanced",
     "training__l2_penalty": 0.001,
     "training__epochs": 5,
@@ -119,7 +125,11 @@ REGULARIZED = {
             "training__optimizer": "sgd",
             "training__learning_rate_schedule": "exponential",
         },
-        {"training__precision": "mixed_float16", "training__epochs": 5},  # with a scaled loss
+        {
+            "arithmetic": "native",
+            "training__precision": "mixed_float16",
+            "training__epochs": 5,
+        },  # with a scaled loss
         {"training__early_stopping_patience_epochs": 2, "training__epochs": 9},
     ],
     ids=["adam", "sgd", "float16", "early-stopping"],
@@ -165,7 +175,12 @@ def test_a_resumed_training_equals_an_uninterrupted_training(
         checkpoint = Checkpoint(sources={}, parameters={}, data="")
         training_set = make_training_set(params)
         training = train_model(
-            model, training_set, params.training, checkpoint, Replicas(1), find_forward("exact")
+            model,
+            training_set,
+            params.training,
+            checkpoint,
+            Replicas(1),
+            find_forward(params.arithmetic),
         )
         return list(training.epochs), model.get_weights()
 
@@ -213,7 +228,12 @@ def test_metrics_are_written_and_printed_after_each_epoch(
     checkpoint = Checkpoint(sources={}, parameters={}, data="")
     training_set = make_training_set(params)
     train_model(
-        model, training_set, params.training, checkpoint, Replicas(1), find_forward("exact")
+        model,
+        training_set,
+        params.training,
+        checkpoint,
+        Replicas(1),
+        find_forward(params.arithmetic),
     )
     assert written == [(1, 1), (2, 2), (3, 3)]
     _, *lines = capsys.readouterr().out.splitlines()  # after the names of the columns

@@ -61,6 +61,7 @@ def test_one_replica_needs_no_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_last_batch_that_is_too_small_is_reported() -> None:
+    from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.fitting.training_set import TrainingSet
     from imgpipe.nn.training.loop import Trainer
     from imgpipe.nn.training.replicas import Replicas
@@ -68,10 +69,10 @@ def test_a_last_batch_that_is_too_small_is_reported() -> None:
 
     images, labels = make_easy_images(33)
     training_set = TrainingSet(images, labels, LabeledInputs(images, labels))
-    replicas = Replicas(1)
+    replicas, forward = Replicas(1), find_forward("native")
     replicas.count = 2
     model = build_network("cnn", EASY_PARAMS, shape=(12, 12, 1))
-    assert find_error(Trainer, model, training_set, EASY_PARAMS.training, replicas) == (
+    assert find_error(Trainer, model, training_set, EASY_PARAMS.training, replicas, forward) == (
         "params.yaml: training.batch_size: the last batch of an epoch has 1 of 33 images, expected"
         " at least training.replicas, 2; choose another size"
     )

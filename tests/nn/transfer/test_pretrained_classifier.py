@@ -57,7 +57,7 @@ def test_the_network_gives_the_metrics_of_the_regression(
         ({"transfer__l2_penalties": [0.5], "preprocess__normalization": "standardize"}, 2),
         ({"training__batch_size": 4}, 2),
         ({"transfer__batch_size": 4}, 4),
-        ({"threads": 1}, 4),
+        ({"arithmetic": "native"}, 4),
         ({"network": "efficientnet_lite1"}, 4),
     ],
 )

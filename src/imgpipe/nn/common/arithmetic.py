@@ -13,7 +13,6 @@ from keras import layers
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.nn.common import exact
-from imgpipe.settings.params import PARAMS_FILE
 
 
 class Forward(Protocol):
@@ -57,12 +56,12 @@ def check_layers(model: keras.Model) -> None:
     Raises:
         PipelineError: a layer has none.
     """
-    for layer in model.layers:
+    for layer in model.operations:
         if isinstance(layer, keras.Model):
             check_layers(layer)
         elif obstacle := _find_obstacle(layer):
             raise PipelineError(
-                f"{PARAMS_FILE}: arithmetic: `exact` cannot compute the layer `{layer.name}`,"
+                f"params.yaml: arithmetic: `exact` cannot compute the layer `{layer.name}`,"
                 f" {obstacle}; choose `native`"
             )
 
@@ -70,6 +69,8 @@ def check_layers(model: keras.Model) -> None:
 def _find_obstacle(layer: Any) -> str | None:
     """Return why a layer has no exact operations, or None if it has."""
     kind = type(layer)
+    if not isinstance(layer, keras.Layer):
+        return None if kind.__name__ in _EXACT_FUNCTIONS else f"a {kind.__name__}"
     if kind not in _EXACT and kind not in _ALREADY_EXACT:
         return f"a {kind.__name__}"
     if (
@@ -95,7 +96,7 @@ def _exact_call(layer: Any, training: bool) -> Callable[..., Any]:
         return lambda inputs, **_: apply(layer, inputs, training=training)
     if function := _EXACT.get(type(layer)):
         return lambda inputs, **_: function(layer, inputs, training)
-    if layer._call_has_training_arg:
+    if isinstance(layer, keras.Layer) and layer._call_has_training_arg:
         return lambda inputs, **_: layer(inputs, training=training)
     return layer  # type: ignore[no-any-return]
 
@@ -204,3 +205,5 @@ _ALREADY_EXACT = (
     layers.Rescaling,
     layers.Reshape,
 )
+# Of `keras.ops`, in the graph of a model.
+_EXACT_FUNCTIONS = ("Cast", "Clip", "Round")

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from imgpipe.parallel.processes import count_workers
-from imgpipe.settings.params import Params
 
 # Keras imports these if they are installed, for functions that this project does not use. They take
 # as long to load as TensorFlow and the rest of Keras.
@@ -53,14 +52,9 @@ with _silent_stderr(), _hidden(UNUSED_BY_KERAS):
     import tensorflow as tf
 
 
-def count_threads(params: Params) -> int:
-    """Return the number of threads of an operation; with exact arithmetic, it has no effect."""
-    if params.arithmetic == "native":
-        return params.arithmetics.native.threads
-    return count_workers()
-
-
-def configure_runtime(*, arithmetic: str, threads: int, seed: int, precision: str) -> None:
+def configure_runtime(
+    arithmetic: str, *, native_threads: int, seed: int = 0, precision: str = "float32"
+) -> None:
     """Fix everything that equal bytes need: threads, seed, precision and the order of operations.
 
     Call it once, before any tensor exists.
@@ -68,11 +62,13 @@ def configure_runtime(*, arithmetic: str, threads: int, seed: int, precision: st
     Args:
         arithmetic: exact or native. With exact arithmetic, TensorFlow's graph optimizer is off: it
             replaces divisions and square roots by instructions that differ between processors.
-        threads: number of threads of one operation; with native arithmetic, sums are split among
-            the threads, so this number changes the last bits of a result.
+        native_threads: number of threads of one operation with native arithmetic: sums are split
+            among the threads, so this number changes the last bits of a result. With exact
+            arithmetic the number has no effect on a result; it is IMGPIPE_WORKERS, or all.
         seed: seed of initial weights, dropout and random transformations.
         precision: a dtype policy of Keras.
     """
+    threads = native_threads if arithmetic == "native" else count_workers()
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     tf.config.experimental.enable_op_determinism()

@@ -47,7 +47,7 @@ class Classifier:
         Raises:
             PipelineError: the file is missing or is not a model of this pipeline.
         """
-        configure_runtime(arithmetic="native", threads=threads, seed=0, precision="float32")
+        configure_runtime("native", native_threads=threads)
         self.signature = read_signature(path)
         self._model = load_model(path)
         self._forward = find_forward("native")

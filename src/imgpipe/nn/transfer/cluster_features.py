@@ -6,10 +6,7 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any
 
-from imgpipe.nn.common.runtime import (
-    configure_runtime,
-    count_threads,
-)  # first: a worker has no Keras yet
+from imgpipe.nn.common.runtime import configure_runtime  # first: a worker has no Keras yet
 
 # isort: split
 from imgpipe.core.errors import PipelineError
@@ -69,8 +66,8 @@ class _Worker:
         here, settings = f"Dask worker on {gethostname()}", self.params.transfer
         try:
             configure_runtime(
-                arithmetic=self.params.arithmetic,
-                threads=count_threads(self.params),
+                self.params.arithmetic,
+                native_threads=self.params.arithmetics.native.threads,
                 seed=settings.seed,
                 precision=settings.precision,
             )

@@ -190,7 +190,7 @@ def make_extractor(
                 backbone.scale,
                 backbone.norm_epsilon,
             ],
-            "threads": runtime.count_threads(params),
+            "threads": params.arithmetics.native.threads,
             "code": {module: sources[name_file(module)] for module in sorted(code)},
         },
     )
