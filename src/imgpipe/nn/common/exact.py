@@ -13,11 +13,20 @@ TensorFlow's graph optimizer must be off (see `configure_runtime`): it replaces 
 `x / sqrt(y)` by approximate instructions, which differ between processors.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
+
+from imgpipe.core.elementary import (
+    EXP_COEFFICIENTS,
+    LN_2_HIGH,
+    LN_2_LOW,
+    LOG_COEFFICIENTS,
+    ONE_BY_LN_2,
+    SQUARE_ROOT_2,
+    evaluate_polynomial,
+)
 
 MANTISSA_BITS = 53
 """float64 holds every integer up to 2 ** 53."""
@@ -258,33 +267,16 @@ def depthwise_conv2d(
     return _multiply(x, kernel, products, height * width * multiplier, training=training)
 
 
-# ln 2 in two parts: the first ends with 11 zero bits, so its product with an exponent is exact.
-_LN_2_HIGH = float.fromhex("0x1.62e42fefa3800p-1")
-_LN_2_LOW = float.fromhex("0x1.ef35793c76730p-45")
-_ONE_BY_LN_2 = float.fromhex("0x1.71547652b82fep+0")
-_SQUARE_ROOT_2 = float.fromhex("0x1.6a09e667f3bcdp+0")
-# Of the power series: e ** x for |x| <= ln(2) / 2, and (ln((1 + s) / (1 - s)) / 2 - s) / s as a
-# series of s ** 2 for |s| <= 3 - 2 * sqrt(2); the terms left out are below 2 ** -54.
-_EXP_COEFFICIENTS = [1 / math.factorial(power) for power in range(14, -1, -1)]
-_LOG_COEFFICIENTS = [1 / power for power in range(25, 0, -2)]
 # The exponential of smaller numbers would be subnormal in float32; here it is 0.
 _LOWEST_EXPONENT = -87.0
-
-
-def _evaluate_polynomial(x: tf.Tensor, coefficients: Sequence[float]) -> tf.Tensor:
-    """Return the value of a polynomial; the coefficient of the highest power comes first."""
-    value = tf.fill(tf.shape(x), tf.constant(coefficients[0], tf.float64))
-    for coefficient in coefficients[1:]:
-        value = value * x + coefficient
-    return value
 
 
 def _exp(x: tf.Tensor) -> tf.Tensor:
     """Return e ** x for x <= 0, float64; 0 if x is below -87."""
     limited = tf.maximum(x, _LOWEST_EXPONENT)
-    exponent = tf.round(limited * _ONE_BY_LN_2)
-    rest = (limited - exponent * _LN_2_HIGH) - exponent * _LN_2_LOW
-    power = _evaluate_polynomial(rest, _EXP_COEFFICIENTS)
+    exponent = tf.round(limited * ONE_BY_LN_2)
+    rest = (limited - exponent * LN_2_HIGH) - exponent * LN_2_LOW
+    power = evaluate_polynomial(rest, EXP_COEFFICIENTS)
     power *= power_of_two(tf.cast(exponent, tf.int32))
     return tf.where(x < _LOWEST_EXPONENT, tf.zeros_like(power), power)
 
@@ -294,12 +286,12 @@ def _log(x: tf.Tensor) -> tf.Tensor:
     bits = tf.bitcast(x, tf.int64)
     exponent = tf.bitwise.right_shift(bits, tf.constant(52, tf.int64)) - 1023
     mantissa = x * power_of_two(tf.cast(-exponent, tf.int32))  # in [1, 2)
-    is_large = mantissa > _SQUARE_ROOT_2
+    is_large = mantissa > SQUARE_ROOT_2
     mantissa = tf.where(is_large, mantissa * 0.5, mantissa)
     exponent = tf.cast(exponent, tf.float64) + tf.cast(is_large, tf.float64)
     ratio = (mantissa - 1.0) / (mantissa + 1.0)
-    series = _evaluate_polynomial(ratio * ratio, _LOG_COEFFICIENTS)
-    return exponent * _LN_2_HIGH + (2.0 * ratio * series + exponent * _LN_2_LOW)
+    series = evaluate_polynomial(ratio * ratio, LOG_COEFFICIENTS)
+    return exponent * LN_2_HIGH + (2.0 * ratio * series + exponent * LN_2_LOW)
 
 
 @custom_gradient
