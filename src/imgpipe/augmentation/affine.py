@@ -2,8 +2,8 @@
 
 Source: https://keras.io/2.18/api/data_loading/image/ and `apply_affine_transform` there: rotation,
 shift and zoom become one matrix about the image's center, sampled with bilinear interpolation.
-Pixels are computed with elementwise IEEE arithmetic only, so the bytes are the same on every
-processor.
+Sine, cosine and pixels are computed with elementwise IEEE arithmetic only, so the bytes are the
+same on every processor.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.core.elementary import cos, sin
 from imgpipe.settings.augment import Augment
 
 # The working arrays stay in the cache, and below the size (128 KiB) from which the C library
@@ -56,7 +57,7 @@ def draw_transforms(
     draws = generator.random((count, 8))
     signed = 2 * draws[:, :5] - 1  # [-1, 1)
     angle = np.deg2rad(settings.rotation_range * signed[:, 0])
-    cosine, sine = np.cos(angle), np.sin(angle)
+    cosine, sine = cos(angle), sin(angle)
     shift_rows = settings.height_shift_range * height_px * signed[:, 1]
     shift_columns = settings.width_shift_range * width_px * signed[:, 2]
     zoom_rows = 1 + settings.zoom_range * signed[:, 3]

@@ -133,7 +133,7 @@ def try_again(access: Callable[[], ResultT], *, may_pass: Callable[[Exception], 
         except Exception as error:
             if not may_pass(error):
                 raise
-        time.sleep(FIRST_PAUSE_S * 2**attempt)
+        time.sleep(FIRST_PAUSE_S * (1 << attempt))
     return access()
 
 

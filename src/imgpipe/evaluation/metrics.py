@@ -24,7 +24,7 @@ def accuracy(resamples: Resamples) -> NDArray[np.float64]:
 
 def loss(resamples: Resamples) -> NDArray[np.float64]:
     """Return the mean cross-entropy in nats."""
-    # Not a matrix product, whose order of summation depends on the number of processors.
+    # Not a matrix product, whose order of summation depends on the processor.
     losses = (resamples.weights * resamples.examples.cross_entropy).sum(axis=1)
     return np.asarray(losses / resamples.total)
 
@@ -178,7 +178,8 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     z = 1.959963984540054  # 97.5 % of a standard normal variable are below this value
     share = successes / trials
     center = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half_width = math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    margin = z / (2 * trials)
+    half_width = math.sqrt(share * (1 - share) / trials + margin * margin)
     half_width *= z / (1 + z * z / trials)
     # If all or no trials succeed, the share is an end of the interval; rounding may exclude it.
     low, high = max(0.0, center - half_width), min(1.0, center + half_width)

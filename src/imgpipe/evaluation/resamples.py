@@ -6,6 +6,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.core.elementary import log
+
 
 @dataclass(frozen=True)
 class ScoredExamples:
@@ -53,7 +55,7 @@ class ScoredExamples:
         # bound.
         smallest = np.finfo(self.probabilities.dtype).eps
         actual = self.probabilities[np.arange(len(self.labels)), self.labels]
-        return -np.log(np.clip(actual, smallest, 1).astype(np.float64))
+        return -log(np.clip(actual, smallest, 1).astype(np.float64))
 
     @cached_property
     def in_top_k(self) -> NDArray[np.bool_]:
@@ -107,8 +109,7 @@ class Resamples:
 
     def share(self, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the share (R,) of examples that are chosen (N,)."""
-        shares: NDArray[np.float64] = self.weights @ chosen / self.total
-        return shares
+        return np.asarray((self.weights * chosen).sum(axis=1) / self.total)
 
     def mean_over_present(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the mean (R,) of values (R, K) over the classes that are in the resample."""

@@ -53,7 +53,7 @@ def _areas_of_class(
     ranks = np.cumsum(in_groups, axis=0)[:-1:2] + in_groups[1::2] / 2
     positives, total = own.sum(axis=0), in_groups.sum(axis=0)
     # Among the class's own examples, half of all pairs are in order, for any scores.
-    ordered = (own * ranks).sum(axis=0) - positives**2 / 2
+    ordered = (own * ranks).sum(axis=0) - positives * positives / 2
     pairs = positives * (total - positives)
     areas: NDArray[np.float64] = np.divide(
         ordered, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0

@@ -211,7 +211,7 @@ def mcnemar_p_value(won: int, lost: int) -> float:
     for heads in range(min(won, lost) + 1):
         ways += of_any
         of_any = of_any * (tosses - heads) // (heads + 1)
-    p_value: float = 2 * ways / 2**tosses
+    p_value: float = 2 * ways / (1 << tosses)
     return min(1.0, p_value)
 
 

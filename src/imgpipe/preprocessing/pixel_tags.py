@@ -166,7 +166,7 @@ def _stated_bits(picture: TiffImagePlugin.TiffImageFile) -> int | None:
     """
     largest = _tiff_number(picture, _SMAX_VALUE) or _tiff_number(picture, _MAX_VALUE)
     bits = largest.bit_length() if largest else 0
-    return bits if bits > 8 and largest == 2**bits - 1 else None
+    return bits if bits > 8 and largest == (1 << bits) - 1 else None
 
 
 def _tiff_number(picture: TiffImagePlugin.TiffImageFile, tag: int) -> int | None:
@@ -193,7 +193,7 @@ def _read_png(picture: Image.Image) -> PixelTags:
         )
     transparent = picture.info.get("transparency") if b"tRNS" in chunks else None
     if bits in (2, 4) and gray and transparent is not None:
-        transparent *= 255 // (2**bits - 1)  # Pillow scales the pixels, and not this value
+        transparent *= 255 // ((1 << bits) - 1)  # Pillow scales the pixels, and not this value
     return PixelTags(
         bits=significant if fewer else None,
         transparent=transparent,

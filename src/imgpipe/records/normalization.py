@@ -44,8 +44,9 @@ def fit_normalization(
     scale, offset = [], []
     for of_channel in counts:
         pixels = int(of_channel.sum())
-        total, square_total = int(of_channel @ values), int(of_channel @ values**2)
-        variance = (pixels * square_total - total * total) / pixels**2
+        total = int((of_channel * values).sum())
+        square_total = int((of_channel * values * values).sum())
+        variance = (pixels * square_total - total * total) / (pixels * pixels)
         deviation = math.sqrt(variance) or 1.0
         scale.append(1 / deviation)
         offset.append(-total / pixels / deviation)
