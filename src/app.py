@@ -9,9 +9,9 @@ Costs   starting TensorFlow once; an answer takes a fraction of a second
 from pathlib import Path
 
 from imgpipe.console.command_line import make_parser
+from imgpipe.core.environment import count_workers
 from imgpipe.core.errors import PipelineError, run_script
 from imgpipe.core.paths import MODEL
-from imgpipe.parallel.processes import count_workers
 from imgpipe.serving.web_app import make_app, serve_app
 
 

@@ -22,10 +22,10 @@ from pathlib import Path
 from imgpipe.console.command_line import make_parser
 from imgpipe.console.messages import escape_unprintable, format_count, join_some, report
 from imgpipe.console.progress import ProgressBar
+from imgpipe.core.environment import count_workers
 from imgpipe.core.errors import PipelineError, run_script
 from imgpipe.core.paths import MODEL
 from imgpipe.nn.inference.file_prediction import FilePrediction
-from imgpipe.parallel.processes import count_workers
 from imgpipe.serving.input_files import InputFiles, read_image
 from imgpipe.serving.prediction_list import FORMATTERS, Expected, Formatter
 

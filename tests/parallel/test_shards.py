@@ -13,9 +13,9 @@ import psutil
 import pytest
 from support import SRC, wait_until
 
+from imgpipe.core.environment import count_workers
 from imgpipe.core.errors import PipelineError
 from imgpipe.parallel import processes
-from imgpipe.parallel.processes import count_workers
 from imgpipe.parallel.shards import map_shards
 from imgpipe.parallel.task import Task
 

@@ -13,24 +13,10 @@ from functools import partial
 from multiprocessing import get_context, parent_process
 from typing import Any, Generic, Literal
 
-from imgpipe.core.environment import read_whole_number
 from imgpipe.core.errors import PipelineError
 from imgpipe.parallel.task import ContentT, ResultT, Task
 
 _TASKS_OF_A_PROCESS = 2  # one that it works on, and the next one
-
-
-def count_workers() -> int:
-    """Return how many processes to use: `IMGPIPE_WORKERS`, or the processors this one may use.
-
-    Raises:
-        PipelineError: `IMGPIPE_WORKERS` is not a whole number of 1 or more.
-    """
-    setting = read_whole_number("IMGPIPE_WORKERS", least=1)
-    if setting is not None:
-        return setting
-    # Windows and macOS have no affinity of a process to processors.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_in_processes(

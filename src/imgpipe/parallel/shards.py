@@ -6,8 +6,9 @@ The results are the same.
 from collections.abc import Callable, Sequence
 
 from imgpipe.console.progress import ProgressBar
+from imgpipe.core.environment import count_workers
 from imgpipe.parallel.cluster import find_scheduler, map_on_cluster
-from imgpipe.parallel.processes import count_workers, map_in_processes
+from imgpipe.parallel.processes import map_in_processes
 from imgpipe.parallel.task import ContentT, ResultT, Task
 
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from imgpipe.parallel.processes import count_workers
+from imgpipe.core.environment import count_workers
 
 # Keras imports these if they are installed, for functions that this project does not use. They take
 # as long to load as TensorFlow and the rest of Keras.
