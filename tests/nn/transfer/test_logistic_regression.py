@@ -1,12 +1,16 @@
-"""Logistic regression on features; the expected values come from scikit-learn."""
+"""Logistic regression on features; the expected values come from scikit-learn and SciPy."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from imgpipe.core.exact_sums import ExactMatrix
 from imgpipe.nn.transfer.logistic_regression import (
+    Examples,
     LabeledFeatures,
     Layer,
     choose_penalty,
@@ -24,6 +28,11 @@ def threads() -> Iterator[None]:
     """Use one thread, as the stage does: these fits are slower with more threads."""
     with one_thread():
         yield
+
+
+def unscaled(examples: LabeledFeatures) -> Examples:
+    """Return the examples of a fit, with their features as they are."""
+    return examples.standardize(np.zeros(1, np.float32), np.float32(1))
 
 
 def make_examples(
@@ -64,16 +73,18 @@ def find_gradient(layer: Layer, examples: LabeledFeatures, penalty: float) -> ND
     return np.asarray(gradient)
 
 
-def bound_gradient(examples: LabeledFeatures) -> float:
+def bound_gradient(layer: Layer, examples: LabeledFeatures) -> float:
     """Return the largest gradient at which the fit may stop: its tolerance, and rounding errors.
 
-    The fit computes the gradient with float32 features. A rounding error is at most eps / 2: of a
-    sum of N products of a feature and a residual, and of the logits, which are sums of F products.
-    The weights of the examples add up to 1, so the sum of all residuals is at most 1.
+    The features are rounded by at most 2 ** -19 of the largest one, so a logit changes by that
+    times the sum of the weights of its class, and a probability by at most half of that. The
+    weights of the examples add up to 1, so the sum of all residuals is at most 1. The other
+    rounding errors are smaller than a hundredth of these.
     """
-    count, width = examples.features.shape
     largest = np.abs(examples.features).max()
-    return float(1e-5 + (count + width) * largest * np.finfo(np.float32).eps / 2)
+    rounding = 2.0**-19 * largest
+    most_weights = np.abs(layer.kernel).sum(axis=0).max()
+    return float(1e-5 + 1.01 * rounding * (1 + largest * most_weights / 2))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -96,10 +107,70 @@ def test_the_layer_is_the_solution_that_scikit_learn_finds(
     # scikit-learn minimizes the same function: with its own tolerance, to which it adds rounding.
     expected = Layer(theirs.coef_.T, theirs.intercept_)
     assert np.abs(find_gradient(expected, examples, penalty)).max() < 2e-8
-    layer = fit_layer(examples, penalty, most_iterations=1000)
-    assert np.abs(find_gradient(layer, examples, penalty)).max() < bound_gradient(examples)
-    found = layer.predict(examples.features)
+    layer = fit_layer(unscaled(examples), penalty, most_iterations=1000)
+    assert np.abs(find_gradient(layer, examples, penalty)).max() < bound_gradient(layer, examples)
+    found = layer.predict(ExactMatrix(examples.features))
     assert found.sum(axis=1) == pytest.approx(np.ones(len(labels)))
+
+
+def find_objective(layer: Layer, examples: LabeledFeatures, penalty: float) -> float:
+    """Return the penalized mean cross-entropy, in float64."""
+    logits = examples.features @ layer.kernel + layer.bias
+    if logits.shape[1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+    losses = np.logaddexp.reduce(logits, axis=1) - (examples.targets * logits).sum(axis=1)
+    loss = np.average(losses, weights=examples.weights)
+    return float(loss + penalty * (layer.kernel**2).sum())
+
+
+@pytest.mark.parametrize(
+    ("examples", "change"),
+    [
+        (make_examples(40)[0], {}),
+        (make_examples(40, classes=5)[0], {}),
+        (make_examples(300, width=50)[0], {"weights": np.repeat([0.2, 1.8], 300)}),
+        (make_examples(20, classes=3)[0], {"targets": np.repeat(np.eye(3), 20, 0) * 0.7 + 0.1}),
+        (make_examples(1)[0], {}),
+        (make_examples(2, classes=4, width=1)[0], {}),
+        (make_examples(30, width=200)[0], {}),
+    ],
+    ids=["2 classes", "5 classes", "weights", "smoothed", "tiny", "1 feature", "wide"],
+)
+@pytest.mark.parametrize("scales", [0, 4])
+@pytest.mark.parametrize("penalty", [0.001, 1.0])
+def test_the_layer_is_the_solution_that_scipy_finds(
+    examples: LabeledFeatures, change: dict[str, Any], scales: int, penalty: float
+) -> None:
+    """Some features are up to `scales` powers of ten smaller than others."""
+    from scipy.optimize import minimize
+
+    width = examples.features.shape[1]
+    factors = 10.0 ** -np.linspace(0, scales, width).astype(np.float32)
+    examples = replace(examples, features=examples.features * factors, **change)
+    layer = fit_layer(unscaled(examples), penalty, most_iterations=1000)
+    outputs = len(layer.bias)
+
+    def to_layer(values: NDArray[np.float64]) -> Layer:
+        return Layer(values[:-outputs].reshape(width, outputs), values[-outputs:])
+
+    def objective(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        there = to_layer(values)
+        gradient = find_gradient(there, examples, penalty)
+        return find_objective(there, examples, penalty), gradient.ravel()
+
+    begin = np.zeros((width + 1) * outputs)
+    options = {"gtol": 1e-9, "ftol": 0, "maxiter": 10_000}
+    result = minimize(objective, begin, jac=True, method="L-BFGS-B", options=options)
+    theirs = to_layer(result.x)
+    assert np.abs(result.jac).max() < 1e-7
+    assert np.abs(find_gradient(layer, examples, penalty)).max() < bound_gradient(layer, examples)
+    # Of a convex function: values differ by at most the gradient times the distance, and the square
+    # of the distance of the weights, times twice the penalty, by at most as much.
+    distance = sum(np.abs(ours - others).sum() for ours, others in zip(layer, theirs, strict=True))
+    most = (bound_gradient(layer, examples) + 1e-7) * distance
+    excess = find_objective(layer, examples, penalty) - find_objective(theirs, examples, penalty)
+    assert -1e-7 * distance - 1e-12 <= excess <= most
+    assert 2 * penalty * np.square(layer.kernel - theirs.kernel).sum() <= most
 
 
 def test_the_order_of_the_columns_does_not_matter() -> None:
@@ -109,9 +180,9 @@ def test_the_order_of_the_columns_does_not_matter() -> None:
     permuted = LabeledFeatures(
         examples.features[:, order], examples.targets, examples.weights, examples.groups
     )
-    layer = fit_layer(permuted, 0.01, most_iterations=1000)
+    layer = fit_layer(unscaled(permuted), 0.01, most_iterations=1000)
     restored = Layer(layer.kernel[np.argsort(order)], layer.bias)
-    assert np.abs(find_gradient(restored, examples, 0.01)).max() < bound_gradient(examples)
+    assert np.abs(find_gradient(restored, examples, 0.01)).max() < bound_gradient(layer, examples)
 
 
 def test_a_wrong_label_does_not_stop_the_fit() -> None:
@@ -120,9 +191,9 @@ def test_a_wrong_label_does_not_stop_the_fit() -> None:
     wrong = examples.targets.copy()
     wrong[0] = wrong[0, ::-1]
     scaled = LabeledFeatures(examples.features * 1000, wrong, examples.weights, examples.groups)
-    layer = fit_layer(scaled, 1e-9, most_iterations=1000)
+    layer = fit_layer(unscaled(scaled), 1e-9, most_iterations=1000)
     assert np.isfinite(layer.kernel).all()
-    assert (layer.predict(scaled.features).argmax(axis=1) == labels).mean() >= 0.98
+    assert (layer.predict(ExactMatrix(scaled.features)).argmax(axis=1) == labels).mean() >= 0.98
 
 
 def test_more_noise_chooses_a_stronger_penalty() -> None:
@@ -145,7 +216,9 @@ def test_the_log_loss_is_computed_on_images_outside_the_fit() -> None:
     penalty, log_loss = choose_penalty(examples, [1e-6, 1e-5], folds=5, seed=1, most_iterations=100)
     assert log_loss is not None
     assert log_loss > np.log(2)
-    fitted = fit_layer(examples, penalty, most_iterations=100).predict(examples.features)
+    fitted = fit_layer(unscaled(examples), penalty, most_iterations=100).predict(
+        ExactMatrix(examples.features)
+    )
     assert cross_entropy(fitted, labels).mean() < 0.1
 
 
@@ -185,17 +258,17 @@ def test_a_class_with_one_image_gets_the_strongest_penalty() -> None:
 def test_a_fit_to_5000_images_per_class_succeeds() -> None:
     examples, labels = make_examples(5000, classes=3, noise=0.3, width=64)
     penalty, log_loss = choose_penalty(examples, PENALTIES, folds=3, seed=1, most_iterations=100)
-    layer = fit_layer(examples, penalty, most_iterations=100)
+    layer = fit_layer(unscaled(examples), penalty, most_iterations=100)
     assert log_loss is not None
     assert log_loss < 0.05
-    assert (layer.predict(examples.features).argmax(axis=1) == labels).mean() > 0.99
+    assert (layer.predict(ExactMatrix(examples.features)).argmax(axis=1) == labels).mean() > 0.99
 
 
 def test_equal_examples_give_equal_bytes_and_each_iteration_is_reported() -> None:
     examples, _ = make_examples(50, classes=3)
     layers: list[Layer] = []
-    first = fit_layer(examples, 0.01, most_iterations=7, on_iteration=layers.append)
-    second = fit_layer(examples, 0.01, most_iterations=7)
+    first = fit_layer(unscaled(examples), 0.01, most_iterations=7, on_iteration=layers.append)
+    second = fit_layer(unscaled(examples), 0.01, most_iterations=7)
     assert len(layers) == 7
     for found in (second, layers[-1]):
         assert found.kernel.tobytes() == first.kernel.tobytes()

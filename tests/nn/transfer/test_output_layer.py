@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from support import TRANSFER_PARAMS, change_params
 
+from imgpipe.core.exact_sums import ExactMatrix
 from imgpipe.nn.fitting.history import History
 from imgpipe.nn.fitting.training_set import TrainingSet
 from imgpipe.nn.transfer.logistic_regression import Layer, cross_entropy
@@ -45,7 +46,7 @@ def test_the_history_ends_with_the_metrics_of_the_layer(
     features = make_features(classes)
     layer, (epochs, best, penalty) = fit(features, classes)
     inputs, labels = features.validation
-    predicted = layer.predict(inputs[np.arange(20)])
+    predicted = layer.predict(ExactMatrix(inputs[np.arange(20)]))
     assert best is epochs[-1]
     assert [epoch.epoch for epoch in epochs] == list(range(1, len(epochs) + 1))
     assert penalty in TRANSFER_PARAMS.transfer.l2_penalties
@@ -121,7 +122,7 @@ def test_a_class_without_training_examples_has_no_weight_if_classes_are_balanced
     features = TrainingSet(inputs, np.arange(9) % 2, validation)
     layer, history = fit(features, 3, transfer__class_weights=class_weights)
     losses = cross_entropy(
-        layer.predict(validation.inputs[np.arange(len(labels))]), validation.labels
+        layer.predict(ExactMatrix(validation.inputs[np.arange(len(labels))])), validation.labels
     )
     expected = losses[weighted].mean() if weighted else 0.0
     assert history.best.validation_loss == pytest.approx(expected, rel=1e-4)

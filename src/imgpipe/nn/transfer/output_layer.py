@@ -4,9 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.console.messages import report
+from imgpipe.core.exact_sums import dot, sum_exactly
 from imgpipe.nn.fitting.history import Epoch, History
 from imgpipe.nn.fitting.training_set import TrainingSet, balance_classes
 from imgpipe.nn.transfer.logistic_regression import (
+    Examples,
     LabeledFeatures,
     Layer,
     choose_penalty,
@@ -62,7 +64,7 @@ def fit_output_layer(
 
 
 def _fit_with_history(
-    training: LabeledFeatures, validation: LabeledFeatures, penalty: float, iterations: int
+    training: Examples, validation: Examples, penalty: float, iterations: int
 ) -> tuple[Layer, list[Epoch]]:
     """Return the fitted layer, and the metrics of each iteration."""
     epochs: list[Epoch] = []
@@ -112,18 +114,21 @@ def _weigh_classes(
     return np.array([balanced.get(label, 0.0) for label in range(classes)])
 
 
-def _measure(
-    layer: Layer, training: LabeledFeatures, validation: LabeledFeatures, *, number: int
-) -> Epoch:
+def _measure(layer: Layer, training: Examples, validation: Examples, *, number: int) -> Epoch:
     fitted, predicted = layer.predict(training.features), layer.predict(validation.features)
     labels, actual = training.targets.argmax(axis=1), validation.targets.argmax(axis=1)
     losses, weights = cross_entropy(predicted, actual), validation.weights
     return Epoch(
         epoch=number,
         learning_rate=1.0,
-        loss=float(np.average(cross_entropy(fitted, labels), weights=training.weights)),
+        loss=_average(cross_entropy(fitted, labels), training.weights),
         accuracy=float((fitted.argmax(axis=1) == labels).mean()),
-        validation_loss=float(losses @ weights / (weights.sum() or 1.0)),
+        validation_loss=_average(losses, weights),
         validation_accuracy=float((predicted.argmax(axis=1) == actual).mean()),
-        validation_loss_unweighted=float(losses.mean()),
+        validation_loss_unweighted=_average(losses, np.ones_like(losses)),
     )
+
+
+def _average(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """Return the weighted mean; 0 if all weights are 0."""
+    return dot(values, weights) / (float(sum_exactly(weights)) or 1.0)
