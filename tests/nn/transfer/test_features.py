@@ -34,7 +34,8 @@ def extractor(tmp_path: Path) -> Callable[..., Any]:
     info = write_random_records(records, {"train": [11, 7]})
 
     def make(**changes: Any) -> Any:
-        options = {"batch_size": 4, "determined_by": {"weights": "w", "threads": 2}}
+        options = {"batch_size": 4, "determined_by": {"weights": "w"}}
+        options |= {"arithmetic": "native", "native_threads": 2}
         made = features.FeatureExtractor(model, info, **{**options, **changes})
         compute, made.batches = made._extract, 0
 
@@ -54,17 +55,21 @@ def list_files(repository: Path) -> list[Path]:
     return sorted((repository / ".dvc/tmp/imgpipe/features").glob("*"))
 
 
-def test_each_image_has_its_features(extractor: Callable[..., Any], repository: Path) -> None:
+@pytest.mark.parametrize("arithmetic", ["exact", "native"])
+def test_each_image_has_its_features(
+    extractor: Callable[..., Any], repository: Path, arithmetic: str
+) -> None:
     from imgpipe.records.stored_images import StoredImages
 
-    made = extractor()
+    made = extractor(arithmetic=arithmetic)
     features, labels = made.read(made.shards)
     indices = [shard.index() for shard in made.shards]
     images = StoredImages(indices, made._info)[np.arange(18)]
     assert features.shape == (18, 5)
     assert features.dtype == np.float32
     # Sums in another order: of 3 x 3 x 3 products, and of the pixels of each map. A rounding error
-    # is at most eps / 2 of a partial sum, and no pixel is larger than 1.
+    # is at most eps / 2 of a partial sum, and no pixel is larger than 1; exact
+    # factors have 25 bits.
     kernel = made.network.layers[2].get_weights()[0]
     roundings = 2 * (3 * 3 * 3 + 10 * 15)
     bound = roundings * np.finfo(np.float32).eps / 2 * np.abs(kernel).sum(axis=(0, 1, 2)).max()
@@ -91,8 +96,9 @@ def test_stored_features_are_not_computed_again(
     "change",
     [
         {"batch_size": 8},
-        {"determined_by": {"weights": "w", "threads": 1}},
-        {"determined_by": {"weights": "other", "threads": 2}},
+        {"native_threads": 1},
+        {"arithmetic": "exact"},
+        {"determined_by": {"weights": "other"}},
     ],
 )
 def test_file_names_depend_on_everything_that_determines_the_features(
@@ -105,15 +111,55 @@ def test_file_names_depend_on_everything_that_determines_the_features(
     assert len(list_files(repository)) == 4
 
 
-def test_file_names_depend_on_the_processor(
-    extractor: Callable[..., Any], repository: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("arithmetic", "files"), [("exact", 2), ("native", 4)])
+def test_file_names_depend_on_the_processor_if_the_features_do(
+    extractor: Callable[..., Any],
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arithmetic: str,
+    files: int,
 ) -> None:
     from imgpipe.nn.transfer import features
 
-    extractor().read(extractor().shards)
+    extractor(arithmetic=arithmetic).read(extractor().shards)
     monkeypatch.setattr(features, "_describe_processor", lambda: ["another"])
-    extractor().read(extractor().shards)
-    assert len(list_files(repository)) == 4
+    extractor(arithmetic=arithmetic).read(extractor().shards)
+    assert len(list_files(repository)) == files
+
+
+def test_exact_features_do_not_depend_on_the_size_of_a_batch(
+    extractor: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)  # nothing is stored
+    monkeypatch.chdir(tmp_path)
+    changes: list[dict[str, Any]] = [{}, {"batch_size": 1}, {"batch_size": 16, "native_threads": 1}]
+    made = [extractor(arithmetic="exact", **change) for change in changes]
+    found = [one.read(one.shards).inputs.tobytes() for one in made]
+    assert [one.batches for one in made] == [5, 18, 2]
+    assert found[1:] == found[:1] * 2
+    assert made[1].determined_by == made[2].determined_by == made[0].determined_by
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_exact_features_of_each_pretrained_network_are_close_to_native_ones(
+    name: str, channels: int
+) -> None:
+    import keras
+
+    from imgpipe.nn.common.arithmetic import find_forward
+    from imgpipe.nn.transfer.weights import build_pretrained
+
+    shape = (64, 64, channels)
+    model = build_pretrained(name, image_shape=shape, classes=2)
+    network = keras.Model(model.input, model.get_layer("logits").input)
+    images = np.random.default_rng(1).integers(0, 256, (3, *shape), dtype=np.uint8)
+    exact, native = (
+        find_forward(arithmetic)(network, keras.ops.array(images), training=False)
+        for arithmetic in ("exact", "native")
+    )
+    # Rounding errors of about 50 layers of float32: about ten times what was seen.
+    assert np.abs(exact - native).max() < 1e-4 * np.abs(native).max()
 
 
 def test_a_stopped_run_resumes_with_the_next_shard(
@@ -194,6 +240,9 @@ def test_nothing_is_stored_outside_a_repository(
         ("imgpipe/nn/networks/efficientnet_lite.py", True),
         ("imgpipe/nn/networks/__init__.py", True),
         ("imgpipe/nn/common/runtime.py", True),
+        ("imgpipe/nn/common/arithmetic.py", True),
+        ("imgpipe/nn/common/exact.py", True),
+        ("imgpipe/parallel/processes.py", False),
         ("imgpipe/records/shards.py", True),
         ("imgpipe/nn/networks/cnn.py", False),
         ("imgpipe/nn/transfer/output_layer.py", False),

@@ -56,7 +56,7 @@ def test_the_network_gives_the_metrics_of_the_regression(
         ({"transfer__class_weights": "balanced", "transfer__iterations": 3}, 2),
         ({"transfer__l2_penalties": [0.5], "preprocess__normalization": "standardize"}, 2),
         ({"training__batch_size": 4}, 2),
-        ({"transfer__batch_size": 4}, 4),
+        ({"transfer__batch_size": 4}, 2),
         ({"arithmetic": "native"}, 4),
         ({"network": "efficientnet_lite1"}, 4),
     ],

@@ -25,6 +25,7 @@ from imgpipe.core.dvc_tmp import delete_unused, entry_path
 from imgpipe.core.files import replace_file
 from imgpipe.core.sources import find_imports, name_file
 from imgpipe.nn.common import runtime
+from imgpipe.nn.common.arithmetic import find_forward
 from imgpipe.nn.common.batches import count_steps
 from imgpipe.nn.transfer.weights import build_pretrained
 from imgpipe.records.info import RecordsInfo
@@ -36,7 +37,13 @@ from imgpipe.settings.params import Params
 _KIND = "features"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 # Modules that cannot change a feature. Of `settings`, the values count, not the schemas.
-_WITHOUT_EFFECT = ("imgpipe.console", "imgpipe.core", "imgpipe.running", "imgpipe.settings")
+_WITHOUT_EFFECT = (
+    "imgpipe.console",
+    "imgpipe.core",
+    "imgpipe.parallel",
+    "imgpipe.running",
+    "imgpipe.settings",
+)
 
 
 class FeatureExtractor:
@@ -52,6 +59,8 @@ class FeatureExtractor:
         model: keras.Model,
         info: RecordsInfo,
         *,
+        arithmetic: str,
+        native_threads: int,
         batch_size: int,
         determined_by: Mapping[str, Any],
     ) -> None:
@@ -60,27 +69,40 @@ class FeatureExtractor:
         Args:
             model: from images (N, H, W, C) uint8, with a layer "logits" that takes the features.
             info: describes the records.
+            arithmetic: exact or native. Exact features depend neither on the processor nor on the
+                other images of a batch.
+            native_threads: number of threads of one operation with native arithmetic.
             batch_size: images in a batch. The feature maps of a large batch do not fit in a
                 processor's cache: for 224 x 224 pixels and one core, 8 is faster than 32.
-            determined_by: what determines the features, except the libraries, the processor and
-                the shape of a batch.
+            determined_by: what determines the features, except the libraries, the arithmetic and
+                the shape of an image.
+
+        Raises:
+            PipelineError: a layer has no exact operations.
         """
         self.model = model
         network = keras.Model(model.input, model.get_layer("logits").input)
         self._batch_size = batch_size
         self._features = int(network.output_shape[-1])
         self._info = info
+        forward = find_forward(arithmetic)
         self._extract = tf.function(
-            lambda images: network(images, training=False),
+            lambda images: forward(network, images, training=False),
+            autograph=False,
             input_signature=[tf.TensorSpec((batch_size, *info.image_shape), tf.uint8)],
         )
         self.determined_by: dict[str, Any] = {
             **determined_by,
-            "batch_size": batch_size,
+            "arithmetic": arithmetic,
             "image_shape": info.image_shape,
             "libraries": [tf.__version__, keras.__version__, np.__version__],
-            "processor": _describe_processor(),
         }
+        if arithmetic == "native":
+            self.determined_by |= {
+                "batch_size": batch_size,
+                "processor": _describe_processor(),
+                "threads": native_threads,
+            }
 
     def find_missing(self, shards: Sequence[StoredShard]) -> list[tuple[StoredShard, Path]]:
         """Return the shards without stored features, and the paths of their features.
@@ -181,6 +203,8 @@ def make_extractor(
     return FeatureExtractor(
         build_pretrained(params.network, image_shape=info.image_shape, classes=len(info.classes)),
         info,
+        arithmetic=params.arithmetic,
+        native_threads=params.arithmetics.native.threads,
         batch_size=params.transfer.batch_size,
         determined_by={
             "weights": backbone.sha256,
