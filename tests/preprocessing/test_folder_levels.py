@@ -66,7 +66,9 @@ READ: list[tuple[str, list[str], str, dict[str, str] | None]] = [
     ("classes", images(*PETS), "", None),
     ("files beside the classes", [*images(*PETS), "README.md", "labels.csv", "1.jpg"], "", None),
     ("folders in classes", images("cats/2021", "cats/2022", "dogs"), "", None),
-    ("different folders in classes", images("cats/in", "cats/out", "dogs/a", "dogs/b"), "", None),
+    ("different folders in classes, and images of their own",
+     images("cats/in", "cats/out", "cats", "dogs/a", "dogs/b"), "", None),
+    ("one folder in each class", images("cats/2021", "dogs/2022"), "", None),
     ("images and equal folders", [*images(*PETS), *inside(PETS, ["2021", "2022"])], "", None),
     ("images and partly equal folders",
      images(*PETS, "cats/2021", "cats/2022", "dogs/2022", "dogs/2023"), "", None),
@@ -82,6 +84,7 @@ READ: list[tuple[str, list[str], str, dict[str, str] | None]] = [
     ("an outer folder with a file", [*inside(["pets"]), "pets/README", "LICENSE"], "pets", None),
     ("only a train folder", inside(["train"]), "train", None),
     ("only a folder images", inside(["images"]), "images", None),
+    ("classes with numbers, one with folders", images("cats", "dogs/1", "dogs/2"), "", None),
     ("a file of labels beside images", [*inside(["images"]), "labels.csv"], "images", None),
     ("train and test", inside(["train", "test"]), "", {"train": "train", "test": "test"}),
     ("Kaggle", inside(["training_set", "test_set"]), "",
@@ -142,7 +145,7 @@ def test_layouts_that_are_read(names: list[str], root: str, splits: dict[str, st
         ["bus", "train"], ["train", "valley"], ["Dev", "Val"], ["testudo", "trains"],
         ["train_station", "test_tube"], ["n01440764", "n01443537"], ["mask", "no mask"],
         ["mask images", "no mask images"], ["label", "stamp"], ["photos", "drawings"],
-        ["2021", "2022"], ["null", "true"], ["class1", "class2"],
+        ["2021", "2022"], ["null", "true"], ["class1", "class2"], ["test rig", "train rigs", "rig"],
     ],
 )  # fmt: skip
 def test_names_of_classes_that_are_read(classes: list[str]) -> None:
@@ -184,6 +187,38 @@ REFUSED: list[tuple[str, list[str], str]] = [
      "a, b hold only folders"),
     ("two datasets", inside(["a/train", "a/test", "b/train", "b/test"]), "hold only folders"),
     ("a third folder with images", [*inside(["a", "b"]), *images("x")], "a, b hold only folders"),
+    ("parts with other classes each",
+     [*inside(["part1"], PETS), *inside(["part2"], ["birds", "fish"])],
+     "pets: all of the folders part1, part2 hold only folders (birds, cats, dogs, fish), so each of"
+     " the two levels may be the classes; if birds, cats, dogs, fish are the classes, move them out"
+     " of part1, part2; or write in an entry of data/catalog.yaml (docs/photographs.md): if part1,"
+     ' part2 are the classes, format: {"kind": "image_folder", "classes": ["part1", "part2"]}'),
+    ("parts, one with one class", [*inside(["part1"], PETS), *images("part2/birds")],
+     "pets: all of the folders part1, part2 hold only folders (birds, cats, dogs)"),
+    ("different folders in classes", images("cats/in", "cats/out", "dogs/a", "dogs/b"),
+     "pets: all of the folders cats, dogs hold only folders (a, b, in, out)"),
+    ("parts with a folder around the classes",
+     [*inside(["a/x"], PETS), *inside(["b/y"], ["birds", "fish"])], "hold only folders (x, y)"),
+    ("parts with a cover", [*inside(["a"], PETS), *images("b/birds", "b/fish", count=9), "b/1.jpg"],
+     "hold only folders (birds, cats, dogs, fish)"),
+    ("parts in splits", [*inside(["train/a", "test/a"], PETS), *images("train/b/x", "test/b/x")],
+     "pets: all of the folders a, b hold only folders (cats, dogs, x)"),
+    ("a split in the names of classes",
+     images("train_cats", "train_dogs", "test_cats", "test_dogs"),
+     "pets: the folders test_cats, train_cats are named like splits of one class; make the folders"
+     " train and test, each with a folder for each class; or write in an entry of data/catalog.yaml"
+     " (docs/photographs.md): if test_cats, test_dogs, train_cats, train_dogs are the classes,"
+     ' format: {"kind": "image_folder", "classes": ["test_cats", "test_dogs", "train_cats",'
+     ' "train_dogs"]}'),
+    ("a split at the end of names", images("CatsTrain", "CatsVal", "Dogs", "Birds"),
+     "pets: the folders CatsTrain, CatsVal are named like splits of one class"),
+    ("a split and a letter", images("trainA", "trainB", "testA", "testB"), "of one class"),
+    ("a folder data beside others", [*inside(["data"]), *images("assets")],
+     "pets: the folder 'data' holds only folders (cats, dogs), and its name is none of a class; if"
+     " it holds the classes, give its path; or write in an entry of data/catalog.yaml"
+     " (docs/photographs.md): for only the images in 'data', format:"
+     ' {"kind": "image_folder", "root": "data"};'),
+    ("a folder images beside lists", [*inside(["images"]), "meta/train.txt"], "folder 'images'"),
     ("an unknown name beside train", inside(["train", "more"]),
      "the folder 'train' is named like the split train, and holds only folders (cats, dogs)"),
     ("years in classes in splits", inside(["train/cats", "train/dogs", "test/cats", "test/dogs"],

@@ -37,6 +37,8 @@ _SPLIT_OF_WORD = {
 }
 # Test; or validation, if another folder is the test split.
 _EVALUATION_WORDS = {"eval", "evaluation", "heldout", "holdout"}
+# A capital letter begins a word, as in CatsTrain.
+_WORD_OR_NUMBER = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+")
 _WORDS_WITHOUT_MEANING = re.compile(r"(?:data)?set|data|split|images?|imgs?|photos?|pictures?")
 
 # Words in the names of folders that datasets for other purposes, such as object detection, have.
@@ -245,8 +247,8 @@ def check_levels(tree: Folder, given: Levels, shown: str) -> None:
 def check_classes(tree: Folder, levels: Levels, shown: str) -> None:
     """Check that the folders at a level are classes, as far as names can say.
 
-    Folders that hold images are classes. If most of them hold only folders, and the same names
-    occur in several of them, then the folders inside may be the classes, too.
+    Folders that hold images are classes. If all of them hold only folders, or most of them and the
+    same names occur in several of them, then the folders inside may be the classes, too.
 
     Raises:
         PipelineError: some folders may be splits, copies or parts of the data, or describe images;
@@ -260,7 +262,10 @@ def check_classes(tree: Folder, levels: Levels, shown: str) -> None:
         _find_descriptions(classes, levels)
         or _find_copy(classes)
         or _find_single_split(classes, levels)
+        or _find_split_classes(classes)
+        or _find_container(classes, levels)
         or _find_repeated_names(classes, levels)
+        or _find_parts(classes)
     )
     if doubt:
         entries = [f"if {_list(names)} are the classes, {levels.format_entry(names)}"]
@@ -356,6 +361,39 @@ def _find_single_split(classes: Mapping[str, _Content], levels: Levels) -> _Doub
     return None
 
 
+def _find_container(classes: Mapping[str, _Content], levels: Levels) -> _Doubt | None:
+    """Find a folder such as "data" or "images" around classes, beside other folders."""
+    for name, content in classes.items():
+        words = "".join(_list_words(name))
+        has_meaning = _WORDS_WITHOUT_MEANING.sub("", words) or not words
+        if content.parts > 1 and not content.has_images and not has_meaning:
+            return _Doubt(
+                f"the folder {name!r} holds only folders ({_list(content.folders)}), and its name"
+                " is none of a class; if it holds the classes, give its path",
+                f"for only the images in {name!r}",
+                Levels(_join(levels.root, name), None),
+            )
+    return None
+
+
+def _find_split_classes(classes: Mapping[str, _Content]) -> _Doubt | None:
+    """Find a class in a folder for each split, such as train_cats and test_cats."""
+    folders: dict[tuple[str, ...], dict[str, str]] = {}  # by the other words, and by the split
+    for name in classes:
+        words = [word.casefold() for word in _WORD_OR_NUMBER.findall(name)]
+        splits = [word for word in words if word in _SPLIT_OF_WORD.keys() | _EVALUATION_WORDS]
+        if len(splits) != 1 or len(words) == 1:
+            continue
+        of_class = folders.setdefault(tuple(word for word in words if word not in splits), {})
+        of_class.setdefault(_SPLIT_OF_WORD.get(splits[0], splits[0]), name)
+        if len(of_class) > 1:
+            return _Doubt(
+                f"the folders {_list(sorted(of_class.values()))} are named like splits of one"
+                " class; make the folders train and test, each with a folder for each class"
+            )
+    return None
+
+
 def _find_repeated_names(classes: Mapping[str, _Content], levels: Levels) -> _Doubt | None:
     without_images = {name: content for name, content in classes.items() if not content.has_images}
     counts = Counter(chain.from_iterable(content.names for content in without_images.values()))
@@ -371,6 +409,20 @@ def _find_repeated_names(classes: Mapping[str, _Content], levels: Levels) -> _Do
         f" {_list(found)} are splits, name them train, validation and test",
         "if they are splits, for example",
         Levels(levels.root, dict(zip(("train", "test"), found, strict=False))),
+    )
+
+
+def _find_parts(classes: Mapping[str, _Content]) -> _Doubt | None:
+    """Find folders that only divide the classes, each with other classes than the others."""
+    contents = classes.values()
+    if any(content.has_images for content in contents):
+        return None
+    if all(content.parts < 2 for content in contents):  # the two levels have the same classes
+        return None
+    inner = _list(sorted(set(chain.from_iterable(content.folders for content in contents))))
+    return _Doubt(
+        f"all of the folders {_list(classes)} hold only folders ({inner}), so each of the two"
+        f" levels may be the classes; if {inner} are the classes, move them out of {_list(classes)}"
     )
 
 
