@@ -140,6 +140,24 @@ def test_a_class_may_have_folders(tmp_path: Path) -> None:
     assert found.counts == {"cats": {"images": 6}, "dogs": {"images": 5}}
 
 
+def test_the_folders_in_a_class_without_images_of_its_own_are_shown(tmp_path: Path) -> None:
+    """They may be the classes: the report of their names lets a person see it."""
+    counts = {"birds/owls": 5, "birds/tits": 5, "cats": 5}
+    found = survey_folder(write_photographs(tmp_path, counts))
+    assert list(found.describe())[1:3] == [
+        "  birds: 10 images, all in its folders owls, tits",
+        "  cats: 5 images",
+    ]
+    (tmp_path / "birds" / "tits" / "000.jpg").rename(tmp_path / "birds" / "000.jpg")
+    assert list(survey_folder(tmp_path).describe())[1] == "  birds: 10 images"
+
+
+def test_the_folders_in_a_class_of_splits_are_shown(tmp_path: Path) -> None:
+    counts = {"train/birds/owls": 5, "test/birds/tits": 2, "train/cats": 5, "test/cats": 2}
+    found = survey_folder(write_photographs(tmp_path, counts))
+    assert list(found.describe())[1] == "  birds: 5 train, 2 test, all in its folders owls, tits"
+
+
 def test_names_may_have_spaces_and_letters_of_every_language(tmp_path: Path) -> None:
     names = {"Größe 1": 5, "猫": 5, "it's a $HOME; {x}": 5}
     assert set(survey_folder(write_photographs(tmp_path / "a b", names)).counts) == set(names)

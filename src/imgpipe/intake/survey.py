@@ -4,6 +4,7 @@ Only the beginning of each file is read, so that thousands of photographs take s
 `preprocess` finds files that are damaged after their beginning.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from imgpipe.archives.folders import describe_unreadable, find_items
 from imgpipe.archives.members import MEMBER_LIMIT_BYTES
-from imgpipe.console.messages import escape_unprintable, format_bytes, format_count
+from imgpipe.console.messages import escape_unprintable, format_bytes, format_count, join_some
 from imgpipe.console.progress import ProgressBar
 from imgpipe.core.errors import PipelineError, UnreadableImageError
 from imgpipe.intake.bit_depth import count_dark_images
@@ -72,11 +73,14 @@ class Survey:
         images = format_count(len(self.images), "image")
         classes = format_count(len(self.counts), "class", "classes")
         yield f"{_show(self.top)}: {images} in {classes}"
+        folders = self._find_folders()
         for name, counts in self.counts.items():
-            shown = (
+            shown = [
                 f"{count:,} {split}" if self.splits else format_count(count, "image")
                 for split, count in counts.items()
-            )
+            ]
+            if len(folders[name]) > 1 and "" not in folders[name]:  # these may be the classes
+                shown.append(f"all in its folders {join_some(sorted(folders[name]), _SHOWN)}")
             yield f"  {name}: {', '.join(shown)}"
         sizes = sorted(self.images.values(), key=lambda size: size[0] * size[1])
         smallest, largest = (f"{width} x {height}" for width, height in (sizes[0], sizes[-1]))
@@ -107,6 +111,16 @@ class Survey:
             count = format_count(len(self.unreadable), "image")
             yield f"  unreadable: {count}; `preprocess` stops if the share exceeds max_bad_frac"
             yield from _list_some([f"{name}: {note}" for name, note in self.unreadable.items()])
+
+    def _find_folders(self) -> Mapping[str, set[str]]:
+        """Return the folders in each class that hold images; "" for images beside these."""
+        places = [f"{folder}/" for folder in (self.splits or {}).values()] or [""]
+        found = defaultdict[str, set[str]](set)
+        for name in self.images:
+            place = next(place for place in places if name.startswith(place))
+            class_name, _, rest = name.removeprefix(place).partition("/")
+            found[class_name].add(rest.partition("/")[0] if "/" in rest else "")
+        return found
 
 
 def _list_some(names: Sequence[str]) -> Iterator[str]:
