@@ -275,6 +275,14 @@ def tiffs_with_fewer_bits() -> Kinds:
             expected = on_white(shares[..., :3], shares[..., 3:])
         name = f"10 of 16 bits, {photometric}, {channels} channels, {order}, planes {planar}"
         yield name, Kind(content, expected if planar == 1 else PLANES, 1.5)
+    for photometric, channels in ((0, 1), (1, 1), (2, 3)):
+        numbers, shares = quantize(SHARES[..., :channels], 8)
+        tags: Tags = {281: (SHORT, [255] * channels)}
+        content = tiff_file(numbers.astype(np.uint16), photometric, 16, tags=tags)
+        yield f"8 of 16 bits, {photometric}", Kind(content, shares if photometric else 1 - shares)
+    numbers, _ = quantize(SHARES[..., :4], 10)
+    content = tiff_file(numbers, 2, 16, extra=[1], tags={281: (SHORT, [1023] * 4)})
+    yield "10 of 16 bits, multiplied by transparency", Kind(content, "multiplied")
     numbers, shares = quantize(SHARES[..., :1], 16)
     for largest in (4095, 60_000, 0):
         content = tiff_file(numbers, 1, 16, tags={281: (SHORT, [largest])})
@@ -382,14 +390,14 @@ def pngs() -> Kinds:
 
 def pngs_with_fewer_bits() -> Kinds:
     for bits, (color_type, channels) in product(
-        (9, 10, 12, 14), ((GRAY, 1), (COLOR, 3), (COLOR_ALPHA, 4))
+        (8, 9, 10, 12, 14), ((GRAY, 1), (COLOR, 3), (COLOR_ALPHA, 4))
     ):
         numbers, shares = quantize(SHARES[..., :channels], bits)
         scaled, _ = quantize(shares, 16)
         expected = on_white(shares[..., :3], shares[..., 3:]) if channels == 4 else shares
         chunks = {b"sBIT": bytes([bits] * channels)}
         name = f"{bits} of 16 bits, {channels} channels"
-        content = png_file(numbers, 16, color_type, chunks)
+        content = png_file(numbers.astype(np.uint16), 16, color_type, chunks)
         yield name, Kind(content, expected, 1.5 if channels == 4 else 0.51)
         content = png_file(scaled, 16, color_type, chunks)
         yield f"{name}, scaled", Kind(content, expected, 2.5 if channels == 4 else 1.01)

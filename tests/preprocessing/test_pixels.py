@@ -118,7 +118,7 @@ def meaning_of(page: Any) -> Numbers:
     photometric, extra = int(page.photometric), [int(value) for value in page.extrasamples]
     stated = [np.max(page.tags[tag].value) for tag in (281, 341) if tag in page.tags]
     largest = 2.0**page.bitspersample - 1
-    if stated and stated[0] + 1 in 2 ** np.arange(9, 33) and numbers.max() <= stated[0]:
+    if stated and stated[0] + 1 in 2 ** np.arange(8, 33) and numbers.max() <= stated[0]:
         largest = stated[0]
     shares = numbers if numbers.dtype.kind == "f" else numbers / largest
     channels = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}[photometric]

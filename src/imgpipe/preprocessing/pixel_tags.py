@@ -138,6 +138,11 @@ def _read_tiff(picture: Image.Image) -> PixelTags:
             f"TIFF with a plane for each channel of {picture.mode}: not supported; save it with"
             " interleaved channels"
         )
+    if stored == 16 and bits is not None and find_raw_mode(picture).startswith("RGBa"):
+        raise UnreadableImageError(
+            f"TIFF with colors of {bits} bits in 16 that are multiplied by transparency: not"
+            " supported; save it with 8 bits"
+        )
     if stored == 32 and picture.mode == "I" and bits is None:
         raise UnreadableImageError(
             "TIFF with 32-bit integers: their white is not defined; save it with 16 bits, or state"
@@ -166,7 +171,7 @@ def _stated_bits(picture: TiffImagePlugin.TiffImageFile) -> int | None:
     """
     largest = _tiff_number(picture, _SMAX_VALUE) or _tiff_number(picture, _MAX_VALUE)
     bits = largest.bit_length() if largest else 0
-    return bits if bits > 8 and largest == (1 << bits) - 1 else None
+    return bits if bits >= 8 and largest == (1 << bits) - 1 else None
 
 
 def _tiff_number(picture: TiffImagePlugin.TiffImageFile, tag: int) -> int | None:
@@ -185,7 +190,7 @@ def _read_png(picture: Image.Image) -> PixelTags:
     bits, color_type = chunks[b"IHDR"][8:10]
     gray = color_type in (0, 4)
     significant = max(chunks.get(b"sBIT", b"")[: 1 if gray else 3], default=bits)
-    fewer = bits == 16 and 8 < significant < 16
+    fewer = bits == 16 and 8 <= significant < 16
     if fewer and color_type == 4:  # Pillow decodes the upper halves of the numbers only
         raise UnreadableImageError(
             f"PNG with gray of 16 bits, transparency, and {significant} bits by its sBIT chunk: not"
