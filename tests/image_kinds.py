@@ -60,7 +60,13 @@ def all_kinds() -> dict[str, Kind]:
     groups = {
         "TIFF": (gray_tiffs, color_tiffs, palette_tiffs, tiffs_with_fewer_bits, refused_tiffs),
         "PNG": (pngs, pngs_with_fewer_bits, pngs_with_colors),
-        "BMP": (palette_bmps, bmps_with_runs, bmps_of_16_bits, bmps_of_24_and_32_bits),
+        "BMP": (
+            palette_bmps,
+            bmps_with_runs,
+            bmps_of_16_bits,
+            bmps_of_16_bits_with_transparency,
+            bmps_of_24_and_32_bits,
+        ),
     }
     return {
         f"{name}: {kind}": value
@@ -528,6 +534,21 @@ def bmps_of_16_bits() -> Kinds:
         )  # fmt: skip
         kind = Kind(content, np.stack(shares, axis=-1), 1.0)
         yield f"16 bits, {depths}, top down {top_down}, header {header}", kind
+
+
+def bmps_of_16_bits_with_transparency() -> Kinds:
+    bits, colors = quantize(SHARES[..., :3], 5)
+    masks = (*_MASKS[5, 5, 5], 0x8000)
+    for name, opaque in (("some", SHARES[..., 3] > 0.5), ("no", SHARES[..., 3] < 0)):
+        numbers = bits.astype(np.uint16) @ [1 << 10, 1 << 5, 1] + (opaque << 15)
+        for top_down, header in product((False, True), (56, 108, 124)):
+            content = bmp_file(
+                bmp_rows(numbers.astype(np.uint16), 16, top_down), WIDTH,
+                -HEIGHT if top_down else HEIGHT, 16, compression=3, masks=masks,
+                header_bytes=header,
+            )  # fmt: skip
+            expected = colors if name == "no" else np.where(opaque[..., np.newaxis], colors, 1)
+            yield f"16 bits, {name} opaque pixels, {top_down}, {header}", Kind(content, expected)
 
 
 def bmps_of_24_and_32_bits() -> Kinds:

@@ -150,7 +150,7 @@ def test_another_decoder_agrees_about_png_and_bmp_files() -> None:
     excluded = (
         "of 16 bits", "exponent", "Display P3",  # it returns the stored numbers
         "header 12", "runs of",  # it does not decode these
-        "fourth byte all 0", "byte any, 40", "byte all 255, 40",  # and these otherwise
+        "fourth byte all 0", "byte any, 40", "byte all 255, 40", "no opaque",  # and these otherwise
     )  # fmt: skip
     count = 0
     for name, kind in KINDS.items():
@@ -517,6 +517,42 @@ def test_transparency_of_gif_and_webp() -> None:
         assert largest_difference(read(save(picture, "GIF")), shares) == 0
         shares[indices == 7] = 1
         assert largest_difference(read(save(picture, "GIF", transparency=7)), shares) == 0
+
+
+def test_a_first_picture_smaller_than_its_animation_is_on_white() -> None:
+    """As in browsers; Pillow adds the first color of the palette, or black."""
+    small = Image.fromarray(np.rint(SHARES[:3, :8, :3] * 255).astype(np.uint8))
+    colors = small.quantize(16)
+    expected = np.ones((HEIGHT, WIDTH, 3))
+    expected[2:5, 4:12] = np.asarray(colors.convert("RGB")) / 255
+    for background in (0, 5):
+        content = bytearray(save(colors, "GIF", background=background))
+        content[6:10] = struct.pack("<HH", WIDTH, HEIGHT)
+        place = content.index(b"\x2c" + struct.pack("<HHHH", 0, 0, 8, 3)) + 1
+        content[place : place + 4] = struct.pack("<HH", 4, 2)
+        assert largest_difference(read(bytes(content)), expected) == 0
+    expected[2:5, 4:12] = np.asarray(small) / 255
+    content = webp_animation(small, left=4, top=2)
+    assert largest_difference(read(content), expected) == 0
+
+
+def webp_animation(picture: Image.Image, left: int, top: int) -> bytes:
+    """Return an animation of one picture that does not say that it has transparency."""
+    canvas, size = (
+        b"".join(struct.pack("<I", side - 1)[:3] for side in sides)
+        for sides in ((WIDTH, HEIGHT), picture.size)
+    )
+    pixels = save(picture, "WEBP", lossless=True)[12:]
+    frame = struct.pack("<I", left // 2)[:3] + struct.pack("<I", top // 2)[:3] + size
+    chunks = b"".join(
+        name + struct.pack("<I", len(part)) + part
+        for name, part in (
+            (b"VP8X", b"\2\0\0\0" + canvas),
+            (b"ANIM", b"\0\0\xff\xff\0\0"),
+            (b"ANMF", frame + bytes(4) + pixels),
+        )
+    )
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
 
 
 # With an orientation.

@@ -16,7 +16,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from imgpipe.core.errors import UnreadableImageError
 from imgpipe.preprocessing.damage import check_content
 from imgpipe.preprocessing.jpeg_decoder import MOST_PIXELS, find_lost_data
-from imgpipe.preprocessing.pixel_tags import PixelTags, correct_palette, describe_tiff, read_tags
+from imgpipe.preprocessing.pixel_tags import PixelTags, correct_mode, describe_tiff, read_tags
 from imgpipe.preprocessing.pixels import interpret, open_low_bytes
 from imgpipe.preprocessing.tiff_pages import seek_full_picture
 from imgpipe.settings.image_spec import ImageSpec
@@ -118,7 +118,7 @@ def open_image(content: bytes) -> Image.Image:
     if picture is None:
         unsupported = describe_tiff(content) if file_format == "TIFF" else None
         raise UnreadableImageError(unsupported or "not an image, or its beginning is damaged")
-    correct_palette(picture)
+    correct_mode(picture)
     read_tags(picture)  # refuses numbers without a defined meaning
     return picture
 

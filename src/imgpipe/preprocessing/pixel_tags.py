@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 from PIL import Image, ImageFile, ImagePalette, TiffImagePlugin
+from PIL.WebPImagePlugin import WebPImageFile
 
 from imgpipe.core.errors import UnreadableImageError
 from imgpipe.preprocessing.colors import profile_of_code_points, profile_of_gamma
@@ -22,6 +23,10 @@ _HAVE_NO_PREDICTOR = (1, 32773)  # compressions: none, PackBits
 _NUMBERS = {
     1: "unsigned", 2: "signed", 3: "floating-point", 4: "untyped", 5: "complex", 6: "complex",
 }  # fmt: skip
+
+_WEBP_ANIMATION = 2  # the bit of the chunk VP8X
+_BMP_WITHOUT_ALPHA = 52  # the longest header without a mask for transparency
+_MASKS_OF_5_BITS = struct.pack("<4I", 0x7C00, 0x3E0, 0x1F, 0x8000)
 
 NAMES_OF_16_BITS = ";16B", ";16L", ";16N"
 """Ends of Pillow's names for the ways in which 16-bit colors are stored."""
@@ -60,12 +65,22 @@ class PixelTags:
     """The ICC profile of the colors, if the tags describe them."""
     alpha_may_be_unused: bool = False
     """Whether an alpha of 0 everywhere means that the file has none."""
+    covered: tuple[int, int, int, int] | None = None
+    """Left, top, right and bottom of the part with pixels, if the rest is transparent."""
 
 
-def correct_palette(picture: Image.Image) -> None:
-    """Correct a palette that Pillow misunderstands; the pixels must not be loaded yet."""
+def correct_mode(picture: Image.Image) -> None:
+    """Correct a palette or transparency that Pillow misunderstands.
+
+    The pixels must not be loaded yet.
+    """
     if picture.format == "BMP" and picture.mode in ("1", "L"):
         _correct_gray_bmp(picture)
+    elif picture.format == "BMP" and picture.mode == "RGB":
+        _correct_bmp_with_alpha(picture)
+    elif isinstance(picture, WebPImageFile) and _is_animated(content_of(picture)):
+        # What the first picture does not cover is transparent, also if the file has no alpha.
+        picture._mode = picture.rawmode = "RGBA"
     elif picture.format == "TIFF" and picture.mode in ("P", "PA"):
         assert isinstance(picture, TiffImagePlugin.TiffImageFile)
         colors = picture.tag_v2[_COLOR_MAP]
@@ -88,6 +103,21 @@ def _correct_gray_bmp(picture: Image.Image) -> None:
     picture.palette = ImagePalette.raw("RGB", bytes(gray for gray in grays for _ in range(3)))
     assert isinstance(tile.args, tuple)
     picture.tile = [tile._replace(args=("P;4" if bits == 4 else "P", *tile.args[1:]))]
+
+
+def _is_animated(webp: bytes) -> bool:
+    return webp[12:16] == b"VP8X" and bool(webp[20] & _WEBP_ANIMATION)
+
+
+def _correct_bmp_with_alpha(picture: Image.Image) -> None:
+    """Add the bit of transparency of 16 bits, which Pillow ignores."""
+    assert isinstance(picture, ImageFile.ImageFile)
+    content, tile = content_of(picture), picture.tile[0]
+    has_alpha = content[14] > _BMP_WITHOUT_ALPHA and content[54:70] == _MASKS_OF_5_BITS
+    if has_alpha and content[28] == 16:
+        picture._mode = "RGBA"
+        assert isinstance(tile.args, tuple)
+        picture.tile = [tile._replace(args=("BGRA;15", *tile.args[1:]))]
 
 
 def read_tags(picture: Image.Image) -> PixelTags:
@@ -276,9 +306,17 @@ def _read_heif(picture: Image.Image) -> PixelTags:
     return PixelTags(profile=profile)
 
 
+def _read_gif(picture: Image.Image) -> PixelTags:
+    assert isinstance(picture, ImageFile.ImageFile)
+    covered = picture.tile[0].extents
+    is_whole = covered == (0, 0, *picture.size) or "transparency" in picture.info
+    return PixelTags(covered=None if is_whole else covered)
+
+
 _READERS = {
     "AVIF": _read_avif,
     "BMP": _read_bmp,
+    "GIF": _read_gif,
     "HEIF": _read_heif,
     "PNG": _read_png,
     "TIFF": _read_tiff,

@@ -136,6 +136,11 @@ def _to_8_bits(values: NDArray[np.integer], white: int, mode: str = "L") -> Imag
 
 def _with_alpha(picture: Image.Image, tags: PixelTags) -> Image.Image:
     """Return a picture in mode LA or RGBA if it has transparency, or in one that colors need."""
+    if tags.covered:
+        alpha = Image.new("L", picture.size)
+        alpha.paste(255, tags.covered)
+        picture = picture.convert("RGB")
+        picture.putalpha(alpha)
     if isinstance(tags.transparent, int) and "transparency" in picture.info:
         picture.info["transparency"] = tags.transparent
     if picture.has_transparency_data:
