@@ -147,6 +147,50 @@ def test_a_png_file_without_its_last_chunk_is_whole() -> None:
     assert read(content[:-12]) == ""
 
 
+@pytest.mark.parametrize("color", ["black", "red"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("height", [1, 2, 9, 16])
+def test_missing_rows_of_a_png_file_are_found(mode: str, height: int, color: str) -> None:
+    """A program that stopped has written some rows, and closed the file with right checksums."""
+    picture = Image.new("RGB", (13, height), color)
+    picture = picture.convert("I") if mode == "I;16" else picture
+    content = save(picture.convert(mode), "PNG")
+    assert read(content) == ""
+    rows = zlib.decompress(png_data(content))
+    for missing in (1, len(rows) // height, len(rows) // 2):
+        assert read(with_data(content, zlib.compress(rows[:-missing]))) != "", missing
+    assert read(with_data(content, zlib.compress(rows + b"more"))) == ""
+
+
+@pytest.mark.parametrize("gray", [0, 9])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (2, 5), (9, 13), (16, 8), (8, 17)])
+def test_missing_rows_of_an_interlaced_png_file_are_found(size: tuple[int, int], gray: int) -> None:
+    numbers = np.full(size, gray, np.uint8)
+    parts = [
+        numbers[0::8, 0::8], numbers[0::8, 4::8], numbers[4::8, 0::4], numbers[0::4, 2::4],
+        numbers[2::4, 0::2], numbers[0::2, 1::2], numbers[1::2, :],
+    ]  # fmt: skip
+    rows = [b"\0" + row.tobytes() for part in parts for row in part if row.size]
+    content = save(Image.fromarray(numbers), "PNG")
+    content = content[:28] + b"\1" + zlib.crc32(content[12:28] + b"\1").to_bytes(4) + content[33:]
+    assert read(with_data(content, zlib.compress(b"".join(rows)))) == ""
+    for missing in range(1, len(rows)):
+        assert read(with_data(content, zlib.compress(b"".join(rows[:-missing])))) != "", missing
+
+
+def png_data(content: bytes) -> bytes:
+    """Return the coded data of a PNG file with one chunk of data."""
+    place = content.index(b"IDAT")
+    return content[place + 4 : place + 4 + int.from_bytes(content[place - 4 : place])]
+
+
+def with_data(content: bytes, data: bytes) -> bytes:
+    """Return a PNG file with other coded data."""
+    place, end = content.index(b"IDAT") - 4, content.index(b"IEND") - 4
+    chunk = len(data).to_bytes(4) + b"IDAT" + data + zlib.crc32(b"IDAT" + data).to_bytes(4)
+    return content[:place] + chunk + content[end:]
+
+
 @pytest.mark.parametrize("file_format", ["AVIF", "HEIF", "PNG", "WEBP"])
 def test_nonsense_ends_soon(file_format: str) -> None:
     """No other exception, for any lengths in the file."""

@@ -6,12 +6,21 @@ zero bytes as memory cards and broken copies leave. The bounds are at least twic
 longest runs in plain pictures of 12 megapixels, at any quality.
 """
 
+import struct
 import zlib
 from collections.abc import Iterator
+
+from PIL import Image
 
 from imgpipe.core.errors import UnreadableImageError
 
 _LEAST_ZEROS = 64
+_UNPACKED_AT_ONCE_BYTES = 1 << 20
+_CHANNELS_OF_COLOR_TYPE = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# Of interlaced PNG files: the first column and row, and the steps to the next ones.
+_PASSES = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
+)  # fmt: skip
 _CODED_ITEMS = (b"av01", b"hvc1", b"hev1")
 
 
@@ -38,13 +47,56 @@ def _check_zeros(content: bytes, start: int, end: int, too_many: int) -> None:
 
 def _check_png(content: bytes) -> None:
     data = memoryview(content)
-    place = 8
-    while (kind := content[place + 4 : place + 8]) not in (b"IEND", b""):
-        end = place + 8 + int.from_bytes(content[place : place + 4])
+    for kind, start, end in _find_png_chunks(content):
         checksum = int.from_bytes(content[end : end + 4])
-        if kind == b"IDAT" and zlib.crc32(data[place + 4 : end]) != checksum:
+        if kind == b"IDAT" and zlib.crc32(data[start - 4 : end]) != checksum:
             raise UnreadableImageError("damaged: wrong checksum of the image data")
-        place = end + 4
+
+
+def _find_png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of the content of each chunk before the last one."""
+    end = 4
+    while (kind := content[end + 8 : end + 12]) not in (b"IEND", b""):
+        start = end + 12
+        end = start + int.from_bytes(content[start - 8 : start - 4])
+        yield kind, start, end
+
+
+def check_png_rows(picture: Image.Image, content: bytes) -> None:
+    """Check that a PNG file has all rows of its picture, which was loaded from it.
+
+    Pillow takes the end of the data for the end of the picture, and leaves the other rows at zero.
+    So the data is only unpacked again if one of the last two rows is zero: with interlacing, one of
+    these is the last row of the file.
+
+    Raises:
+        UnreadableImageError: rows are missing.
+    """
+    width, height = picture.size
+    last_rows = [picture.crop((0, row, width, row + 1)) for row in range(height)[-2:]]
+    if height > 1 and all(row.getbbox(alpha_only=False) for row in last_rows):
+        return
+    needed_bytes = _count_unpacked_bytes(content[16:29])
+    unpacker, unpacked_bytes = zlib.decompressobj(), 0
+    for kind, start, end in _find_png_chunks(content):
+        waiting = content[start:end] if kind == b"IDAT" else b""
+        while waiting and unpacked_bytes < needed_bytes:
+            unpacked_bytes += len(unpacker.decompress(waiting, _UNPACKED_AT_ONCE_BYTES))
+            waiting = unpacker.unconsumed_tail
+    if unpacked_bytes < needed_bytes:
+        raise UnreadableImageError("damaged: image data is missing")
+
+
+def _count_unpacked_bytes(header: bytes) -> int:
+    """Return the size of the rows of a PNG file, each after a byte of its own."""
+    width, height, bits, color_type, _, _, is_interlaced = struct.unpack(">IIBBBBB", header)
+    pixel_bits = bits * _CHANNELS_OF_COLOR_TYPE[color_type]
+    size_bytes = 0
+    for left, top, right, down in _PASSES if is_interlaced else [(0, 0, 1, 1)]:
+        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            size_bytes += rows * (1 + -(-columns * pixel_bits // 8))
+    return size_bytes
 
 
 def _check_webp(content: bytes, pixels: int) -> None:

@@ -14,7 +14,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from imgpipe.core.errors import UnreadableImageError
-from imgpipe.preprocessing.damage import check_content
+from imgpipe.preprocessing.damage import check_content, check_png_rows
 from imgpipe.preprocessing.jpeg_decoder import MOST_PIXELS, find_lost_data
 from imgpipe.preprocessing.pixel_tags import PixelTags, correct_mode, describe_tiff, read_tags
 from imgpipe.preprocessing.pixels import interpret, open_low_bytes
@@ -212,12 +212,16 @@ def _decode(picture: Image.Image, target: tuple[int, int], image_spec: ImageSpec
         the picture in mode L (1 channel) or RGB (3 channels).
     """
     try:
-        if isinstance(stream := getattr(picture, "fp", None), BytesIO):  # not loaded yet
-            check_content(stream.getvalue(), picture.format or "", picture.width * picture.height)
+        stream = getattr(picture, "fp", None)
+        content = stream.getvalue() if isinstance(stream, BytesIO) else None  # loaded before
+        if content is not None:
+            check_content(content, picture.format or "", picture.width * picture.height)
         tags = read_tags(picture)
         low = open_low_bytes(picture, tags)
         if picture.format == "PNG":
             picture.load()  # its EXIF block may come after its pixels
+            if content is not None:
+                check_png_rows(picture, content)
         orientation = _read_orientation(picture)
         if isinstance(picture, JpegImageFile):
             if image_spec.interpolation != "nearest":
