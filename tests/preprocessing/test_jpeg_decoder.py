@@ -227,6 +227,21 @@ def test_a_part_between_two_restart_markers_that_is_missing_is_found() -> None:
         assert is_refused(content[:end] + content[next_end:])
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_zeros_in_a_table_of_quantization_are_found(wide: bool) -> None:
+    """A divisor is at least 1; libjpeg reads 0 without a word, and loses the coefficient."""
+    content = save(photograph())
+    place = content.index(b"\xff\xdb") + 2
+    size = int.from_bytes(content[place : place + 2])
+    numbers = content[place + 3 : place + size]
+    table = b"\x10" + b"".join(bytes([0, n]) for n in numbers) if wide else b"\0" + numbers
+    head, tail = content[:place], content[place + size :]
+    check_good(head + (2 + len(table)).to_bytes(2) + table + tail)
+    table = table[:-2] + bytes(2)
+    assert is_refused(head + (2 + len(table)).to_bytes(2) + table + tail)
+    assert is_refused(head + (2 + len(table[:-9])).to_bytes(2) + table[:-9] + tail)
+
+
 def test_the_last_scans_of_a_progressive_file_are_needed() -> None:
     content = save(photograph(), progressive=True)
     for _, end in JpegLayout(content).pieces[:-1]:

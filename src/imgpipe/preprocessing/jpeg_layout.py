@@ -10,6 +10,7 @@ _PROGRESSIVE = 0xC2
 _HUFFMAN_FRAMES = (0xC0, 0xC1, _PROGRESSIVE)
 _FRAMES = (*_HUFFMAN_FRAMES, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 _HUFFMAN_TABLES = 0xC4
+_QUANTIZATION = 0xDB
 _RESTARTS = range(0xD0, 0xD8)
 _END = 0xD9
 _SCAN = 0xDA
@@ -46,7 +47,7 @@ class JpegLayout:
         self._starts_marker: bytes = starts_marker.tobytes()
         try:
             self._read_markers()
-        except IndexError:
+        except (IndexError, ValueError):
             raise UnreadableImageError("damaged: a part of the file is missing") from None
 
     @property
@@ -71,7 +72,9 @@ class JpegLayout:
                 length = max(2, int.from_bytes(self._content[place : place + 2]))
                 segment = self._content[place + 2 : place + length]
                 place += length
-                if marker == _HUFFMAN_TABLES:
+                if marker == _QUANTIZATION:
+                    _check_divisors(segment)
+                elif marker == _HUFFMAN_TABLES:
                     self._tables.append(segment)
                 elif marker == _SCAN:
                     restarts = 0
@@ -119,3 +122,13 @@ class JpegLayout:
                     ends_block[number] = segment[place + 17] == 0
                 place += 17 + sum(segment[place + 1 : place + 17])
         return all(ends_block.get(number, True) for number in self._ac_tables)
+
+
+def _check_divisors(segment: bytes) -> None:
+    """Check the tables of a segment: libjpeg accepts 0, and loses what it stands for."""
+    place = 0
+    while place < len(segment):
+        numbers = np.frombuffer(segment, ">u2" if segment[place] >= 16 else "u1", 64, place + 1)
+        if not numbers.all():
+            raise UnreadableImageError("damaged: zeros in the tables of the image data")
+        place += 1 + numbers.nbytes
