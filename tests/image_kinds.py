@@ -336,6 +336,9 @@ def refused_tiffs() -> Kinds:
     for compression in (1, 32773):
         content = tiff_file(quantize(gray, 8)[0], 1, 8, compression=compression, predictor=2)
         yield f"differences with compression {compression}", Kind(content, "a predictor")
+    for count in (16, 255, 257):
+        content = tiff_file(quantize(gray, 8)[0], 3, 8, tags=color_map(random_colors(count) * 257))
+        yield f"palette of {count} colors for 8 bits", Kind(content, "a palette of")
     content = tiff_file(quantize(gray, 8)[0], None, 8)
     yield "no photometric", Kind(content, "PhotometricInterpretation")
     content = tiff_file(quantize(SHARES[..., :4], 8)[0], 5, 8, tags={332: (SHORT, [2])})

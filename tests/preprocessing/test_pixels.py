@@ -532,8 +532,8 @@ def test_a_first_picture_smaller_than_its_animation_is_on_white() -> None:
         content[place : place + 4] = struct.pack("<HH", 4, 2)
         assert largest_difference(read(bytes(content)), expected) == 0
     expected[2:5, 4:12] = np.asarray(small) / 255
-    content = webp_animation(small, left=4, top=2)
-    assert largest_difference(read(content), expected) == 0
+    animation = webp_animation(small, left=4, top=2)
+    assert largest_difference(read(animation), expected) == 0
 
 
 def webp_animation(picture: Image.Image, left: int, top: int) -> bytes:

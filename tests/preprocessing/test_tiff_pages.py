@@ -13,7 +13,7 @@ from imgpipe.preprocessing.decoding import decode_and_resize, open_image
 from imgpipe.settings.image_spec import ImageSpec
 
 SPEC = ImageSpec(height_px=8, width_px=8, channels=3, fit="stretch", interpolation="bilinear")
-REDUCED, OLD_REDUCED, ORIENTATION = {254: 1}, {255: 2}, {274: 3}
+REDUCED, OLD_REDUCED, MASK, ORIENTATION = {254: 1}, {255: 2}, {254: 4}, {274: 3}
 
 
 def write(*pages: tuple[str, int, dict[int, Any]]) -> bytes:
@@ -31,7 +31,7 @@ def write(*pages: tuple[str, int, dict[int, Any]]) -> bytes:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("mark", [REDUCED, OLD_REDUCED, {254: 3}])
+@pytest.mark.parametrize("mark", [REDUCED, OLD_REDUCED, {254: 3}, MASK, {254: 5}])
 def test_the_first_full_picture_is_read(mark: dict[int, int]) -> None:
     content = write(("red", 8, mark), ("red", 16, mark), ("blue", 64, {}), ("red", 64, {}))
     picture = open_image(content)

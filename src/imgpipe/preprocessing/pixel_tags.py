@@ -154,6 +154,10 @@ def _read_tiff(picture: Image.Image) -> PixelTags:
             "TIFF with signed numbers: their black and white are not defined; save it with unsigned"
             " ones"
         )
+    stored = _tiff_number(picture, _BITS) or 1
+    colors = len(picture.tag_v2.get(_COLOR_MAP, ())) // 3
+    if picture.mode in ("P", "PA") and colors != 1 << stored:
+        raise UnreadableImageError(f"TIFF with a palette of {colors} colors for {stored} bits")
     if picture.mode == "CMYK" and _tiff_number(picture, _INK_SET) == _NOT_CMYK:
         raise UnreadableImageError("TIFF with other inks than CMYK; save it as RGB")
     if compression in _HAVE_NO_PREDICTOR and (_tiff_number(picture, _PREDICTOR) or 1) > 1:
@@ -161,7 +165,6 @@ def _read_tiff(picture: Image.Image) -> PixelTags:
             "TIFF with a predictor that its compression does not have: the numbers may be"
             " differences; save it again"
         )
-    stored = _tiff_number(picture, _BITS) or 1
     bits = _stated_bits(picture)
     if _tiff_number(picture, _PLANES) == _SEPARATE and _mixes_up_planes(picture, bits):
         raise UnreadableImageError(

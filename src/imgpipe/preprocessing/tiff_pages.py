@@ -5,18 +5,18 @@ from PIL.TiffImagePlugin import TiffImageFile
 from imgpipe.core.errors import UnreadableImageError
 
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _SUB_IFDS = 254, 255, 330
-_REDUCED = 1  # the bit of NewSubfileType
+_REDUCED_OR_MASK = 1 | 4  # bits of NewSubfileType
 _OLD_REDUCED = 2  # the value of SubfileType
 
 
 def seek_full_picture(picture: TiffImageFile) -> None:
-    """Go to the first page that is not marked as a reduced copy; stay if all pages are.
+    """Go to the first page that is not marked as a reduced copy or a mask; stay if all pages are.
 
     Raises:
         UnreadableImageError: the full picture is in a part of the file that is not read.
     """
     page = 0
-    while _is_reduced(picture):
+    while _is_no_picture(picture):
         page += 1
         try:
             picture.seek(page)
@@ -30,8 +30,8 @@ def seek_full_picture(picture: TiffImageFile) -> None:
             return
 
 
-def _is_reduced(picture: TiffImageFile) -> bool:
+def _is_no_picture(picture: TiffImageFile) -> bool:
     tags = picture.tag_v2
-    return bool(tags.get(_NEW_SUBFILE_TYPE, 0) & _REDUCED) or tags.get(_SUBFILE_TYPE) == (
+    return bool(tags.get(_NEW_SUBFILE_TYPE, 0) & _REDUCED_OR_MASK) or tags.get(_SUBFILE_TYPE) == (
         _OLD_REDUCED
     )
