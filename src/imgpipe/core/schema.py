@@ -13,7 +13,7 @@ from imgpipe.core.errors import PipelineError
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 31)]
 
 
 class Section(BaseModel):
