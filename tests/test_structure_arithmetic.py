@@ -60,6 +60,8 @@ def inexact_uses(tree: ast.AST) -> Iterator[str]:
                 yield name
             case ast.BinOp(op=ast.MatMult()) | ast.AugAssign(op=ast.MatMult()):
                 yield "@"
+            case ast.BinOp(ast.Constant(int()), ast.Pow(), ast.Constant(int())):
+                pass  # a whole number
             case ast.BinOp(op=ast.Pow()) | ast.AugAssign(op=ast.Pow()):
                 yield "**"
 
@@ -97,5 +99,5 @@ def test_an_inexact_use_is_found(code: str, use: str) -> None:
 
 
 def test_exact_uses_are_accepted() -> None:
-    code = "math.sqrt(x); np.argsort(x, kind='stable'); x * x; 1 << 3; generator.random(3); log(x)"
+    code = "math.sqrt(x); np.argsort(x, kind='stable'); x * x; 2**31; generator.random(3); log(x)"
     assert not list(inexact_uses(ast.parse(code)))
