@@ -59,12 +59,13 @@ def test_a_sum_of_many_equal_largest_numbers_is_exact() -> None:
 
 @pytest.mark.parametrize("terms", [1, 2, 3, 9, 4096, 4097, (1 << 20) - 1, 1 << 20, (1 << 26) + 1])
 def test_the_largest_sum_of_products_is_an_exact_integer(terms: int) -> None:
-    from imgpipe.nn.common.exact import factor_bits
+    from imgpipe.nn.common.exact import MAX_FACTOR_BITS, factor_bits
 
     largest_factor = 1 << (int(factor_bits(terms)) - 1)
     assert terms * largest_factor**2 <= 1 << 53
     more_terms = 4 * terms  # with one bit more, four times as many terms would not fit
-    assert int(factor_bits(terms)) == 25 or more_terms * (2 * largest_factor) ** 2 > 1 << 53
+    bits = int(factor_bits(terms))
+    assert bits == MAX_FACTOR_BITS or more_terms * (2 * largest_factor) ** 2 > 1 << 53
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -72,9 +73,9 @@ def test_matmul_is_the_same_in_every_order_and_close(training: bool) -> None:
     from imgpipe.nn.common.exact import matmul
 
     x, kernel = draw(1, 40, 70), draw(2, 70, 6)
-    result = matmul(x, kernel, training=training).numpy()
+    result = matmul(x, kernel, None, training=training).numpy()
     order = np.random.default_rng(3).permutation(70)
-    assert np.array_equal(result, matmul(x[:, order], kernel[order], training=training))
+    assert np.array_equal(result, matmul(x[:, order], kernel[order], None, training=training))
     reference = x.astype(np.float64) @ kernel
     assert (np.abs(result - reference) <= error_bound(np.matmul, x, kernel, 70)).all()
 
@@ -82,18 +83,16 @@ def test_matmul_is_the_same_in_every_order_and_close(training: bool) -> None:
 CONVOLUTIONS = [(1, "same"), (2, "same"), (1, "valid"), (2, "valid")]
 
 
-KINDS = [
-    ("conv2d", 6),
-    ("depthwise_conv2d", 1),
-    ("depthwise_conv2d", 2),
-]  # and the last axis of the kernel
+# The operation, the channels of the input, and the last axis of the kernel. With few channels,
+# another way computes the same.
+KINDS = [("conv2d", 5, 6), ("conv2d", 2, 6), ("depthwise_conv2d", 5, 1), ("depthwise_conv2d", 5, 2)]
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("kind", "filters"), KINDS)
+@pytest.mark.parametrize(("kind", "channels", "filters"), KINDS)
 @pytest.mark.parametrize(("stride", "padding"), CONVOLUTIONS)
 def test_a_convolution_and_its_gradients_are_close(
-    stride: int, padding: str, kind: str, filters: int, training: bool
+    stride: int, padding: str, kind: str, channels: int, filters: int, training: bool
 ) -> None:
     import tensorflow as tf
 
@@ -102,7 +101,7 @@ def test_a_convolution_and_its_gradients_are_close(
     def native(x: Any, kernel: Any) -> Any:
         return getattr(tf.nn, kind)(x, kernel, [1, stride, stride, 1], padding.upper())
 
-    x, kernel = draw(1, 4, 9, 8, 5), draw(2, 3, 3, 5, filters)
+    x, kernel = draw(1, 4, 9, 8, channels), draw(2, 3, 3, channels, filters)
     wide = [tf.constant(values.astype(np.float64)) for values in (x, kernel)]
     upstream = draw(3, *native(*wide).shape)
     with tf.GradientTape() as tape:
@@ -113,7 +112,7 @@ def test_a_convolution_and_its_gradients_are_close(
     with tf.GradientTape() as tape:
         tape.watch(narrow)
         result = getattr(exact, kind)(
-            *narrow, strides=(stride, stride), padding=padding, training=training
+            *narrow, None, strides=(stride, stride), padding=padding, training=training
         )
         total = tf.reduce_sum(result * upstream)
     found = tape.gradient(total, narrow)
@@ -151,9 +150,9 @@ def test_without_training_results_and_gradients_depend_on_no_other_example() -> 
     x, kernel, depthwise = draw(1, 5, 6, 6, 3), draw(2, 3, 3, 3, 4), draw(3, 3, 3, 3, 1)
     options: dict[str, Any] = {"strides": (1, 1), "padding": "same", "training": False}
     operations: list[Callable[..., Any]] = [
-        lambda x: conv2d(x, kernel, **options),
-        lambda x: depthwise_conv2d(x, depthwise, **options),
-        lambda x: matmul(tf.reshape(x, (len(x), -1)), draw(4, 108, 7), training=False),
+        lambda x: conv2d(x, kernel, None, **options),
+        lambda x: depthwise_conv2d(x, depthwise, None, **options),
+        lambda x: matmul(tf.reshape(x, (len(x), -1)), draw(4, 108, 7), None, training=False),
     ]
 
     def compute(operation: Callable[..., Any], examples: slice) -> list[NDArray[np.float32]]:
@@ -171,43 +170,72 @@ def test_without_training_results_and_gradients_depend_on_no_other_example() -> 
             assert np.array_equal(values[2:3], expected)
 
 
-def test_zeros_give_zeros() -> None:
-    from imgpipe.nn.common.exact import matmul, sum_along
-
-    zeros = np.zeros((3, 4), np.float32)
-    assert not sum_along(zeros, [0, 1]).numpy()
-    assert not matmul(zeros, zeros.T, training=True).numpy().any()
-
-
-def test_gradients_of_values_for_each_channel_are_sums() -> None:
+def test_a_bias_and_its_gradient_are_exact() -> None:
     import tensorflow as tf
 
-    from imgpipe.nn.common.exact import add_to_channels, mean_along, scale_channels
+    from imgpipe.nn.common.exact import matmul
 
-    x, values, upstream = tf.constant(draw(1, 4, 5, 3)), tf.constant(draw(2, 3)), draw(3, 4, 5, 3)
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch([x, values])
-        added = tf.reduce_sum(add_to_channels(x, values) * upstream)
-        scaled = tf.reduce_sum(scale_channels(x, values) * upstream)
+    x, kernel, bias, upstream = draw(1, 40, 7), draw(2, 7, 6), draw(3, 6), draw(4, 40, 6)
+    variable = tf.constant(bias)
+    with tf.GradientTape() as tape:
+        tape.watch(variable)
+        result = matmul(x, kernel, variable, training=True)
+    assert np.array_equal(result, matmul(x, kernel, None, training=True).numpy() + bias)
+    gradient = tape.gradient(result, variable, upstream)
+    bound = error_bound(np.matmul, np.ones((1, 40)), upstream, 40)[0]
+    assert (np.abs(gradient - upstream.astype(np.float64).sum(0)) <= bound).all()
+
+
+def test_means_have_equal_gradients() -> None:
+    import tensorflow as tf
+
+    from imgpipe.nn.common.exact import mean_along
+
+    x = tf.constant(draw(1, 4, 5, 3))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
         mean = tf.reduce_sum(mean_along(x, (0, 1)))
-    sums = upstream.astype(np.float64).sum((0, 1))
-    assert np.allclose(tape.gradient(added, values), sums, rtol=EPS)
-    products = (upstream * x.numpy()).astype(np.float64)
-    assert np.allclose(tape.gradient(scaled, values), products.sum((0, 1)), rtol=EPS)
-    assert np.array_equal(tape.gradient(added, x), upstream)
-    assert np.array_equal(tape.gradient(scaled, x), upstream * values.numpy())
     assert np.array_equal(tape.gradient(mean, x), np.full((4, 5, 3), np.float32(1 / 20)))
 
 
-def test_log_is_rounded_right_to_a_ten_thousandth_of_the_last_digit() -> None:
-    from imgpipe.nn.common.exact import log
+@pytest.mark.parametrize("mean", [0.0, 1.0, -300.0])
+def test_batch_normalization_and_its_gradients_are_close(mean: float) -> None:
+    """Errors of channels do not depend on the sizes of other channels."""
+    import tensorflow as tf
 
-    exponents = np.random.default_rng(1).uniform(-87, 88, 20_000)
-    x = np.concatenate([np.exp(exponents), [1.0, 2.0, 0.5, 1 - EPS, 1 + 2 * EPS]]).astype(
-        np.float32
+    from imgpipe.nn.common.exact import normalize_batch
+
+    generator = np.random.default_rng(1)
+    sizes = np.array([1e-3, 1.0, 1e4])
+    values = (generator.normal(mean, size=(8, 9, 7, 3)) * sizes).astype(np.float32)
+    narrow = [tf.constant(v) for v in (values, draw(2, 3), draw(3, 3))]
+    wide = [tf.cast(v, tf.float64) for v in narrow]
+    upstream = generator.normal(size=values.shape).astype(np.float32)
+    epsilon = 1e-8
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([narrow, wide])
+        found = normalize_batch(*narrow, epsilon=epsilon)
+        means, variances = tf.nn.moments(wide[0], [0, 1, 2])
+        expected = (wide[0] - means) / tf.sqrt(variances + epsilon) * wide[1] + wide[2]
+    gradients, references = (
+        [values.numpy() for values in tape.gradient(target, sources, factors)]
+        for target, sources, factors in (
+            (found.result, narrow, upstream),
+            (expected, wide, upstream.astype(np.float64)),
+        )
     )
-    expected = np.log(x.astype(np.longdouble))
-    assert (np.abs(log(x) - expected) <= 0.5001 * np.spacing(np.abs(expected).astype("f4"))).all()
+    # The terms are rounded to 22 bits of the largest of a channel, which is at most 4 standard
+    # deviations plus the mean, and the results to float32.
+    error = 2.0**-22 * (4 + abs(mean))
+    scales = np.abs(wide[1]) + np.abs(wide[2])
+    expected, means, variances = (values.numpy() for values in (expected, means, variances))
+    assert (np.abs(found.result.numpy() - expected) <= 8 * error * scales).all()
+    assert (np.abs(found.mean.numpy() - means) <= error * sizes).all()
+    assert (np.abs(found.variance.numpy() - variances) <= 4 * error * variances).all()
+    slopes = np.abs(wide[1]) / np.sqrt(variances)
+    assert (np.abs(gradients[0] - references[0]) <= 32 * error * slopes).all()
+    for gradient, reference in zip(gradients[1:], references[1:], strict=True):
+        assert np.abs(gradient - reference).max() <= 4 * error * np.abs(upstream).sum() / 3
 
 
 def test_cross_entropy_and_its_gradient_are_close() -> None:

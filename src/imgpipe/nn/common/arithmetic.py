@@ -102,28 +102,32 @@ def _exact_call(layer: Any, training: bool) -> Callable[..., Any]:
 
 
 def _call_convolution(layer: layers.Conv2D, x: tf.Tensor, training: bool) -> tf.Tensor:
-    y = exact.conv2d(
-        x, _value(layer.kernel), strides=layer.strides, padding=layer.padding, training=training
+    return _call_with_kernel(
+        layer, exact.conv2d, x, strides=layer.strides, padding=layer.padding, training=training
     )
-    return _finish(layer, y)
 
 
 def _call_depthwise(layer: layers.DepthwiseConv2D, x: tf.Tensor, training: bool) -> tf.Tensor:
-    y = exact.depthwise_conv2d(
-        x, _value(layer.kernel), strides=layer.strides, padding=layer.padding, training=training
+    return _call_with_kernel(
+        layer,
+        exact.depthwise_conv2d,
+        x,
+        strides=layer.strides,
+        padding=layer.padding,
+        training=training,
     )
-    return _finish(layer, y)
 
 
 def _call_dense(layer: layers.Dense, x: tf.Tensor, training: bool) -> tf.Tensor:
-    return _finish(layer, exact.matmul(x, _value(layer.kernel), training=training))
+    return _call_with_kernel(layer, exact.matmul, x, training=training)
 
 
-def _finish(layer: Any, y: tf.Tensor) -> tf.Tensor:
-    """Add the bias, and apply the activation."""
-    if layer.use_bias:
-        y = exact.add_to_channels(y, _value(layer.bias))
-    return _ACTIVATIONS[layer.activation](y)
+def _call_with_kernel(
+    layer: Any, function: Callable[..., Any], x: tf.Tensor, **options: Any
+) -> tf.Tensor:
+    """Return the product with the kernel plus the bias, activated."""
+    bias = _value(layer.bias) if layer.use_bias else None
+    return _ACTIVATIONS[layer.activation](function(x, _value(layer.kernel), bias, **options))
 
 
 def _call_activation(layer: layers.Activation, x: tf.Tensor, training: bool) -> tf.Tensor:
@@ -131,18 +135,18 @@ def _call_activation(layer: layers.Activation, x: tf.Tensor, training: bool) -> 
 
 
 def _call_batch_norm(layer: layers.BatchNormalization, x: tf.Tensor, training: bool) -> tf.Tensor:
-    if training:
-        axes = range(len(x.shape) - 1)
-        mean = exact.mean_along(x, axes)
-        centered = exact.add_to_channels(x, -mean)
-        variance = exact.mean_along(centered * centered, axes)
-        for moving, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
-            moving.assign(_value(moving) * layer.momentum + value * (1.0 - layer.momentum))
-    else:
-        mean, variance = _value(layer.moving_mean), _value(layer.moving_variance)
-        centered = x - mean
-    scale = _value(layer.gamma) / tf.sqrt(variance + layer.epsilon)
-    return exact.add_to_channels(exact.scale_channels(centered, scale), _value(layer.beta))
+    gamma, beta = _value(layer.gamma), _value(layer.beta)
+    moving = [_value(layer.moving_mean), _value(layer.moving_variance)]
+    if not training:
+        mean, variance = moving
+        scale = gamma / tf.sqrt(variance + layer.epsilon)
+        return exact.normalize(x, mean, scale, beta)
+    result, *of_batch = exact.normalize_batch(x, gamma, beta, epsilon=layer.epsilon)
+    for variable, average, value in zip(
+        (layer.moving_mean, layer.moving_variance), moving, of_batch, strict=True
+    ):
+        variable.assign(average * layer.momentum + value * (1.0 - layer.momentum))
+    return result
 
 
 def _call_global_average(
