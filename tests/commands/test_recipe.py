@@ -20,7 +20,7 @@ def project(tmp_path: Path) -> Path:
 def test_a_recipe_is_written_to_the_params_file(project: Path) -> None:
     set_leaf(project, "training.seed", 7)
     printed = run(project, "recipe", "mnist_mlp").splitlines()
-    assert printed[1:3] == ["  training.seed: 7", "params.yaml: mnist_mlp, 9 values changed"]
+    assert printed[1:3] == ["  training.seed: 7", "params.yaml: mnist_mlp, 10 values changed"]
     assert read_yaml(project / "params.yaml")["network"] == "mlp"
 
 

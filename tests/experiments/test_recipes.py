@@ -160,7 +160,7 @@ def test_own_values_are_reported_before_they_are_replaced(project: Path) -> None
         "mnist_tutorial_cnn replaces your own values in params.yaml (compared with the nearest"
         " recipe, photographs):",
         "  dataset: leaves",
-        "params.yaml: mnist_tutorial_cnn, 12 values changed",
+        "params.yaml: mnist_tutorial_cnn, 13 values changed",
     ]
     assert "  dataset: leaves -> mnist" in lines
     assert "own values" not in "".join(apply(project, DEFAULTS))
