@@ -1,5 +1,7 @@
 """The layout of a JPEG file: where its coded data is, and which coefficients it holds."""
 
+import struct
+
 import numpy as np
 
 from imgpipe.core.errors import UnreadableImageError
@@ -47,7 +49,7 @@ class JpegLayout:
         self._starts_marker: bytes = starts_marker.tobytes()
         try:
             self._read_markers()
-        except (IndexError, ValueError):
+        except (IndexError, struct.error):
             raise UnreadableImageError("damaged: a part of the file is missing") from None
 
     @property
@@ -128,7 +130,8 @@ def _check_divisors(segment: bytes) -> None:
     """Check the tables of a segment: libjpeg accepts 0, and loses what it stands for."""
     place = 0
     while place < len(segment):
-        numbers = np.frombuffer(segment, ">u2" if segment[place] >= 16 else "u1", 64, place + 1)
-        if not numbers.all():
+        is_wide = segment[place] >= 16
+        start, place = place + 1, place + (129 if is_wide else 65)
+        numbers = segment[start:place]
+        if 0 in (struct.unpack(">64H", numbers) if is_wide else numbers):
             raise UnreadableImageError("damaged: zeros in the tables of the image data")
-        place += 1 + numbers.nbytes
