@@ -112,6 +112,8 @@ def test_a_place_that_cannot_be_read_is_a_failure_and_the_others_are_read(photos
         "no images in this folder",
         f"an address; to read it: curl -L {address} | python src/predict.py -",
     ]
+    (failure,) = InputFiles(["s3://a/b c;id"]).failures
+    assert "curl -L 's3://a/b c;id' |" in (failure.error or "")
     with pytest.raises(PipelineError, match="expected a file or folder; found an empty name"):
         InputFiles([""])
 
@@ -134,9 +136,13 @@ def test_a_folder_that_may_not_be_read_is_a_failure(
 
 
 def test_a_pipe_in_a_folder_is_not_waited_for(photos: Path) -> None:
-    os.mkfifo(photos / "pipe")
+    for name in ("pipe", "pipe.png"):
+        os.mkfifo(photos / name)
     found = InputFiles(["photos"])
-    assert "photos/pipe" in unused_of(found)["not an image"]
+    assert unused_of(found)["not a file"] == ["photos/pipe", "photos/pipe.png"]
+    assert [path.name for path in found.images] == ["b.PNG", "a.png"]
+    # A person may name one: the shell makes pipes, too.
+    assert [path.name for path in InputFiles(["photos/pipe.png"]).images] == ["pipe.png"]
 
 
 def test_images_are_read_as_in_preprocessing(photos: Path) -> None:
@@ -156,6 +162,9 @@ def test_standard_input_is_an_image(photos: Path, monkeypatch: pytest.MonkeyPatc
     with (photos / "b.PNG").open("rb") as stream:
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream))
         assert (read_image(path, SPEC) == 200).all()
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UnreadableImageError, match="standard input is closed"):
+        read_image(path, SPEC)
     write_image(Path("-"))
     (named,) = InputFiles(["./-"]).images
     assert (read_image(named, SPEC) == 200).all()

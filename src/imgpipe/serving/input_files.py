@@ -1,7 +1,7 @@
 """The files that a person names, and the files in the named folders, to be predicted."""
 
 import os
-import stat
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,6 +21,7 @@ from imgpipe.preprocessing.image_files import IGNORED, NOT_AN_IMAGE, UnusedFiles
 from imgpipe.settings.image_spec import ImageSpec
 
 STANDARD_INPUT = Path("-")
+NOT_A_FILE = "not a file"
 
 
 class InputFiles:
@@ -49,9 +50,8 @@ class InputFiles:
             if place == STANDARD_INPUT.name:
                 self.images.append(STANDARD_INPUT)
             elif "://" in place:
-                self._fail(
-                    path, f"an address; to read it: curl -L {place} | python src/predict.py -"
-                )
+                fetch = f"curl -L {shlex.quote(place)}"
+                self._fail(path, f"an address; to read it: {fetch} | python src/predict.py -")
             elif path.is_dir():
                 self._add_folder(path)
             elif os.path.lexists(path):
@@ -88,8 +88,10 @@ class InputFiles:
                 self._fail(path, "a link to a folder, which is not followed; name it as well")
             elif entry.is_dir():
                 yield from self._walk(path)
-            else:
+            elif entry.is_file() or not path.exists():  # a link to nothing fails when it is read
                 yield path
+            else:  # a pipe, which could make the program wait, or the like
+                self.unused.add(NOT_A_FILE, path.as_posix())
 
     def _is_used(self, path: Path) -> bool:
         """Return whether a file of a folder is an image; if it is none, list it."""
@@ -103,8 +105,6 @@ class InputFiles:
 
 
 def _read_start(path: Path) -> bytes:
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe, which could make the program wait
-        return b""
     with path.open("rb") as stream:
         return stream.read(START_BYTES)
 
@@ -129,4 +129,8 @@ def read_image(path: Path, image_spec: ImageSpec) -> NDArray[np.uint8]:
 
 
 def _open(path: Path) -> AbstractContextManager[BinaryIO]:
-    return nullcontext(sys.stdin.buffer) if path == STANDARD_INPUT else path.open("rb")
+    if path != STANDARD_INPUT:
+        return path.open("rb")
+    if sys.stdin is None:
+        raise UnreadableImageError("standard input is closed")
+    return nullcontext(sys.stdin.buffer)
