@@ -157,6 +157,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     value = PARAMS.model_dump()
     value["preprocess"] |= {"max_per_class": 40, "test_frac": 0.0335}
     value["augment"]["copies"] = 1
+    value["arithmetic"] = "native"
     value["training"] |= {"replicas": 2, "epochs": 6, "random_translation_frac": 0.1}
     set_params(folder, value)
     for stage in ("fetch", "preprocess", "augment"):
