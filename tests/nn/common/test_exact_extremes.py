@@ -79,7 +79,8 @@ def test_numbers_are_rounded_to_the_nearest_of_the_grid(
     dtype = tf.float32 if bits <= 23 else tf.float64
     rounded = round_to_grid(tf.constant(x), bits, axes, dtype=dtype).numpy()
     largest = np.abs(x).max(axis=axes, keepdims=True).astype(np.float64)
-    step = np.ldexp(1.0, np.maximum(np.frexp(largest)[1] - 1, -40) + 2 - bits)
+    finest = -63 if dtype == tf.float32 else -125
+    step = np.ldexp(1.0, np.maximum(np.frexp(largest)[1] + 1 - bits, finest))
     multiples = rounded / step
     assert np.array_equal(multiples, np.rint(multiples))
     assert np.abs(multiples).max() <= 2 ** (bits - 1)

@@ -32,11 +32,12 @@ MANTISSA_BITS = 53
 """float64 holds every integer up to 2 ** 53."""
 MAX_FACTOR_BITS = 23
 """float32 rounds numbers to 23 bits with their sign; see `round_to_grid`."""
-_MAX_TERM_BITS = 52
+MAX_TERM_BITS = 52
+"""float64 rounds numbers to 52 bits with their sign."""
 _FEW_CHANNELS = 3
-# Smaller numbers are rounded on the grid of this exponent: then no product is subnormal. Whether a
-# processor calculates with subnormal numbers depends on the thread.
-_MIN_EXPONENT = -40
+# Exponents of the finest grids of products and of sums: then no result is subnormal in float32, and
+# subnormal numbers become 0. Whether a processor calculates with them depends on the thread.
+_MIN_STEPS = {tf.float32: -63, tf.float64: -125}
 _ALL_BITS_BUT_SIGN = 0x7FFFFFFF
 
 _Axes = Sequence[int]
@@ -61,7 +62,7 @@ def round_to_grid(
         x: float32.
         bits: of the multiples, with their sign; at most 23 in float32, and 52 in float64.
         axes: the axes whose elements share a power; all if not given.
-        dtype: in which the numbers are rounded. float32 is faster.
+        dtype: in which the numbers are rounded: float32 for factors, float64 for terms.
 
     Returns:
         float64.
@@ -69,10 +70,10 @@ def round_to_grid(
     # Numbers are in the same order as their bits. A maximum of numbers may ignore NaN.
     magnitudes = tf.bitwise.bitwise_and(tf.bitcast(x, tf.int32), _ALL_BITS_BUT_SIGN)
     largest = tf.reduce_max(magnitudes, axes, keepdims=True)
-    exponent = tf.maximum(tf.bitwise.right_shift(largest, 23) - 127, _MIN_EXPONENT)
+    exponent = tf.maximum(tf.bitwise.right_shift(largest, 23) - 125 - bits, _MIN_STEPS[dtype])
     # The last digit of a sum with this number is one step of the grid.
     mantissa_bits = 24 if dtype == tf.float32 else MANTISSA_BITS
-    anchor = tf.cast(power_of_two(exponent + 2 - bits) * (1.5 * 2 ** (mantissa_bits - 1)), dtype)
+    anchor = tf.cast(power_of_two(exponent) * (1.5 * 2 ** (mantissa_bits - 1)), dtype)
     return tf.cast((tf.cast(x, dtype) + anchor) - anchor, tf.float64)
 
 
@@ -88,6 +89,11 @@ def factor_bits(terms: int | tf.Tensor) -> tf.Tensor:
     Factors of b bits are at most 2 ** (b - 1), a sum of n products at most n * 2 ** (2 * b - 2).
     """
     return tf.minimum((MANTISSA_BITS + 2 - _log2_rounded_up(terms)) // 2, MAX_FACTOR_BITS)
+
+
+def term_bits(terms: int | tf.Tensor) -> tf.Tensor:
+    """Return the bits of terms, so that the sum of this number of terms is exact, int32."""
+    return tf.minimum(MANTISSA_BITS + 1 - _log2_rounded_up(terms), MAX_TERM_BITS)
 
 
 def _log2_rounded_up(number: int | tf.Tensor) -> tf.Tensor:
@@ -115,8 +121,8 @@ def _reduce(x: tf.Tensor, axes: _Axes, divisor: float | tf.Tensor, *, keepdims: 
 
     @custom_gradient
     def reduce(x: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
-        bits = tf.minimum(MANTISSA_BITS + 1 - _log2_rounded_up(_count(x, axes)), _MAX_TERM_BITS)
-        total = tf.reduce_sum(round_to_grid(x, bits, axes, dtype=tf.float64), axes, keepdims=True)
+        rounded = round_to_grid(x, term_bits(_count(x, axes)), axes, dtype=tf.float64)
+        total = tf.reduce_sum(rounded, axes, keepdims=True)
 
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             share = tf.cast(tf.cast(upstream, tf.float64) / divisor, tf.float32)
