@@ -18,11 +18,11 @@ export $(GIVEN)
 # `abspath` takes a path with a space for two.
 override PATH := $(CURDIR)/.venv/bin:$(value PATH)
 export PATH
-docs reruns bench bench-large: export PYTHONPATH := $(CURDIR)/src:$(CURDIR)/tests
+portable docs reruns bench bench-large: export PYTHONPATH := $(CURDIR)/src:$(CURDIR)/tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run photographs dataset recipe compare leaderboard app \
-  check test-fast test test-slow format docs reruns bench bench-large lock
+  check test-fast test test-slow portable format docs reruns bench bench-large lock
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^##/ {print "\n" substr($$0, 4)} \
@@ -82,6 +82,9 @@ test: test-fast ## run all tests but the slow ones: 10 minutes on two cores
 
 test-slow: setup ## run slow tests that rarely fail, and the tests with random examples on more examples
 	$(PYTEST) --hypothesis-profile many -m "slow or hypothesis"
+
+portable: setup ## compare the bytes on three emulated processors: 20 minutes; needs qemu-x86_64
+	python tests/portable.py
 
 format: setup ## format the code
 	ruff format .

@@ -16,6 +16,7 @@ import pytest
 from forks import Popen, import_libraries, run_process
 from support import SRC, attempt, hash_files, make_copy, make_leaves, run, set_leaf, wait_until
 
+from imgpipe.core.environment import count_workers
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.yaml_file import format_yaml
 from imgpipe.parallel.cluster import _take_result, find_scheduler
@@ -172,7 +173,8 @@ def test_a_cluster_with_a_killed_worker_stores_the_same_features(
     assert state() == expected
 
     shutil.rmtree(features)
-    set_leaf(folder, "threads", 3)
+    set_leaf(folder, "arithmetic", "native")
+    set_leaf(folder, "arithmetics.native.threads", count_workers() + 1)
     result = attempt(folder, "train", DASK_SCHEDULER_ADDRESS=cluster.address)
     (line,) = result.stderr.splitlines()
     assert "it has computed features with another number of threads; start the workers" in line

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import TRANSFER_PARAMS, build_network, write_random_records
+from support import TRANSFER_PARAMS, build_network, change_params, write_random_records
 
 from imgpipe.core.sources import hash_sources
 from imgpipe.records.folders import Records
@@ -264,6 +264,28 @@ def test_only_the_code_that_computes_features_determines_them(
     first = features.make_extractor(TRANSFER_PARAMS, info, sources)
     second = features.make_extractor(TRANSFER_PARAMS, info, {**sources, changed: "another"})
     assert (first.determined_by != second.determined_by) == are_other_features
+
+
+@pytest.mark.parametrize("arithmetic", ["exact", "native"])
+def test_only_native_features_depend_on_the_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arithmetic: str
+) -> None:
+    from imgpipe.nn.transfer import features
+
+    info = write_random_records(tmp_path, {"train": [2]}, image_shape=(32, 32, 3))
+    model = build_network("efficientnet_lite0", shape=(32, 32, 3), classes=2)
+    monkeypatch.setattr(features, "build_pretrained", lambda *_, **__: model)
+    first, second = (
+        features.make_extractor(
+            change_params(
+                TRANSFER_PARAMS, arithmetic=arithmetic, arithmetics__native__threads=threads
+            ),
+            info,
+            hash_sources(),
+        )
+        for threads in (1, 2)
+    )
+    assert (first.determined_by == second.determined_by) == (arithmetic == "exact")
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,6 @@ def make_extractor(
                 backbone.scale,
                 backbone.norm_epsilon,
             ],
-            "threads": params.arithmetics.native.threads,
             "code": {module: sources[name_file(module)] for module in sorted(code)},
         },
     )
