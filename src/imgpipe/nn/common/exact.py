@@ -73,7 +73,7 @@ def round_to_grid(
     exponent = tf.maximum(tf.bitwise.right_shift(largest, 23) - 125 - bits, _MIN_STEPS[dtype])
     # The last digit of a sum with this number is one step of the grid.
     mantissa_bits = 24 if dtype == tf.float32 else MANTISSA_BITS
-    anchor = tf.cast(power_of_two(exponent) * (1.5 * 2 ** (mantissa_bits - 1)), dtype)
+    anchor = tf.cast(power_of_two(exponent) * (1.5 * (1 << (mantissa_bits - 1))), dtype)
     return tf.cast((tf.cast(x, dtype) + anchor) - anchor, tf.float64)
 
 
