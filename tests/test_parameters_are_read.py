@@ -51,6 +51,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
         {"method": "transfer", "network": "efficientnet_lite0", "transfer": {"iterations": 2}},
         {
             "arithmetic": "native",
+            "arithmetics": {"native": {"threads": 1}},  # as the other runs of the process have
             "training": {
                 "epochs": 2,
                 "learning_rate_schedule": "exponential",
