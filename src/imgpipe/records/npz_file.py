@@ -1,10 +1,11 @@
 """Arrays that one stage leaves for a later one, as an npz archive with stable bytes."""
 
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,17 @@ from imgpipe.core.files import replace_file
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], *, shared: bool = False) -> None:
-    """Write a compressed archive; equal arrays in equal order give equal bytes.
+    """Write an archive; equal arrays in equal order give equal bytes.
 
-    Several processes may write a shared file at once.
+    Several processes may write a shared file at once. The file is not compressed, and not written
+    by NumPy's `savez`: the bytes of zlib depend on its version, and the bytes of a zip archive that
+    is prepared for more than 2 GiB on the version of Python (3.11.2 and 3.11.7 differ).
     """
-    with replace_file(path, shared=shared) as partial, partial.open("wb") as stream:
-        np.savez_compressed(stream, allow_pickle=False, **arrays)
+    with replace_file(path, shared=shared) as partial, ZipFile(partial, "w") as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.save(content, array, allow_pickle=False)
+            archive.writestr(ZipInfo(f"{name}.npy"), content.getvalue())
 
 
 @contextmanager
