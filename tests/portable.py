@@ -4,7 +4,7 @@
 
 qemu-x86_64 emulates the processors: SandyBridge has neither FMA nor AVX2, Haswell and EPYC have
 both. The pipeline takes ten times as long, so it is tiny. The tests have more pipelines, but only
-the processor of their machine: `tests/pipeline/test_same_bytes.py`.
+the processor of their machine: `tests/pipeline/test_instruction_sets.py`.
 """
 
 import argparse
@@ -18,7 +18,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from support import ROOT, SRC, dvc, hash_file, hash_files, make_copy, set_leaf, write_photographs
+from support import (
+    ROOT,
+    SRC,
+    STAGES,
+    attempt,
+    dvc,
+    hash_file,
+    hash_files,
+    make_copy,
+    set_leaf,
+    write_photographs,
+)  # fmt: skip
 
 PROCESSORS = ("SandyBridge", "Haswell", "EPYC")
 EMULATOR = "qemu-x86_64"
@@ -39,19 +50,17 @@ TINY = {
 }
 """A convolutional network on 60 digits; by dotted keys of params.yaml."""
 
-# Runs the stages in each of the folders. They are forks of this process, so they have its variables
-# and its processor, and the libraries are loaded once. Without DVC: the emulator aborts if a fork
-# makes forks.
+# The stages are forks of this process, so they have its variables and its processor, and the
+# libraries are loaded once.
 _RUN = """
 import sys
 from pathlib import Path
 import matplotlib.pyplot
 import numpy as np
 import imgpipe.nn.common.runtime
-from support import STAGES, run
+from portable import run_stages
 for folder in sys.argv[1:]:
-    for stage in STAGES:
-        run(Path(folder), stage)
+    run_stages(Path(folder))
 print(*np.show_config(mode="dicts")["SIMD Extensions"].get("found", ["no more than its baseline"]))
 """
 
@@ -75,6 +84,14 @@ def make_project(folder: Path, values: Mapping[str, Any]) -> Path:
     for key, value in values.items():
         set_leaf(folder, key, value)
     return folder
+
+
+def run_stages(project: Path, **environment: str) -> None:
+    """Run all stages in a project. Without DVC: the emulator aborts if a fork makes forks."""
+    for stage in STAGES:
+        result = attempt(project, stage, **environment)
+        # A slow stage prints its progress there, and the emulator prints warnings.
+        assert result.returncode == 0, result.stderr
 
 
 def run_pipelines(
@@ -121,11 +138,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "processors", nargs="*", default=PROCESSORS, metavar="PROCESSOR",
-        help=f"as `{EMULATOR} -cpu help` lists them; by default {', '.join(PROCESSORS)}",
-    )  # fmt: skip
+    parser.add_argument("processors", nargs="*", default=PROCESSORS, metavar="PROCESSOR")
     processors = parser.parse_args().processors
+    for processor in processors:
+        if processor not in PROCESSORS:
+            parser.error(f"expected some of {', '.join(PROCESSORS)}; found {processor!r}")
     if shutil.which(EMULATOR) is None:
         sys.exit(f"error: {EMULATOR} is missing; on Debian and Ubuntu: apt-get install qemu-user")
     expected = run_tiny("this processor")
