@@ -83,7 +83,7 @@ test: test-fast ## run all tests but the slow ones: 10 minutes on two cores
 test-slow: setup ## run slow tests that rarely fail, and the tests with random examples on more examples
 	$(PYTEST) --hypothesis-profile many -m "slow or hypothesis"
 
-portable: setup ## compare the bytes on three emulated processors: 10 minutes; needs qemu-x86_64
+portable: setup ## compare the bytes on three emulated processors: 6 minutes; needs qemu-x86_64
 	python tests/portable.py
 
 format: setup ## format the code
