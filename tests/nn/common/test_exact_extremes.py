@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -69,6 +69,8 @@ def call_with_gradient(operation: _Operation, x: _Array, upstream: float = 1.0) 
     st.integers(2, 52),
     st.sampled_from([None, (0,), (1,)]),
 )
+@example(np.full((3, 5), 1e-25, np.float32), 20, None)
+@example(np.full((3, 5), 1e-25, np.float32), 50, (1,))
 def test_numbers_are_rounded_to_the_nearest_of_the_grid(
     x: _Array, bits: int, axes: tuple[int, ...] | None
 ) -> None:
