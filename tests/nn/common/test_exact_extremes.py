@@ -169,6 +169,35 @@ def test_the_sum_of_the_most_and_largest_products_is_exact() -> None:
     assert normalized.variance.numpy() <= 1e-10  # of float64
 
 
+def test_products_that_cancel_leave_nothing_in_the_gradient_of_a_kernel() -> None:
+    import tensorflow as tf
+
+    from imgpipe.nn.common.exact import matmul
+
+    generator = np.random.default_rng(2)
+    half, errors = generator.uniform(1, 2, size=(2, 1 << 19, 1)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        kernel = tf.constant([[1.0]])
+        tape.watch(kernel)
+        result = matmul(np.concatenate([half, half]), kernel, None, training=True)
+    upstream = np.concatenate([errors, -errors])
+    assert tape.gradient(result, kernel, upstream).numpy() == 0
+
+
+@pytest.mark.parametrize("value", [0.1, 12345678.0, 1e15])
+def test_a_batch_of_equal_values_has_variance_zero(value: float) -> None:
+    import tensorflow as tf
+
+    from imgpipe.nn.common.exact import normalize_batch
+
+    for count in range(1, 30):
+        x = tf.fill([count, 1], np.float32(value))
+        normalized = normalize_batch(x, tf.ones(1), tf.zeros(1), epsilon=1e-3)
+        assert normalized.variance.numpy() == 0
+        # The mean is rounded to 23 bits.
+        assert (np.abs(normalized.result) <= 2.0**-22 * value / np.sqrt(1e-3)).all()
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_operations_scale_with_powers_of_two(training: bool) -> None:
     x = np.random.default_rng(2).normal(size=(4, 6, 6, 2)).astype(np.float32)
