@@ -173,7 +173,7 @@ def normalize_batch(
         rounded = round_to_grid(x, bits, axes)
         mean = _sum_rows(rounded) / positions
         variance = _sum_rows(tf.square(rounded)) / positions - tf.square(mean)
-        # Of equal values, the difference may be a little below 0.
+        # Of nearly equal values, rounding may make it negative.
         variance = tf.where(variance < 0, tf.zeros_like(variance), variance)
         deviation = tf.sqrt(variance + epsilon)
         scale = tf.cast(tf.cast(gamma, tf.float64) / deviation, tf.float32)
