@@ -47,6 +47,10 @@ def _hidden(modules: Iterable[str]) -> Iterator[None]:
 # While TensorFlow loads, it reports which of its parts it has found, in lines marked as warnings
 # that no log level silences; later messages obey the level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Reuse the memory of tensors. Without this, TensorFlow does so only if it uses oneDNN, and returns
+# the memory of each large tensor to the system: a training step with photographs of 150 pixels then
+# takes 1.5 times the processor time, exact features 1.4 times.
+os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
 with _silent_stderr(), _hidden(UNUSED_BY_KERAS):
     import keras
     import tensorflow as tf
