@@ -141,21 +141,21 @@ def test_a_class_may_have_folders(tmp_path: Path) -> None:
 
 
 def test_the_folders_in_a_class_without_images_of_its_own_are_shown(tmp_path: Path) -> None:
-    """They may be the classes: the report of their names lets a person see it."""
-    counts = {"birds/owls": 5, "birds/tits": 5, "cats": 5}
+    """The report of their names lets a person see a class that is none."""
+    counts = {"birds/2023": 5, "birds/2024": 5, "cats": 5}
     found = survey_folder(write_photographs(tmp_path, counts))
     assert list(found.describe())[1:3] == [
-        "  birds: 10 images, all in its folders owls, tits",
+        "  birds: 10 images, all in its folders 2023, 2024",
         "  cats: 5 images",
     ]
-    (tmp_path / "birds" / "tits" / "000.jpg").rename(tmp_path / "birds" / "000.jpg")
+    (tmp_path / "birds" / "2024" / "000.jpg").rename(tmp_path / "birds" / "000.jpg")
     assert list(survey_folder(tmp_path).describe())[1] == "  birds: 10 images"
 
 
 def test_the_folders_in_a_class_of_splits_are_shown(tmp_path: Path) -> None:
-    counts = {"train/birds/owls": 5, "test/birds/tits": 2, "train/cats": 5, "test/cats": 2}
+    counts = {"train/birds/2023": 5, "test/birds/2024": 2, "train/cats": 5, "test/cats": 2}
     found = survey_folder(write_photographs(tmp_path, counts))
-    assert list(found.describe())[1] == "  birds: 5 train, 2 test, all in its folders owls, tits"
+    assert list(found.describe())[1] == "  birds: 5 train, 2 test, all in its folders 2023, 2024"
 
 
 def test_names_may_have_spaces_and_letters_of_every_language(tmp_path: Path) -> None:

@@ -67,7 +67,11 @@ READ: list[tuple[str, list[str], str, dict[str, str] | None]] = [
     ("files beside the classes", [*images(*PETS), "README.md", "labels.csv", "1.jpg"], "", None),
     ("folders in classes", images("cats/2021", "cats/2022", "dogs"), "", None),
     ("different folders in classes, and images of their own",
-     images("cats/in", "cats/out", "cats", "dogs/a", "dogs/b"), "", None),
+     images("cats/in", "cats/out", "cats", "dogs/a", "dogs/b", "dogs"), "", None),
+    ("numbered folders in one class", images("cats", "dogs/100CANON", "dogs/101CANON"), "", None),
+    ("dates in one class", images("cats", "dogs/2024-05-01", "dogs/2024_06"), "", None),
+    ("folders in years in one class",
+     images("cats", "dogs/2023", "dogs/2024", "dogs/2023/raw", "dogs/2023/edited"), "", None),
     ("one folder in each class", images("cats/2021", "dogs/2022"), "", None),
     ("images and equal folders", [*images(*PETS), *inside(PETS, ["2021", "2022"])], "", None),
     ("images and partly equal folders",
@@ -154,7 +158,7 @@ def test_names_of_classes_that_are_read(classes: list[str]) -> None:
 
 def test_few_classes_of_many_may_hold_only_equal_folders() -> None:
     names = images(*(f"class {number}" for number in range(9)))
-    names += inside(["cats", "dogs"], ["new", "old"])
+    names += inside(["cats", "dogs"], ["2021", "2022"])
     assert describe(names)[2] == sorted([*(f"class {number}" for number in range(9)), *PETS])
 
 
@@ -203,6 +207,33 @@ REFUSED: list[tuple[str, list[str], str]] = [
      "hold only folders (birds, cats, dogs, fish)"),
     ("parts in splits", [*inside(["train/a", "test/a"], PETS), *images("train/b/x", "test/b/x")],
      "pets: all of the folders a, b hold only folders (cats, dogs, x)"),
+    ("classes at different depths", [*images("cats"), *inside(["more"], ["birds", "fish"])],
+     "pets: the folder 'more' holds only folders (birds, fish), and is beside folders that hold"
+     " images (cats), so the classes may be at different depths; if birds, fish are classes, move"
+     " them out of 'more'; or write in an entry of data/catalog.yaml (docs/photographs.md): if"
+     ' cats, more are the classes, format: {"kind": "image_folder", "classes": ["cats", "more"]}'),
+    ("different folders in classes, and images in one of them",
+     images("cats/in", "cats/out", "cats", "dogs/a", "dogs/b"),
+     "pets: the folder 'dogs' holds only folders (a, b)"),
+    ("classes deeper in one folder", images("cats", "wild/africa/lions", "wild/africa/apes"),
+     "pets: the folder 'wild' holds only folders (apes, lions)"),
+    ("classes in years in one folder",
+     [*images("cats", "dogs"), *inside(["more/2023", "more/2024"], ["birds", "fish"])],
+     "pets: the folder 'more' holds only folders (birds, fish)"),
+    ("two folders with other classes",
+     [*images(*PETS), *inside(["a"], ["ants", "bees"]), *inside(["b"], ["birds", "fish"])],
+     "pets: the folder 'a' holds only folders (ants, bees)"),
+    ("classes at different depths in splits",
+     [*images("train/cats", "test/cats"), *inside(["train/more", "test/more"], ["birds", "fish"])],
+     "pets: the folder 'more' holds only folders (birds, fish)"),
+    ("other folders in each split",
+     images("train/cats", "test/cats", "train/birds/owls", "test/birds/tits"),
+     "pets: the folder 'birds' holds only folders (owls, tits)"),
+    ("numbers as classes at different depths", images("0", "1", "more/2", "more/3"),
+     "pets: the folder 'more' holds only folders (2, 3), and is beside folders that hold images"
+     " (0, 1)"),
+    ("numbered classes at different depths", images("class 1", "rest/class 2", "rest/class 3"),
+     "pets: the folder 'rest' holds only folders (class 2, class 3)"),
     ("a split in the names of classes",
      images("train_cats", "train_dogs", "test_cats", "test_dogs"),
      "pets: the folders test_cats, train_cats are named like splits of one class; make the folders"

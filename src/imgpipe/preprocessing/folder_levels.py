@@ -266,6 +266,7 @@ def check_classes(tree: Folder, levels: Levels, shown: str) -> None:
         or _find_container(classes, levels)
         or _find_repeated_names(classes, levels)
         or _find_parts(classes)
+        or _find_classes_inside(classes)
     )
     if doubt:
         entries = [f"if {_list(names)} are the classes, {levels.format_entry(names)}"]
@@ -299,6 +300,21 @@ class _Content:
         """Number of folders in it; or in the folder around these, if there is one."""
         self.names_by_depth = list(_list_names_by_depth(folders))
         self.names = set(chain.from_iterable(self.names_by_depth))
+        self.branches = list(_list_branches(folders))
+        """The names in each folder above the images that holds at least two folders."""
+
+
+def _list_branches(folders: Sequence[Folder]) -> Iterator[list[str]]:
+    waiting = [folders]  # each item is one folder, in all splits
+    while waiting:
+        places = waiting.pop()
+        direct = sum(folder.images for folder in places)
+        if direct and direct >= _LEAST_SHARE * sum(folder.count_images() for folder in places):
+            continue
+        names = sorted(set(chain.from_iterable(folder.folders for folder in places)))
+        if len(names) > 1:
+            yield names
+        waiting += [[folder.at(name) for folder in places] for name in names]
 
 
 def _list_names_by_depth(folders: Sequence[Folder]) -> Iterator[set[str]]:
@@ -424,6 +440,30 @@ def _find_parts(classes: Mapping[str, _Content]) -> _Doubt | None:
         f"all of the folders {_list(classes)} hold only folders ({inner}), so each of the two"
         f" levels may be the classes; if {inner} are the classes, move them out of {_list(classes)}"
     )
+
+
+def _find_classes_inside(classes: Mapping[str, _Content]) -> _Doubt | None:
+    """Find a folder around classes, beside folders that are classes.
+
+    Folders that differ only in numbers, such as years, divide a class; folders with words may be
+    classes, and so may be numbers beside numbers.
+    """
+    of_images = [name for name, content in classes.items() if content.has_images]
+    series = {_remove_numbers(name) for name in of_images}
+    for name, content in classes.items():
+        for inner in [] if content.has_images else content.branches:
+            kinds = {_remove_numbers(folder) for folder in inner}
+            if len(kinds) > 1 or kinds & series:
+                return _Doubt(
+                    f"the folder {name!r} holds only folders ({_list(inner)}), and is beside"
+                    f" folders that hold images ({_list(of_images)}), so the classes may be at"
+                    f" different depths; if {_list(inner)} are classes, move them out of {name!r}"
+                )
+    return None
+
+
+def _remove_numbers(name: str) -> str:
+    return "".join(_list_words(name))
 
 
 def _list_words(name: str) -> list[str]:
