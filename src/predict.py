@@ -54,7 +54,9 @@ def main() -> None:
         classes = classifier.signature.classes
         answers = classifier.classify_files(found.images, read_image, top=options.top)
         results = chain(found.failures, answers)
-    expected = Expected(found.images, classes, top=min(options.top, len(classes)))
+    expected = Expected(
+        [path.as_posix() for path in found.images], classes, top=min(options.top, len(classes))
+    )
     failures = print_predictions(results, FORMATTERS[options.format], expected)
     if failures:
         count = len(found.images) + len(found.failures)
@@ -83,7 +85,7 @@ def print_predictions(
         for result in results:
             if result.error is not None:
                 failures += 1
-                shown = escape_unprintable(f"{result.path}: {result.error}")
+                shown = escape_unprintable(f"{result.file}: {result.error}")
                 ProgressBar.write(f"error: {shown}", file=sys.stderr)
             yield result
 

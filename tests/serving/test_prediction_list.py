@@ -4,7 +4,6 @@ import csv
 import json
 from collections.abc import Iterator
 from io import StringIO
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,14 +13,14 @@ from imgpipe.serving.prediction_list import FORMATTERS, Expected
 
 THIRD = float(np.float32(1 / 3))
 PREDICTIONS = [
-    FilePrediction(Path("photos/a, b.png"), [("cat", 1 - THIRD), ("dog", THIRD)]),
-    FilePrediction(Path("damaged.png"), [], error="empty, or damaged"),
-    FilePrediction(Path("c.png"), [("dog", 1.0), ("cat", 0.0)]),
+    FilePrediction("photos/a, b.png", [("cat", 1 - THIRD), ("dog", THIRD)]),
+    FilePrediction("damaged.png", [], error="empty, or damaged"),
+    FilePrediction("c.png", [("dog", 1.0), ("cat", 0.0)]),
 ]
 FAILURES = [PREDICTIONS[1], PREDICTIONS[1]]
 # A newline, bytes that are not UTF-8, a sequence that clears a terminal, and a class of this kind.
 ODD = [
-    FilePrediction(Path(name), [("a\x1bb", 1.0), ("dog", 0.0)])
+    FilePrediction(name, [("a\x1bb", 1.0), ("dog", 0.0)])
     for name in ("new\nline.png", "gr\udcf6\udcdfe.png", "\x1b[2J.png", "\x7f\x9b", "=1+1.png")
 ]
 
@@ -29,7 +28,7 @@ ODD = [
 def write(
     file_format: str, predictions: list[FilePrediction], classes: tuple[str, ...] = ("cat", "dog")
 ) -> str:
-    expected = Expected([each.path for each in predictions], classes, top=2)
+    expected = Expected([each.file for each in predictions], classes, top=2)
     return "".join(FORMATTERS[file_format](predictions, expected))
 
 
@@ -92,11 +91,11 @@ def test_no_name_changes_a_line_or_the_terminal(file_format: str) -> None:
     assert all(character.isprintable() or character == "\n" for character in text)
     assert len(text.splitlines()) == len(ODD) + (2 if file_format == "json" else 1)
     if file_format == "json":
-        assert [each["file"] for each in json.loads(text)] == [str(each.path) for each in ODD]
+        assert [each["file"] for each in json.loads(text)] == [each.file for each in ODD]
 
 
 def test_a_name_longer_than_a_line_stays_in_its_column() -> None:
-    long = FilePrediction(Path("x" * 250), PREDICTIONS[0].classes)
+    long = FilePrediction("x" * 250, PREDICTIONS[0].classes)
     lines = write("table", [long, PREDICTIONS[2]]).splitlines()
     assert max(map(len, lines)) <= 100
     assert lines[-1].split() == ["c.png", "dog", "1.0000", "cat", "0.0000"]
@@ -111,7 +110,7 @@ def test_each_prediction_is_written_before_the_next_one_is_made(file_format: str
             made.append(each)
             yield each
 
-    expected = Expected([each.path for each in PREDICTIONS], ["cat", "dog"], top=2)
+    expected = Expected([each.file for each in PREDICTIONS], ["cat", "dog"], top=2)
     text = ""
     for part in FORMATTERS[file_format](predict(), expected):
         text += part

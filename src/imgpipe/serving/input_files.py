@@ -1,6 +1,7 @@
 """The files that a person names, and the files in the named folders, to be predicted."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,9 @@ from imgpipe.settings.image_spec import ImageSpec
 
 STANDARD_INPUT = Path("-")
 NOT_A_FILE = "not a file"
+# A scheme of one letter is a drive of Windows.
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.IGNORECASE | re.DOTALL)
+_FETCHED_BY_CURL = ("http", "https", "ftp", "ftps")
 
 
 class InputFiles:
@@ -49,18 +53,17 @@ class InputFiles:
                 raise PipelineError("expected a file or folder; found an empty name")
             if place == STANDARD_INPUT.name:
                 self.images.append(STANDARD_INPUT)
-            elif "://" in place:
-                fetch = f"curl -L {shlex.quote(place)}"
-                self._fail(path, f"an address; to read it: {fetch} | python src/predict.py -")
             elif path.is_dir():
                 self._add_folder(path)
             elif os.path.lexists(path):
                 self._add_images([path])
+            elif address := _ADDRESS.fullmatch(place):
+                self._fail(*_answer_address(*address.groups()))
             else:
-                self._fail(path, "no such file or folder")
+                self._fail(path.as_posix(), "no such file or folder")
 
-    def _fail(self, path: Path, reason: str) -> None:
-        self.failures.append(FilePrediction(path, [], error=reason))
+    def _fail(self, file: str, reason: str) -> None:
+        self.failures.append(FilePrediction(file, [], error=reason))
 
     def _add_images(self, paths: Sequence[Path]) -> None:
         # A file of this name is not standard input.
@@ -69,7 +72,7 @@ class InputFiles:
     def _add_folder(self, place: Path) -> None:
         images = sorted(path for path in self._walk(place) if self._is_used(path))
         if not images:
-            self._fail(place, "no images in this folder")
+            self._fail(place.as_posix(), "no images in this folder")
         self._add_images(images)
 
     def _walk(self, folder: Path) -> Iterator[Path]:
@@ -78,14 +81,15 @@ class InputFiles:
             with os.scandir(folder) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            self._fail(folder, f"cannot be read: {error.strerror}")
+            self._fail(folder.as_posix(), f"cannot be read: {error.strerror}")
             return
         for entry in found:
             path = folder / entry.name
             if is_litter(entry.name + "/" * entry.is_dir()):
                 self.unused.add(IGNORED, path.as_posix())
             elif entry.is_dir() and entry.is_symlink():
-                self._fail(path, "a link to a folder, which is not followed; name it as well")
+                reason = "a link to a folder, which is not followed; name it as well"
+                self._fail(path.as_posix(), reason)
             elif entry.is_dir():
                 yield from self._walk(path)
             elif entry.is_file() or not path.exists():  # a link to nothing fails when it is read
@@ -102,6 +106,17 @@ class InputFiles:
         if not is_image:
             self.unused.add(NOT_AN_IMAGE, path.as_posix())
         return is_image
+
+
+def _answer_address(scheme: str, rest: str) -> tuple[str, str]:
+    """Return an address without what may be secret, and what to do in place of naming it."""
+    _, at, rest = rest.rpartition("@")
+    rest, mark, _ = rest.partition("?")
+    shown = f"{scheme}://{at and '***@'}{rest}{mark and '?***'}"
+    if scheme.lower() not in _FETCHED_BY_CURL:
+        return shown, "an address; download the file, and name that"
+    fetch = f"curl -L {'ADDRESS' if at or mark else shlex.quote(shown)}"
+    return shown, f"an address; to read it: {fetch} | python src/predict.py -"
 
 
 def _read_start(path: Path) -> bytes:

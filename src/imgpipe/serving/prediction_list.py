@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from pathlib import Path
 
 from imgpipe.console.messages import escape_unprintable
 from imgpipe.console.tables import find_widths, format_row
@@ -16,7 +15,7 @@ from imgpipe.nn.inference.file_prediction import FilePrediction
 class Expected:
     """Facts that are known before the first prediction."""
 
-    files: Sequence[Path]
+    files: Sequence[str]
     classes: Sequence[str]
     """The names of all classes."""
     top: int
@@ -30,7 +29,7 @@ Formatter = Callable[[Iterable[FilePrediction], Expected], Iterator[str]]
 def format_table(predictions: Iterable[FilePrediction], expected: Expected) -> Iterator[str]:
     """Yield aligned columns, probabilities with four decimals; no lines for unreadable files."""
     header = _make_header(expected.top)
-    longest_file = max(map(_name_file, expected.files), key=len, default="")
+    longest_file = max(map(escape_unprintable, expected.files), key=len, default="")
     longest_class = max(map(escape_unprintable, expected.classes), key=len, default="")
     widest = [longest_file] + [longest_class, f"{1:.4f}"] * expected.top
     widths = find_widths([header, widest])
@@ -56,7 +55,7 @@ def format_json(predictions: Iterable[FilePrediction], expected: Expected) -> It
     """Yield a JSON list: for each file its path, and its classes or the reason of an error."""
     before = "[\n"
     for each in predictions:
-        content: dict[str, object] = {"file": each.path.as_posix()}
+        content: dict[str, object] = {"file": each.file}
         if each.error is None:
             content["classes"] = [
                 {"class": name, "probability": value} for name, value in each.classes
@@ -82,14 +81,10 @@ def _make_header(top: int) -> list[str]:
 
 
 def _make_row(prediction: FilePrediction, digits: str) -> list[str]:
-    row = [_name_file(prediction.path)]
+    row = [escape_unprintable(prediction.file)]
     for name, value in prediction.classes:
         row += [escape_unprintable(name), f"{value:{digits}}"]
     return row
-
-
-def _name_file(path: Path) -> str:
-    return escape_unprintable(path.as_posix())
 
 
 def _write_csv(row: Sequence[str]) -> str:

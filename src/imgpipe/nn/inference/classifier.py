@@ -84,9 +84,9 @@ class Classifier:
                 rows = iter(self._predictor.predict(np.stack(images)) if images else ())
                 for path, result in zip(batch, results, strict=True):
                     if isinstance(result, str):
-                        yield FilePrediction(path, [], error=result)
+                        yield FilePrediction(path.as_posix(), [], error=result)
                     else:
-                        yield FilePrediction(path, self._likeliest(next(rows), top))
+                        yield FilePrediction(path.as_posix(), self._likeliest(next(rows), top))
                 bar.update(len(batch))
 
     def _likeliest(self, probabilities: NDArray[np.float32], top: int) -> list[tuple[str, float]]:

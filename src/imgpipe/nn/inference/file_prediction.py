@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
 class FilePrediction:
     """The likeliest classes of an image file, or the reason why the file cannot be read."""
 
-    path: Path
+    file: str
+    """Its path with "/", or an address without passwords."""
     classes: Sequence[tuple[str, float]]
     """Names and probabilities, likeliest first."""
     error: str | None = None
