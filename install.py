@@ -139,6 +139,11 @@ def main() -> None:
     lock = choose_lock(gpu=parser.parse_args().gpu)
     if is_complete(lock):
         return
+    if ENVIRONMENT.is_symlink():  # `--clear` would empty the environment of another project
+        sys.exit(
+            f"error: {ENVIRONMENT} is a link, and its environment is not the one of {lock}; delete"
+            " the link, and run the command again"
+        )
     start_s = time.monotonic()
     print(f"setup: making {ENVIRONMENT} from {lock}: up to 2 GB, about half a minute", flush=True)
     MARKER.unlink(missing_ok=True)

@@ -133,6 +133,22 @@ def test_an_environment_that_could_not_be_completed_is_made_anew(folder: Path) -
     assert len(logged()) == 2
 
 
+def test_a_link_is_refused_because_another_project_may_use_the_environment(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    used = tmp_path / "used"
+    (used / "bin").mkdir(parents=True)
+    (folder / ".venv").symlink_to(used)
+    with pytest.raises(SystemExit) as stop:
+        install.main()
+    assert str(stop.value) == (
+        "error: .venv is a link, and its environment is not the one of requirements.txt; delete the"
+        " link, and run the command again"
+    )
+    assert (used / "bin").exists()
+    assert "setup:" not in capsys.readouterr().out
+
+
 def test_an_environment_for_gpus_stays_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
