@@ -413,6 +413,9 @@ def pngs_with_fewer_bits() -> Kinds:
     numbers, _ = quantize(SHARES[..., :2], 12)
     content = png_file(numbers, 16, GRAY_ALPHA, {b"sBIT": b"\x0c\x0c"})
     yield "12 of 16 bits, gray and transparency", Kind(content, "sBIT")
+    numbers, _ = quantize(SHARES[..., :3], 11)
+    content = png_file(numbers, 16, COLOR, {b"sBIT": b"\x0b\x0c\x0b"})
+    yield "11 and 12 of 16 bits", Kind(content, "other numbers of bits for each channel")
     numbers, shares = quantize(SHARES[..., :3], 8)
     content = png_file(numbers, 8, COLOR, {b"sBIT": b"\5\6\5"})
     yield "5 of 8 bits", Kind(content, shares, 0)
@@ -447,6 +450,12 @@ def pngs_with_colors() -> Kinds:
         content = png_file(numbers, bits, GRAY, {b"gAMA": struct.pack(">I", round(1e5 / exponent))})
         name = f"gray, {bits} bits, exponent {exponent}"
         yield name, Kind(content, srgb_of_gray(shares**exponent))
+    for bits, exponent in product((8, 16), (1.8, 2.6)):
+        numbers, shares = quantize(SHARES[..., :2], bits)
+        chunks = {b"gAMA": struct.pack(">I", round(1e5 / exponent))}
+        expected = on_white(srgb_of_gray(shares[..., :1] ** exponent), shares[..., 1:])
+        name = f"gray and transparency, {bits} bits, exponent {exponent}"
+        yield name, Kind(png_file(numbers, bits, GRAY_ALPHA, chunks), expected, 2.5)
     numbers, shares = quantize(SHARES[..., :3], 8)
     for name, chunks, light in (
         ("primaries", {b"cHRM": chrm(*P3)}, linear(shares)),

@@ -74,7 +74,7 @@ def test_the_answer_has_the_classes_and_the_image_as_the_network_sees_it() -> No
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"rotten", "not an image, or its beginning is damaged"),
+        (b"rotten", "not an image, not supported, or its beginning is damaged"),
         (encode(HALF_WHITE)[:-30], "damaged"),
         (b"", "empty file"),
     ],

@@ -62,7 +62,7 @@ def test_a_folder_for_each_class_is_read(tmp_path: Path) -> None:
         "    dogs/clip.mov",
         "  ignored: 2 hidden, or left by a system or a program",
         "  unreadable: 1 image; `preprocess` stops if the share exceeds max_bad_frac",
-        "    dogs/below/text.jpg: not an image, or its beginning is damaged",
+        "    dogs/below/text.jpg: not an image, not supported, or its beginning is damaged",
     ]
     ignored = {"dogs/.hidden.jpg", "__MACOSX/cats/a.jpg"}
     assert set(found.files) == before.keys() - ignored

@@ -226,7 +226,7 @@ def test_bytes_do_not_depend_on_workers(project: Path, params_value: dict[str, A
 BAD_FILES: dict[str, tuple[bytes, str]] = {
     "truncated.jpg": (photograph(1)[:-200], "damaged: image data is missing"),
     "empty.jpg": (b"", "empty file"),
-    "text.jpg": (b"no image at all\n", "not an image, or its beginning is damaged"),
+    "text.jpg": (b"no image at all\n", "not an image, not supported, or its beginning is damaged"),
     "bomb.png": (b"", "more than the limit of 89,478,485 pixels"),
 }
 

@@ -291,7 +291,7 @@ def test_predict_gives_the_probabilities_of_the_evaluation(project: Path, tmp_pa
     assert result.returncode == 1
     answers = json.loads(result.stdout)
     assert len(answers) == 121
-    reason = "not an image, or its beginning is damaged"
+    reason = "not an image, not supported, or its beginning is damaged"
     damaged = (folder / "damaged.jpg").as_posix()
     assert [each for each in answers if "error" in each] == [{"file": damaged, "error": reason}]
     *unused, first, second = result.stderr.splitlines()

@@ -274,7 +274,7 @@ NO_IMAGES = {
 @pytest.mark.parametrize("content", NO_IMAGES.values(), ids=NO_IMAGES)
 def test_a_file_that_is_no_image(content: bytes) -> None:
     assert find_format(content) is None
-    assert reason_of(content) == "not an image, or its beginning is damaged"
+    assert reason_of(content) == "not an image, not supported, or its beginning is damaged"
 
 
 def test_an_empty_file() -> None:
@@ -287,7 +287,9 @@ def test_truncated_files(suffix: str) -> None:
     content = save(picture_of(noise(60, 80, 3)), FORMAT_OF_SUFFIX[suffix])
     for share in (0.3, 0.6, 0.9):
         reason = reason_of(content[: int(share * len(content))])
-        assert reason.startswith(("damaged: ", "not an image, or its beginning is damaged"))
+        assert reason.startswith(
+            ("damaged: ", "not an image, not supported, or its beginning is damaged")
+        )
 
 
 def test_damaged_pixels_of_a_png_file_are_noticed_once_and_for_all() -> None:
@@ -534,7 +536,7 @@ def test_the_package_is_imported_at_the_first_heic_file(monkeypatch: pytest.Monk
         result = read(HEIC_WITHOUT_CONTENT + content, to_shape((16, 20, 3)))
         assert colors(result) == UPRIGHT
     assert registered == [True]
-    damaged = "not an image, or its beginning is damaged"
+    damaged = "not an image, not supported, or its beginning is damaged"
     assert reason_of(HEIC_WITHOUT_CONTENT) == damaged
 
 

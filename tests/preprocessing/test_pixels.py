@@ -3,6 +3,7 @@
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any, Literal
@@ -29,6 +30,7 @@ from image_kinds import (
 from image_writers import (
     COLOR,
     GRAY,
+    GRAY_ALPHA,
     MATRICES,
     bmp_file,
     cmyk_profile,
@@ -264,6 +266,15 @@ def test_gray_with_one_transparent_value_and_a_profile() -> None:
     content = save(picture, "PNG", icc_profile=icc_profile(1.8), transparency=clear)
     expected = np.where(numbers == clear, 1, srgb_of_gray(shares**1.8))
     assert largest_difference(read(content), expected) <= 1
+
+
+def test_gray_of_16_bits_with_transparency_and_a_profile() -> None:
+    """Pillow decodes it as RGBA, but its profile is one for gray."""
+    numbers, shares = quantize(SHARES[..., :2], 16)
+    profile = b"name\0\0" + zlib.compress(icc_profile(1.8))
+    content = png_file(numbers, 16, GRAY_ALPHA, {b"iCCP": profile})
+    expected = on_white(srgb_of_gray(shares[..., :1] ** 1.8), shares[..., 1:])
+    assert largest_difference(read(content), expected) <= 2.5
 
 
 # White and black stay: Little CMS makes the lightest and the darkest color of a table so.
@@ -517,6 +528,16 @@ def test_transparency_of_gif_and_webp() -> None:
         assert largest_difference(read(save(picture, "GIF")), shares) == 0
         shares[indices == 7] = 1
         assert largest_difference(read(save(picture, "GIF", transparency=7)), shares) == 0
+
+
+def test_a_gif_file_without_colors_is_refused() -> None:
+    indices = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH)
+    content = bytearray(save(Image.fromarray(indices), "GIF"))
+    assert content[10] >= 0x80  # a palette follows, of 2^(n + 1) colors for the lowest 3 bits n
+    del content[13 : 13 + 3 * (2 << content[10] % 8)]
+    content[10] -= 0x80
+    with pytest.raises(UnreadableImageError, match="GIF without a palette"):
+        read(bytes(content))
 
 
 def test_a_first_picture_smaller_than_its_animation_is_on_white() -> None:

@@ -117,7 +117,9 @@ def open_image(content: bytes) -> Image.Image:
     picture = _open_as(file_format, content) if file_format else None
     if picture is None:
         unsupported = describe_tiff(content) if file_format == "TIFF" else None
-        raise UnreadableImageError(unsupported or "not an image, or its beginning is damaged")
+        raise UnreadableImageError(
+            unsupported or "not an image, not supported, or its beginning is damaged"
+        )
     correct_mode(picture)
     read_tags(picture)  # refuses numbers without a defined meaning
     return picture

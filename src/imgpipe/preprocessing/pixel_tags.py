@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 from PIL import Image, ImageFile, ImagePalette, TiffImagePlugin
+from PIL.GifImagePlugin import GifImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from imgpipe.core.errors import UnreadableImageError
@@ -24,6 +25,7 @@ _NUMBERS = {
     1: "unsigned", 2: "signed", 3: "floating-point", 4: "untyped", 5: "complex", 6: "complex",
 }  # fmt: skip
 
+_GIF_PALETTE = 0x80  # the bit of the flags at byte 10
 _WEBP_ANIMATION = 2  # the bit of the chunk VP8X
 _BMP_WITHOUT_ALPHA = 52  # the longest header without a mask for transparency
 _MASKS_OF_5_BITS = struct.pack("<4I", 0x7C00, 0x3E0, 0x1F, 0x8000)
@@ -63,6 +65,8 @@ class PixelTags:
     """The gray or color that is transparent."""
     profile: bytes | None = None
     """The ICC profile of the colors, if the tags describe them."""
+    is_gray: bool = False
+    """Whether the colors are gray, and Pillow decodes them as RGB."""
     alpha_may_be_unused: bool = False
     """Whether an alpha of 0 everywhere means that the file has none."""
     covered: tuple[int, int, int, int] | None = None
@@ -222,8 +226,14 @@ def _read_png(picture: Image.Image) -> PixelTags:
     chunks = _png_chunks(content_of(picture))
     bits, color_type = chunks[b"IHDR"][8:10]
     gray = color_type in (0, 4)
-    significant = max(chunks.get(b"sBIT", b"")[: 1 if gray else 3], default=bits)
+    stated = chunks.get(b"sBIT", b"")[: 1 if gray else 3]
+    significant = max(stated, default=bits)
     fewer = bits == 16 and 8 <= significant < 16
+    if fewer and len(set(stated)) > 1:
+        raise UnreadableImageError(
+            "PNG of 16 bits with other numbers of bits for each channel by its sBIT chunk: not"
+            " supported; save it with 8 bits"
+        )
     if fewer and color_type == 4:  # Pillow decodes the upper halves of the numbers only
         raise UnreadableImageError(
             f"PNG with gray of 16 bits, transparency, and {significant} bits by its sBIT chunk: not"
@@ -236,6 +246,7 @@ def _read_png(picture: Image.Image) -> PixelTags:
         bits=significant if fewer else None,
         transparent=transparent,
         profile=_png_profile(picture, chunks, gray),
+        is_gray=gray and picture.mode == "RGBA",
     )
 
 
@@ -310,7 +321,10 @@ def _read_heif(picture: Image.Image) -> PixelTags:
 
 
 def _read_gif(picture: Image.Image) -> PixelTags:
-    assert isinstance(picture, ImageFile.ImageFile)
+    assert isinstance(picture, GifImageFile)
+    has_palette = content_of(picture)[10] & _GIF_PALETTE or picture._frame_palette is not None
+    if not has_palette:
+        raise UnreadableImageError("GIF without a palette: its colors are not defined")
     covered = picture.tile[0].extents
     is_whole = covered == (0, 0, *picture.size) or "transparency" in picture.info
     return PixelTags(covered=None if is_whole else covered)

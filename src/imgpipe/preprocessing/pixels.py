@@ -61,6 +61,8 @@ def interpret(picture: Image.Image, tags: PixelTags, low: Image.Image | None) ->
         picture = _from_integers(picture, tags)
     elif low is not None:
         picture = _from_halves(picture, low, tags)
+    if tags.is_gray:
+        picture = picture.convert("LA")
     picture = _with_alpha(picture, tags)
     if tags.profile:
         picture = to_srgb(picture, tags.profile)
