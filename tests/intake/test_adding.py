@@ -394,3 +394,76 @@ def test_datasets_that_are_added_at_the_same_time_are_all_in_the_catalog(project
     assert [process.wait() for process in processes] == [0, 0]
     added = {f"pets{process}-{number}" for process in range(2) for number in range(20)}
     assert set(read_yaml(project / "data" / "catalog.yaml")) == {*before, *added}
+
+
+ADD_ONE = """
+import sys
+from pathlib import Path
+from imgpipe.core.errors import run_script
+from imgpipe.intake import adding
+
+def add():
+    new = adding.plan_dataset("../pets")
+    print("planned", flush=True)
+    sys.stdin.readline()
+    adding.add_dataset(new, new.source, ["cats/1.jpg", "dogs/1.jpg"], ["cats", "dogs"], None)
+
+real = adding._write_entry
+
+def write_entry(*arguments):
+    print("writes", flush=True)
+    sys.stdin.readline()
+    real(*arguments)
+
+adding._write_entry = write_entry
+run_script(add)
+"""
+
+
+class Adding:
+    """A process that adds the folder pets; it waits for a line after each step that it prints."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", ADD_ONE],
+            env={**os.environ, "PYTHONPATH": str(SRC)}, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def next_line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().rstrip()
+
+    def go_on(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def end(self) -> str:
+        _, errors = self._process.communicate()
+        return errors.rstrip()
+
+
+@pytest.mark.parametrize("is_planned", [False, True])
+def test_the_same_folder_is_added_once_by_two_runs_at_the_same_time(
+    project: Path, is_planned: bool
+) -> None:
+    """The second run waits, and then says what it would have said after the first one."""
+    (project / ".dvc").mkdir()
+    first = Adding()
+    assert first.next_line() == "planned"
+    early = Adding() if is_planned else None
+    if early:
+        assert early.next_line() == "planned"
+    first.go_on()
+    assert first.next_line() == "writes"
+    if early:
+        early.go_on()
+    second = early or Adding()
+    waits = "dataset: another run uses data/local/pets; waiting for its end"
+    assert second.next_line() == waits
+    first.go_on()
+    assert first.end() == ""
+    assert "put more photographs into data/local/pets" in error_of()
+    assert second.end() == f"error: {error_of()}"
+    assert hash_files(project / "data" / "local" / "pets")

@@ -77,16 +77,9 @@ def plan_dataset(source: str, name: str = "") -> NewDataset:
             f" writes; or {LOCAL.as_posix()}/NAME, without another NAME"
         )
     new = NewDataset(name, given, is_in_place)
-    more = f"put more photographs into {new.folder.as_posix()}"
-    again = f"`make run` runs it again, with `{format_choice(name)}` in params.yaml"
-    _check_name(name, f"{more}; {again}")
-    if os.path.lexists(new.folder) and not is_in_place:
-        existing = new.folder.as_posix()
-        raise PipelineError(
-            f"NAME: {existing} already exists, without an entry in {CATALOG_FILE.as_posix()};"
-            f" FOLDER={shlex.quote(existing)} makes a dataset of it; or delete it, or choose"
-            " another NAME"
-        )
+    # If another run adds this dataset now, its entry is written after its folder.
+    with hold_paths("dataset", written=[], read=[new.folder.as_posix()]):
+        _check_is_free(new)
     return new
 
 
@@ -111,7 +104,8 @@ def add_dataset(
     the classes. `splits` has the folder of each official split, if there are such folders.
 
     Raises:
-        PipelineError: an entry cannot be appended to the catalog.
+        PipelineError: an entry cannot be appended to the catalog, or another run has added the
+            dataset since `plan_dataset`.
     """
     reading: dict[str, Any] = {"kind": "image_folder"}
     if new.is_in_place and top != new.source:
@@ -120,15 +114,17 @@ def add_dataset(
         reading["splits"] = dict(splits)
     title = f"Photographs: {join_some(sorted(classes), _SHOWN_CLASSES)}"
     entry = {"title": title, "files": new.folder.as_posix(), "format": reading}
-    _append_entry(new.name, entry)  # an error is found before the files are copied
-    how = "in place"
-    if not new.is_in_place:
-        with replace_directory(new.folder) as folder:
-            linked = sum(_link_or_copy(top / name, folder / name) for name in files)
-        how = "hard links to your files" if linked == len(files) else "copies of your files"
-        if 0 < linked < len(files):
-            how = f"{linked} hard links to your files, {len(files) - linked} copies"
-    _write_entry(new.name, entry)
+    with hold_paths("dataset", written=[new.folder.as_posix()], read=[]):
+        _check_is_free(new)  # another run may have added it now
+        _append_entry(new.name, entry)  # an error is found before the files are copied
+        how = "in place"
+        if not new.is_in_place:
+            with replace_directory(new.folder) as folder:
+                linked = sum(_link_or_copy(top / name, folder / name) for name in files)
+            how = "hard links to your files" if linked == len(files) else "copies of your files"
+            if 0 < linked < len(files):
+                how = f"{linked} hard links to your files, {len(files) - linked} copies"
+        _write_entry(new.name, entry)
     return f"{new.folder.as_posix()}: {how}; {CATALOG_FILE.as_posix()}: the entry {new.name}"
 
 
@@ -176,6 +172,20 @@ def _check_name(name: str, instead: str) -> None:
         raise PipelineError(
             f"NAME: the dataset {name} already exists in {CATALOG_FILE.as_posix()}; {instead};"
             " or choose another NAME"
+        )
+
+
+def _check_is_free(new: NewDataset) -> None:
+    """Check that no dataset, and no folder in data/local, has the name of a new dataset."""
+    more = f"put more photographs into {new.folder.as_posix()}"
+    again = f"`make run` runs it again, with `{format_choice(new.name)}` in params.yaml"
+    _check_name(new.name, f"{more}; {again}")
+    if os.path.lexists(new.folder) and not new.is_in_place:
+        existing = new.folder.as_posix()
+        raise PipelineError(
+            f"NAME: {existing} already exists, without an entry in {CATALOG_FILE.as_posix()};"
+            f" FOLDER={shlex.quote(existing)} makes a dataset of it; or delete it, or choose"
+            " another NAME"
         )
 
 
