@@ -46,7 +46,7 @@ def write_shard(path: Path, examples: Iterable[tuple[NDArray[np.uint8], int, str
     with replace_file(path, shared=True) as partial, partial.open("wb") as stream:
         for image, label, identity in examples:
             payload = tfrecord.encode_example(
-                {"image": image.tobytes(), "label": label, "identity": identity.encode()}
+                {"image": image.reshape(-1).data, "label": label, "identity": identity.encode()}
             )
             for part in tfrecord.frame_record(payload):
                 stream.write(part)

@@ -71,12 +71,12 @@ def read_records(path: Path, on_read: Callable[[bytes], object]) -> Iterator[tup
             start += size_bytes + _LENGTH_BYTES + 2 * _CRC_BYTES
 
 
-def encode_example(features: Mapping[str, bytes | int]) -> bytes:
+def encode_example(features: Mapping[str, bytes | memoryview | int]) -> bytes:
     """Encode a `tf.train.Example` of bytes and non-negative int64 features, one value each."""
     parts = []
     for name in sorted(features):
         value = features[name]
-        if isinstance(value, bytes):
+        if not isinstance(value, int):
             parts += [_bytes_entry_head(name, len(value)), value]
         else:
             parts.append(_integer_entry(name, value))
