@@ -15,6 +15,7 @@ from support import (
     make_easy_images,
     predict_probabilities,
     train_easily,
+    train_network,
 )
 
 from imgpipe.core.errors import PipelineError
@@ -65,6 +66,18 @@ def test_a_diverging_loss_is_an_error() -> None:
     message = r"the loss is nan after epoch 1; lower training\.learning_rate in params\.yaml$"
     with pytest.raises(PipelineError, match=rf"^train: {message}"):
         train_easily(params)
+
+
+def test_a_weight_that_is_not_a_number_is_an_error() -> None:
+    """ReLU and max pooling may replace NaN, so the loss may stay finite."""
+    params = change_params(EASY_PARAMS, training__epochs=1)
+    model = build_network("cnn", params, shape=(12, 12, 1))
+    kernel, *others = model.get_weights()
+    kernel[0, 0, 0, 0] = np.nan
+    model.set_weights([kernel, *others])
+    message = r"(the loss is nan|some weights are not finite) after epoch 1; lower training\."
+    with pytest.raises(PipelineError, match=rf"^train: {message}"):
+        train_network(model, params, *make_easy_images(50))
 
 
 def test_a_trained_model_has_the_weights_of_the_best_epoch(repository: Path) -> None:

@@ -5,6 +5,7 @@ random generators of dropout, the order of the images, the state of early stoppi
 and the history.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -52,8 +53,9 @@ def train_model(
         the metrics of all epochs, also the epochs of an earlier run.
 
     Raises:
-        PipelineError: the loss is no longer a number, the last batch is too small for the replicas,
-            another worker was lost or trains something else, or exact arithmetic lacks a layer.
+        PipelineError: the loss or a weight is no longer a number, the last batch is too small for
+            the replicas, another worker was lost or trains something else, or exact arithmetic
+            lacks a layer.
     """
     with replicas.scope():
         trainer = Trainer(model, training_set, settings, replicas, forward)
@@ -185,7 +187,7 @@ class Trainer:
         """Train and validate one epoch; add its metrics to the history, and return them.
 
         Raises:
-            PipelineError: the loss is no longer a number.
+            PipelineError: the loss or a weight is no longer a number.
         """
         number, examples = len(self.epochs) + 1, self._training_set.examples
         learning_rate = float(np.asarray(self._optimizer.learning_rate))
@@ -206,19 +208,33 @@ class Trainer:
             validation_accuracy=validated.accuracy,
             validation_loss_unweighted=validated.cross_entropy_unweighted,
         )
-        if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
-            raise PipelineError(
-                f"train: the loss is {epoch.loss} after epoch {number}; lower"
-                f" training.learning_rate in {PARAMS_FILE}"
-            )
+        weights = self._model.get_weights()
+        _check_finite(epoch, weights)
         self.epochs.append(epoch)
         if best_epoch(self.epochs) is epoch:
-            self._best_weights = self._model.get_weights()
+            self._best_weights = weights
         return epoch
 
     def restore_best_weights(self) -> None:
         """Give the model the weights of the epoch of lowest validation loss."""
         self._model.set_weights(self._best_weights)
+
+
+def _check_finite(epoch: Epoch, weights: Sequence[NDArray[Any]]) -> None:
+    """Check that an epoch ended with numbers: ReLU and max pooling may hide NaN from the loss.
+
+    Raises:
+        PipelineError: a loss or a weight is infinite or not a number.
+    """
+    if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
+        what = f"the loss is {epoch.loss}"
+    elif not all(np.isfinite(values).all() for values in weights):
+        what = "some weights are not finite"
+    else:
+        return
+    raise PipelineError(
+        f"train: {what} after epoch {epoch.epoch}; lower training.learning_rate in {PARAMS_FILE}"
+    )
 
 
 def make_logits_model(model: keras.Model) -> keras.Model:

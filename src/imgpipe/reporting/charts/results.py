@@ -164,7 +164,7 @@ def draw_roc(points: pd.DataFrame, table: pd.DataFrame) -> Figure:
     figure = new_figure(12.6, 5.6, title)
     roc, precision_recall = figure.subplots(1, 2)
     total, farthest = int(table["images"].sum()), 0.0
-    for number, row in enumerate(shown.sort_index().to_dict("records")):
+    for number, row in enumerate(shown.sort_index(kind="stable").to_dict("records")):
         curve = corners[row["class"]]
         false_rates, true_rates = _follow_lines(
             curve["false_positive_rate"].to_numpy(), curve["true_positive_rate"].to_numpy()
