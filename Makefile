@@ -11,7 +11,7 @@ endif
 # The shell reads what a person gives from its environment, never as a part of a command, so that a
 # value may hold any character. Without `value`, make would replace a $ in it. `override` also keeps
 # the other variables as they are here.
-override GIVEN := PYTHON FOLDER NAME A B IMAGES GPU
+override GIVEN := PYTHON FOLDER NAME A B IMAGES SECTIONS GPU
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 # DVC runs each stage as `python src/...`: the environment's Python must come first. CURDIR, because
@@ -97,8 +97,8 @@ docs: setup ## write the generated tables: docs/choices.md, recipes/README.md, r
 reruns: setup ## measure what each change re-runs, and write docs/reruns.md: a minute
 	python tests/reruns.py
 
-bench: setup ## measure speed and memory, and write benchmarks/results.md; needs DATASET_MIRROR
-	python benchmarks/bench.py
+bench: setup ## measure speed and memory; needs DATASET_MIRROR; a part: SECTIONS="exact overhead"
+	python benchmarks/bench.py -- "$$SECTIONS"
 
 bench-large: setup ## measure memory and speed of preprocess with 10 million images: FOLDER=new/folder
 	python benchmarks/large.py --images="$$IMAGES" -- "$$FOLDER"

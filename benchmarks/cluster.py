@@ -34,7 +34,7 @@ GOAL = 0.85
 def compare_workers(mirror: Path) -> Section:
     """Measure `preprocess` of photographs with one and with two workers, in images a second."""
     if find_spec("distributed") is None:
-        return Section("Cluster", ["Not measured: Dask is not installed."], [])
+        return Section(["Not measured: Dask is not installed."], [])
     with tempfile.TemporaryDirectory() as scratch:
         project = make_project(Path(scratch) / "project", recipe=RECIPE)
         repeat_archive(mirror / DATASET / f"{DATASET}.zip", project)
@@ -52,7 +52,7 @@ def compare_workers(mirror: Path) -> Section:
     work = f"`preprocess`, {3000 * REPETITIONS_OF_ARCHIVE:,} photographs, on a Dask cluster"
     shown, ratios = compare(work, "images/s", values)
     what = "efficiency of the second worker of a cluster: images/s of two, against twice one"
-    return Section("Cluster", [shown], [at_least(what, GOAL, ratios["2 workers"] / 2)])
+    return Section([shown], [at_least(what, GOAL, ratios["2 workers"] / 2)])
 
 
 def repeat_archive(archive: Path, project: Path) -> None:

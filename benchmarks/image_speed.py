@@ -69,7 +69,7 @@ def compare_photographs(mirror: Path) -> Section:
             _compare_batches(files / DATASET / "train", plain, photographs),
             _compare_transforms(photographs, digits),
         ]
-    return combine("Images", sections)
+    return combine(sections)
 
 
 def _compare_reading(files: Path, project: Path) -> Section:
@@ -98,7 +98,6 @@ def _compare_reading(files: Path, project: Path) -> Section:
     without, ratios_without = compare(what, "time of imports left out", parts)
     named = "`preprocess`, photographs, against `image_dataset_from_directory`"
     return Section(
-        "",
         [table, without],
         [
             at_least(f"{named}, from command to end", 1.3, ratios[PREPROCESS]),
@@ -125,7 +124,7 @@ def _compare_batches(files: Path, plain: Path, augmented: Path) -> Section:
         tables.append(table)
         what = f"input pipeline against `ImageDataGenerator`, {name} augmentation"
         targets.append(at_least(what, goal, ratios[BATCHES]))
-    return Section("", tables, targets)
+    return Section(tables, targets)
 
 
 def _compare_transforms(photographs: Path, digits: Path) -> Section:
@@ -151,4 +150,4 @@ def _compare_transforms(photographs: Path, digits: Path) -> Section:
         tables.append(table)
         what = f"`augment`, {shape}, against the transforms of `ImageDataGenerator`"
         targets.append(at_least(what, 5, ratios[AUGMENT]))
-    return Section("", tables, targets)
+    return Section(tables, targets)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from imgpipe.core.yaml_file import format_yaml
 from imgpipe.experiments.recipes import DEFAULTS, load_recipe
@@ -21,6 +21,8 @@ from imgpipe.experiments.recipes import DEFAULTS, load_recipe
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 REPETITIONS = 3
+# The flag of Linux, widest first, and its name.
+INSTRUCTION_SETS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "sse4_2": "SSE4.2"}
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,13 @@ class Target:
 class Section:
     """The measurements of one subject."""
 
-    title: str
     tables: list[str]
     targets: list[Target]
 
 
-def combine(title: str, sections: Sequence[Section]) -> Section:
+def combine(sections: Sequence[Section]) -> Section:
     """Return one section of several."""
     return Section(
-        title,
         [table for section in sections for table in section.tables],
         [target for section in sections for target in section.targets],
     )
@@ -83,8 +83,18 @@ def write_params(
         recipe: the recipe with the values.
         changes: other values, by dotted key.
     """
+    values = load_values(recipe, changes or {})
+    (project / "params.yaml").write_text(format_yaml(values))
+
+
+def load_values(recipe: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a recipe, some of them changed.
+
+    Raises:
+        KeyError: a dotted key of `changes` is none of params.yaml.
+    """
     values = load_recipe(recipe, ROOT / "recipes")
-    for key, value in (changes or {}).items():
+    for key, value in changes.items():
         section = values
         *path, name = key.split(".")
         for part in path:
@@ -92,7 +102,7 @@ def write_params(
         if name not in section:
             raise KeyError(key)
         section[name] = value
-    (project / "params.yaml").write_text(format_yaml(values))
+    return values
 
 
 def wait_for(what: Callable[[], object]) -> None:
@@ -259,7 +269,47 @@ def environment() -> str:
         f"{name} {version(name)}" for name in ("tensorflow", "keras", "numpy", "pillow")
     )
     processors = len(os.sched_getaffinity(0))
-    python = platform.python_version()
     return (
-        f"{platform.machine()}, {processors} processors, no GPU used; Python {python}, {libraries}"
+        f"{platform.machine()} with {instruction_set()}, {processors} processors, no GPU used;"
+        f" Python {platform.python_version()}, {libraries}"
     )
+
+
+def instruction_set() -> str:
+    """Return the name of the widest vector instructions of this processor.
+
+    Raises:
+        SystemExit: the system does not list them, or has none of the names.
+    """
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        flags = set()
+    for flag, name in INSTRUCTION_SETS.items():
+        if flag in flags:
+            return name
+    raise SystemExit("error: /proc/cpuinfo: expected avx512f, avx2, avx or sse4_2; found none")
+
+
+class Usage(NamedTuple):
+    """Seconds on a clock, of all processors in use, and of this benchmark with its processes."""
+
+    clock_s: float
+    busy_s: float
+    own_s: float
+
+
+def read_usage() -> Usage:
+    """Return the use of the processors until now; needs Linux."""
+    first, *_ = Path("/proc/stat").read_text(encoding="utf-8").splitlines()
+    # user, nice, system, idle, waiting for a disk, two kinds of interrupts, other machines.
+    times = [int(number) for number in first.split()[1:9]]
+    busy_s = (sum(times) - times[3] - times[4]) / os.sysconf("SC_CLK_TCK")
+    own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return Usage(time.monotonic(), busy_s, sum(usage.ru_utime + usage.ru_stime for usage in own))
+
+
+def processors_of_others(before: Usage, after: Usage) -> float:
+    """Return the mean number of processors that other programs used."""
+    others_s = (after.busy_s - before.busy_s) - (after.own_s - before.own_s)
+    return max(0.0, others_s / (after.clock_s - before.clock_s))

@@ -51,7 +51,7 @@ def compare_sizes() -> Section:
             )
     header = ["peak resident memory, MiB", *(f"{count:,} images" for count in COUNTS), "ratio"]
     what = "memory of `preprocess` and `augment`, ten times the images"
-    return Section("Memory", [table(header, rows)], [at_most(what, 1.2, growth)])
+    return Section([table(header, rows)], [at_most(what, 1.2, growth)])
 
 
 def write_archive(project: Path, count: int) -> None:

@@ -36,7 +36,6 @@ def compare_overhead() -> Section:
     repro, repro_ratio = compare_repro()
     run, run_ratio = _compare_run()
     return Section(
-        "Start and overhead",
         [start, repro, run],
         [
             at_most("start-up to the first step, against bare imports", 0.8, start_ratio),

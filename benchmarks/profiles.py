@@ -21,6 +21,7 @@ from measuring import (
     HERE,
     REPETITIONS,
     ROOT,
+    Section,
     interleave,
     make_project,
     mean_and_sd,
@@ -57,7 +58,7 @@ PHOTOGRAPH_PARTS = {
 }
 
 
-def profile_repro() -> str:
+def profile_repro() -> Section:
     """Measure the parts of an unchanged `dvc repro`."""
     with tempfile.TemporaryDirectory() as scratch:
         empty, whole = Path(scratch) / "empty", Path(scratch) / "whole"
@@ -77,10 +78,8 @@ def profile_repro() -> str:
         assert dvc
         parts = _profile([dvc, "repro", "--quiet"], whole, REPRO_PARTS, inclusive=True)
     first = values["six empty stages"]
-    return "\n".join(
+    return Section(
         [
-            "## Unchanged `dvc repro`",
-            "",
             table(
                 ["`dvc repro`, nothing changed", "CPU seconds", "ratio"],
                 [
@@ -92,17 +91,16 @@ def profile_repro() -> str:
                     for name, measured in values.items()
                 ],
             ),
-            "",
             f"The repository has {len(stages.stdout.splitlines())} stages in all its `dvc.yaml`"
             " files. The parts of this pipeline, with Python's profiler, which makes them slower;"
             " the parts overlap:",
-            "",
             table(["part", "seconds"], [[name, f"{value:.2f}"] for name, value in parts.items()]),
-        ]
+        ],
+        [],
     )
 
 
-def profile_photographs(mirror: Path) -> str:
+def profile_photographs(mirror: Path) -> Section:
     """Measure the parts of `preprocess` of photographs."""
     with tempfile.TemporaryDirectory() as scratch:
         project = make_project(Path(scratch) / "project", recipe=RECIPE)
@@ -131,18 +129,16 @@ def profile_photographs(mirror: Path) -> str:
         ],
     ]
     least = sum(list(parts_us.values())[:2]) / 2
-    return "\n".join(
+    return Section(
         [
-            f"## `preprocess` of {IMAGES:,} photographs, without imports",
-            "",
-            table(["a photograph", "µs"], rows),
-            "",
+            table([f"a photograph, of {IMAGES:,}; without imports", "µs"], rows),
             f"Two processes that only decode and resize would need {least:.0f} µs a photograph.",
-        ]
+        ],
+        [],
     )
 
 
-def profile_run() -> str:
+def profile_run() -> Section:
     """Measure the stages of `make run`."""
     with tempfile.TemporaryDirectory() as scratch:
         clones = [Path(scratch) / str(number) for number in range(REPETITIONS)]
@@ -164,18 +160,16 @@ def profile_run() -> str:
         ["total", f"{statistics.median(whole):.1f}"],
         ["one `import tensorflow, keras`, as installed", f"{statistics.median(imports):.1f}"],
     ]
-    return "\n".join(
+    return Section(
         [
-            "## `make run`",
-            "",
             table(["stage", "seconds"], rows),
-            "",
             f"The epochs of `train` take {epochs_s:.1f} s, with the building of their graphs.",
-        ]
+        ],
+        [],
     )
 
 
-def profile_epochs() -> str:
+def profile_epochs() -> Section:
     """Measure the validation loss and accuracy of the default run with fewer epochs."""
     training = load_recipe(DEFAULTS, ROOT / "recipes")["training"]
     most = training["epochs"]
@@ -194,7 +188,7 @@ def profile_epochs() -> str:
 
 def describe_fewer_epochs(
     metrics: Mapping[int, Sequence[Mapping[str, float]]], schedule: str
-) -> str:
+) -> Section:
     """Return the section about fewer epochs.
 
     Args:
@@ -216,15 +210,13 @@ def describe_fewer_epochs(
             changes = [value - run[name] for value, run in zip(values, metrics[most], strict=True)]
             cells += [mean_and_sd(values), "" if epochs == most else mean_and_sd(changes)]
         rows.append(cells)
-    return "\n".join(
+    return Section(
         [
-            "## Fewer epochs in `make run`",
-            "",
             table(header, rows),
-            "",
             f"The learning rate schedule is `{schedule}`, over the number of epochs in the table."
             " A change is between runs of the same seed.",
-        ]
+        ],
+        [],
     )
 
 

@@ -31,8 +31,11 @@ RECIPE = "photographs"
 MOST_EPOCHS = 10
 FIT = "Keras's guide: frozen backbone inside `fit`"
 FEATURES = "Keras's guide: features computed once"
-COLD = "`train`, no stored features"
-WARM = "`train` again, stored features"
+NATIVE = "`train`, no stored features, native arithmetic"
+COLD = "`train`, no stored features, exact arithmetic"
+WARM = "`train` again, stored features, exact arithmetic"
+# How the stage computes for each of its lines.
+ARITHMETICS = {NATIVE: "native", COLD: "exact", WARM: "exact"}
 
 
 def compare_transfer(mirror: Path) -> Section:
@@ -42,7 +45,7 @@ def compare_transfer(mirror: Path) -> Section:
     """
     os.environ["DATASET_MIRROR"] = mirror.as_posix()
     runs: dict[str, list[tuple[float, float, str]]] = {
-        name: [] for name in (FIT, FEATURES, COLD, WARM)
+        name: [] for name in (FIT, FEATURES, NATIVE, COLD, WARM)
     }
     with tempfile.TemporaryDirectory() as scratch:
         project = make_project(Path(scratch) / "project", recipe=RECIPE)
@@ -50,9 +53,10 @@ def compare_transfer(mirror: Path) -> Section:
         run_stages(project, "fetch", "preprocess", "augment")
         save_arrays(project)
         for seed in range(1, REPETITIONS + 1):
-            write_params(project, recipe=RECIPE, changes={"transfer.seed": seed})
             shutil.rmtree(project / ".dvc" / "tmp", ignore_errors=True)
-            for name in (COLD, WARM):
+            for name, arithmetic in ARITHMETICS.items():
+                changes = {"transfer.seed": seed, "arithmetic": arithmetic}
+                write_params(project, recipe=RECIPE, changes=changes)
                 seconds = seconds_of(ROOT / "src" / "train.py", cwd=project)
                 accuracy = read_validation_accuracy(project)
                 runs[name].append((seconds, accuracy, ""))
@@ -83,11 +87,12 @@ def describe(runs: dict[str, list[tuple[float, float, str]]]) -> Section:
             for name, measured in runs.items()
         ],
     )
-    what = (
-        "speed to the same accuracy on photographs, `train` without stored features, against `fit`"
-    )
-    target = at_least(what, 3, ratio_of(seconds[FIT], seconds[COLD]))
-    return Section("Transfer learning", [listing], [target])
+    what = "speed to the same accuracy on photographs, against `fit`: {}"
+    targets = [
+        at_least(what.format(name), 3, ratio_of(seconds[FIT], seconds[name]))
+        for name in (NATIVE, COLD)
+    ]
+    return Section([listing], targets)
 
 
 def save_arrays(project: Path) -> None:

@@ -114,6 +114,7 @@ EXPECTED = {
     ("recipe", "NAME"): "python|src/recipe.py|--|{}|",
     ("compare", "A"): "python|src/compare.py|--html|comparison.html|--|{}|workspace|",
     ("compare", "B"): "python|src/compare.py|--html|comparison.html|--|HEAD|{}|",
+    ("bench", "SECTIONS"): "python|benchmarks/bench.py|--|{}|",
     ("bench-large", "IMAGES"): "python|benchmarks/large.py|--images={}|--||",
     ("bench-large", "FOLDER"): "python|benchmarks/large.py|--images=10000000|--|{}|",
 }

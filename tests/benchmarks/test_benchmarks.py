@@ -1,5 +1,6 @@
 """The benchmarks: projects with a recipe's values, ratios and targets, and the measured scripts."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -91,32 +92,99 @@ def test_fewer_epochs_are_compared_seed_by_seed() -> None:
     def runs(*losses: float) -> list[dict[str, float]]:
         return [{"validation_loss": loss, "validation_accuracy": 1 - loss} for loss in losses]
 
-    text = describe_fewer_epochs({6: runs(0.1, 0.3), 3: runs(0.2, 0.4)}, "cosine")
-    assert text.splitlines()[2:7] == [
+    section = describe_fewer_epochs({6: runs(0.1, 0.3), 3: runs(0.2, 0.4)}, "cosine")
+    assert section.tables[0].splitlines() == [
         "| epochs | validation loss, n = 2 | change from 6 epochs | validation accuracy, n = 2 |"
         " change from 6 epochs |",
         "| --- | --- | --- | --- | --- |",
         "| 6 | 0.2000, sd 0.1414 |  | 0.8000, sd 0.1414 |  |",
         "| 3 | 0.3000, sd 0.1414 | 0.1000, sd 0.0000 | 0.7000, sd 0.1414 | -0.1000, sd 0.0000 |",
-        "",
     ]
 
 
 def test_the_time_to_an_accuracy_is_compared_seed_by_seed() -> None:
-    from transfer import COLD, FEATURES, FIT, WARM, describe
+    from transfer import COLD, FEATURES, FIT, NATIVE, WARM, describe
 
     section = describe(
         {
             FIT: [(90.0, 0.99, "3"), (80.0, 0.97, "10, not reached"), (60.0, 1.0, "2")],
             FEATURES: [(45.0, 0.99, "9"), (40.0, 0.98, "4"), (30.0, 1.0, "5")],
+            NATIVE: [(9.0, 0.99, ""), (8.0, 0.98, ""), (5.0, 1.0, "")],
             COLD: [(30.0, 0.99, ""), (20.0, 0.98, ""), (30.0, 1.0, "")],
             WARM: [(9.0, 0.99, ""), (8.0, 0.98, ""), (6.0, 1.0, "")],
         }
     )
     rows = section.tables[0].splitlines()[2:]
     assert rows[0].endswith("| 80.00 (60.00 to 90.00) | 1.00 | 0.9867 | 3; 10, not reached; 2 |")
-    assert rows[2].endswith("| 30.00 (20.00 to 30.00) | 0.33 | 0.9900 |  |")
-    assert [(target.reached, target.is_met) for target in section.targets] == [("3.00", True)]
+    assert rows[3].endswith("| 30.00 (20.00 to 30.00) | 0.33 | 0.9900 |  |")
+    assert [(target.reached, target.is_met) for target in section.targets] == [
+        ("10.00", True),
+        ("3.00", True),
+    ]
+
+
+def test_the_cost_of_exact_arithmetic_is_compared_run_by_run() -> None:
+    from exact_cost import describe
+
+    exact = [{"cnn": 20.0, "features": 60.0}, {"cnn": 30.0, "features": 50.0}]
+    native = [{"cnn": 10.0, "features": 20.0}, {"cnn": 10.0, "features": 25.0}]
+    section = describe("AVX2", exact, native, has_target=True)
+    assert section.tables[0].splitlines()[2:] == [
+        "| cnn | 10.00 (10.00 to 10.00) | 25.00 (20.00 to 30.00) | 2.50 |",
+        "| features | 22.50 (20.00 to 25.00) | 55.00 (50.00 to 60.00) | 2.50 |",
+    ]
+    assert all("AVX2" in target.what and target.is_met for target in section.targets)
+    assert not describe("AVX-512", exact, native, has_target=False).targets
+
+
+def test_a_section_is_replaced_and_the_others_stay() -> None:
+    from pages import replace_section, split_page
+
+    titles = ["Training", "Images", "Memory"]
+    page = "# Results\n\nold head\n\n## Removed\n\nx\n\n## Memory\n\n| a |\n\n| b |\n"
+    page = replace_section(page, "# Results\n\nhead", titles, "Training", "first")
+    assert page == "# Results\n\nhead\n\n## Training\n\nfirst\n\n## Memory\n\n| a |\n\n| b |\n"
+    page = replace_section(page, "# Results\n\nhead", titles, "Memory", "second")
+    assert split_page(page) == {"Training": "first", "Memory": "second"}
+    assert replace_section("", "# X", titles, "Images", "new") == "# X\n\n## Images\n\nnew\n"
+
+
+def test_sections_are_chosen_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    from bench import choose_sections, list_measurements
+
+    known = list(list_measurements(Path()))
+    assert choose_sections(["--", "overhead exact"], known) == ["exact", "overhead"]
+    assert choose_sections(["--", ""], known) == choose_sections([], known) == known
+    with pytest.raises(
+        SystemExit, match=r"^error: SECTIONS: .* found 'exakt' \(did you mean 'exact'"
+    ):
+        choose_sections(["exakt"], known)
+
+
+def test_the_processors_that_other_programs_use_are_counted() -> None:
+    from measuring import Usage, processors_of_others, read_usage
+
+    before, after = Usage(100.0, 1000.0, 20.0), Usage(110.0, 1018.0, 25.0)
+    assert processors_of_others(before, after) == pytest.approx(1.3)
+    assert processors_of_others(before, before._replace(clock_s=101.0, own_s=20.1)) == 0
+    start = read_usage()
+    busy = "import time; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+    subprocess.run([sys.executable, "-c", busy], check=True)
+    end = read_usage()
+    assert end.own_s - start.own_s >= 0.5
+    assert end.busy_s - start.busy_s >= 0.4  # Linux counts in hundredths of a second
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.parametrize("arithmetic", ["exact", "native"])
+def test_the_steps_of_each_network_are_timed(arithmetic: str, tmp_path: Path) -> None:
+    command = [sys.executable, BENCHMARKS / "step_times.py", arithmetic]
+    result = run_process(command, tmp_path, {"IMGPIPE_WORKERS": "1"})
+    assert result.returncode == 0, result.stderr
+    times = json.loads(result.stdout.splitlines()[-1])
+    assert len(times) == 6
+    assert all(value > 0 for value in times.values())
 
 
 @pytest.fixture(scope="module")
