@@ -24,6 +24,7 @@ from measuring import HERE, cpu_seconds_of, make_project, rate_of, run_stages, t
 
 DATASET = "cats_and_dogs_small"
 RECIPE = "photographs"  # 224 x 224 x 3
+ARITHMETICS = ("native", "exact")
 FEW_PER_CLASS = 10
 LARGE_PER_CLASS, LARGE_PX, LARGE_QUALITY = 400, (500, 375), 98
 FILES = {"one file of 2 GiB": (1, 2 << 30), "1,000 files of 2 MiB": (1000, 2 << 20)}
@@ -54,9 +55,13 @@ def measure_stages(mirror: Path, scratch: Path) -> list[list[str]]:
             stage: cpu_seconds_of(partial(run_stages, project, stage))
             for stage in ("preprocess", "augment")
         }
-        write_params(project, recipe=RECIPE, changes={**changes, "augment.copies": 0})
+        without_copies = {**changes, "augment.copies": 0}
+        write_params(project, recipe=RECIPE, changes=without_copies)
         run_stages(project, "augment")
-        times_s[name]["train"] = cpu_seconds_of(partial(run_stages, project, "train"))
+        for arithmetic in ARITHMETICS:
+            changed = {**without_copies, "arithmetic": arithmetic}
+            write_params(project, recipe=RECIPE, changes=changed)
+            times_s[name][arithmetic] = cpu_seconds_of(partial(run_stages, project, "train"))
         times_s[name]["train again"] = cpu_seconds_of(partial(run_stages, project, "train"))
         splits = read_info(project / "data" / "records").splits
         counts[name] = {split: info.examples for split, info in splits.items()}
@@ -65,7 +70,10 @@ def measure_stages(mirror: Path, scratch: Path) -> list[list[str]]:
         more_s = times_s["all"][stage] - times_s["few"][stage]
         return more_s / sum(counts["all"][name] - counts["few"][name] for name in splits)
 
-    features_s = cost("train", "train", "validation") - cost("train again", "train", "validation")
+    def features_ms(arithmetic: str) -> float:
+        splits = ("train", "validation")
+        return 1e3 * (cost(arithmetic, *splits) - cost("train again", *splits))
+
     records = scratch / "all" / "data" / "records"
     images = sum(counts["all"].values())
     archive_bytes = size_of(scratch / "all" / "data" / "raw") / images
@@ -75,7 +83,13 @@ def measure_stages(mirror: Path, scratch: Path) -> list[list[str]]:
         ["record of 224 x 224 x 3", f"{size_of(records) / images:,.0f} bytes"],
         ["`preprocess`", f"{1e3 * cost('preprocess', *counts['all']):.2f} ms of one core"],
         ["`augment`, a copy", f"{1e3 * cost('augment', 'train'):.2f} ms of one core"],
-        ["features of EfficientNet-Lite0", f"{1e3 * features_s:.1f} ms of one core"],
+        *(
+            [
+                f"features of EfficientNet-Lite0, {arithmetic} arithmetic",
+                f"{features_ms(arithmetic):.1f} ms of one core",
+            ]
+            for arithmetic in ARITHMETICS
+        ),
         ["reading and checking records", f"{1e3 / read:.3f} ms of one core"],
     ]
 
