@@ -2,7 +2,8 @@
 
 The images of a class are ordered by a hash of the seed and of their paths inside the dataset, and
 the splits are ranges of this order. So a dataset may grow: one more image shifts the images behind
-it by one rank, and only the images at the ends of the ranges move to another split.
+it by one rank, and only the images at the ends of the ranges move to another split. Images of a
+group stay together: then the groups are ordered, and a split is a choice of whole groups.
 """
 
 import hashlib
@@ -13,6 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.core.errors import PipelineError
+from imgpipe.preprocessing.groups import (
+    SortedImages,
+    choose_groups,
+    count_groups,
+    sort_by_group,
+)
 from imgpipe.settings.preprocess import Preprocess
 
 SPLITS = ("train", "validation", "test")
@@ -38,12 +45,13 @@ def choose_splits(
     paths: Paths,
     classes: Sequence[str],
     settings: Preprocess,
+    groups: NDArray[np.int64] | None = None,
 ) -> dict[str, NDArray[np.int64]]:
     """Return the indices of the images of each split, in the order in which they are written.
 
     The arguments and errors are as for `assign_splits`.
     """
-    assigned = assign_splits(labels, official, paths, classes, settings)
+    assigned = assign_splits(labels, official, paths, classes, settings, groups)
     return {
         split: shuffle_split(np.flatnonzero(assigned == code), paths, settings.seed)
         for code, split in enumerate(SPLITS)
@@ -56,6 +64,7 @@ def assign_splits(
     paths: Paths,
     classes: Sequence[str],
     settings: Preprocess,
+    groups: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int8]:
     """Assign each image to a split: stratified by class, seeded, disjoint.
 
@@ -81,19 +90,56 @@ def assign_splits(
     With a `test_fold` at most two move into or out of the test split, and at most four move at all;
     with `max_per_class` at most six.
 
+    With `groups`, the same holds for groups in the place of images, as near as their sizes allow:
+
+    - The groups are ordered by the smallest hash of their images. The images of a class have the
+      order of their groups, and in a group the order of their hashes.
+    - Test, validation, and each fold after the other: `choose_groups` chooses from this order the
+      groups whose images are nearest to the numbers above. The last fold and training are the rest.
+    - `max_per_class` limits to the first images in this order; this may leave out a part of a
+      group.
+    - If one image is added, its group may get another place, and so another split. The other images
+      that move are fewer than some times the size of the largest group. This does not depend on the
+      number of images.
+
     Args:
         labels: (N,) indices into `classes`.
         official: (N,) indices into `SPLITS`, or `UNASSIGNED`.
         paths: returns the paths inside the dataset of the images with the given indices.
         classes: their names.
         settings: the section `preprocess` of params.yaml.
+        groups: (N,) numbers; images with equal numbers stay in one split. None if there are no
+            groups.
 
     Returns:
         (N,) indices into `SPLITS`, or `LEFT_OUT`.
 
     Raises:
-        PipelineError: a class has too few images to be in every split, or in every fold.
+        PipelineError: a class has too few images or groups to be in every split, or in every fold;
+            or official splits separate the images of a group.
     """
+    if groups is None:
+        splits = _assign_images(labels, official, paths, classes, settings)
+    else:
+        splits = _assign_groups(labels, official, paths, classes, settings, groups)
+    counts = {
+        split: np.bincount(labels[splits == code], minlength=len(classes)).tolist()
+        for code, split in enumerate(SPLITS)
+    }
+    check_splits(
+        {split: dict(zip(classes, count, strict=True)) for split, count in counts.items()},
+        counted="images",
+    )
+    return splits
+
+
+def _assign_images(
+    labels: NDArray[np.int64],
+    official: NDArray[np.int8],
+    paths: Paths,
+    classes: Sequence[str],
+    settings: Preprocess,
+) -> NDArray[np.int8]:
     folds = settings.fold_and_folds
     has_test, has_validation = (
         folds is None and bool((official == split).any()) for split in (_TEST, _VALIDATION)
@@ -119,15 +165,134 @@ def assign_splits(
         count = 0 if has_validation else _count_share(settings.validation_frac, len(free))
         splits[free[:count]] = _VALIDATION
         splits[free[count:]] = _TRAIN
-    counts = {
-        split: np.bincount(labels[splits == code], minlength=len(classes)).tolist()
-        for code, split in enumerate(SPLITS)
-    }
-    check_splits(
-        {split: dict(zip(classes, count, strict=True)) for split, count in counts.items()},
-        counted="images",
-    )
     return splits
+
+
+def _assign_groups(
+    labels: NDArray[np.int64],
+    official: NDArray[np.int8],
+    paths: Paths,
+    classes: Sequence[str],
+    settings: Preprocess,
+    groups: NDArray[np.int64],
+) -> NDArray[np.int8]:
+    """Assign whole groups, by the rule of `assign_splits`."""
+    folds = settings.fold_and_folds
+    has_test, has_validation = (
+        folds is None and bool((official == split).any()) for split in (_TEST, _VALIDATION)
+    )
+    hashes = hash_paths(paths, np.arange(len(labels)), settings.seed, "split")
+    ranked = sort_by_group(hashes, groups)
+    splits = np.full(len(labels), LEFT_OUT, dtype=np.int8)
+
+    def choose(some: SortedImages, frac: float, *, later: int) -> NDArray[np.bool_]:
+        counts = np.bincount(labels[some.images], minlength=len(classes)).tolist()
+        return choose_groups(some, labels, [_count_share(frac, count) for count in counts], later)
+
+    if folds:
+        free = ranked.select(official[ranked.images] != _TEST)
+        _check_groups(labels, free, classes, folds[1], "folds")
+        test, free = _separate_fold(labels, free, classes, *folds, settings.seed)
+        splits[test.images] = _TEST
+    else:
+        _check_official(official, groups, paths)
+        splits[official == _TEST] = _TEST
+        kept = _limit(labels, ranked.select(official[ranked.images] == _VALIDATION), settings)
+        splits[kept.images] = _VALIDATION
+        free = ranked.select(np.isin(official[ranked.images], (_TRAIN, UNASSIGNED)))
+        drawn = 3 - has_test - has_validation
+        _check_groups(labels, free, classes, drawn, "splits")
+        if not has_test:
+            chosen = choose(free, settings.test_frac, later=drawn - 1)
+            splits[free.images[chosen]] = _TEST
+            free = free.select(~chosen)
+    free = _limit(labels, free, settings)
+    splits[free.images] = _TRAIN
+    if not has_validation:
+        chosen = choose(free, settings.validation_frac, later=1)
+        splits[free.images[chosen]] = _VALIDATION
+    return splits
+
+
+def _separate_fold(
+    labels: NDArray[np.int64],
+    free: SortedImages,
+    classes: Sequence[str],
+    fold: int,
+    folds: int,
+    seed: int,
+) -> tuple[SortedImages, SortedImages]:
+    """Return the images of a fold; and all others, first these of the folds after this fold.
+
+    All folds up to this one are chosen in turn, each from the groups that the folds before left.
+    """
+    counts = np.bincount(labels[free.images], minlength=len(classes)).tolist()
+    rest, before = free, []
+    found = np.zeros(len(classes), dtype=np.int64)
+    for number in range(1, fold + 1):
+        ends = [
+            sum(_locate_fold(name, count, number, folds, seed))
+            for name, count in zip(classes, counts, strict=True)
+        ]
+        if number == folds:
+            chosen = np.ones(len(rest.images), dtype=np.bool_)
+        else:
+            targets = (np.array(ends) - found).tolist()
+            chosen = choose_groups(rest, labels, targets, later=folds - number)
+        part, rest = rest.select(chosen), rest.select(~chosen)
+        found += np.bincount(labels[part.images], minlength=len(classes))
+        before.append(part)
+    *before, part = before
+    others = [rest, *before]
+    return part, SortedImages(
+        np.concatenate([some.images for some in others]),
+        np.concatenate([some.groups for some in others]),
+    )
+
+
+def _limit(labels: NDArray[np.int64], some: SortedImages, settings: Preprocess) -> SortedImages:
+    """Return the first `max_per_class` images of each class."""
+    if not settings.max_per_class:
+        return some
+    of_class = labels[some.images]
+    by_class = np.argsort(of_class, kind="stable")
+    starts = np.searchsorted(of_class[by_class], of_class[by_class])
+    kept = np.zeros(len(by_class), dtype=np.bool_)
+    kept[by_class] = np.arange(len(by_class)) - starts < settings.max_per_class
+    return some.select(kept)
+
+
+def _check_groups(
+    labels: NDArray[np.int64],
+    free: SortedImages,
+    classes: Sequence[str],
+    parts: int,
+    counted: Literal["splits", "folds"],
+) -> None:
+    """Check that each class has a group for each split, or for each fold."""
+    found = count_groups(labels[free.images], free.groups, len(classes))
+    for name, count in zip(classes, found, strict=True):
+        if 0 < count < parts:  # a class without images is reported elsewhere
+            raise PipelineError(
+                f"class {name!r} has {count} groups of images for {parts} {counted}; the images of"
+                " a group stay in one split: add images of other groups, or change"
+                " preprocess.groups"
+            )
+
+
+def _check_official(official: NDArray[np.int8], groups: NDArray[np.int64], paths: Paths) -> None:
+    """Check that the images of a group are in one official split, or are all to be divided."""
+    part = np.where(official == UNASSIGNED, _TRAIN, official)
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    separated = np.flatnonzero(part != part[first][group])
+    if len(separated):
+        other = int(separated[0])
+        pair = np.array([first[group[other]], other])
+        names, found = paths(pair), [SPLITS[code] for code in part[pair]]
+        raise PipelineError(
+            f"{names[0]} and {names[1]} belong to one group, but are in the splits {found[0]} and"
+            f" {found[1]} of the dataset; move one of the two, or change preprocess.groups"
+        )
 
 
 def _count_share(frac: float, images: int) -> int:
