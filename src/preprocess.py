@@ -21,6 +21,7 @@ from imgpipe.preprocessing.conversion import (
     find_finished_shards,
 )
 from imgpipe.preprocessing.description import check_bad_files, describe_records, report_data
+from imgpipe.preprocessing.groups import find_groups
 from imgpipe.preprocessing.raw_datasets import open_dataset
 from imgpipe.preprocessing.splits import choose_splits
 from imgpipe.records.info import write_info
@@ -39,8 +40,9 @@ def main(run: StageRun) -> None:
         scratch_directory(SCRATCH) as scratch,
         closing(open_dataset(entry, RAW, scratch)) as dataset,
     ):
+        groups = find_groups(settings.groups, dataset.groups, dataset.paths, len(dataset.labels))
         indices = choose_splits(
-            dataset.labels, dataset.splits, dataset.paths, dataset.classes, settings
+            dataset.labels, dataset.splits, dataset.paths, dataset.classes, settings, groups
         )
         shards = convert_splits(dataset, indices, folder, settings, finished)
         found = report_data(shards, dataset.unused)

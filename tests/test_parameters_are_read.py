@@ -43,6 +43,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
     "preprocess": [
         {"preprocess": {"max_per_class": 20, "normalization": "standardize"}},
         {"preprocess": {"max_per_class": 20, "test_fold": "2/5"}},
+        {"preprocess": {"max_per_class": 20, "groups": r".*(..)"}},
     ],
     "augment": [{"augment": {"copies": 1, "brightness_range": [0.9, 1.1]}}],
     "train": [

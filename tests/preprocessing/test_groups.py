@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import find_error
 
+from imgpipe.preprocessing.groups import NO_GROUP, find_groups
 from imgpipe.preprocessing.splits import (
     LEFT_OUT,
     SPLITS,
@@ -223,6 +224,40 @@ def test_groups_of_several_classes_keep_the_shares_of_each_class() -> None:
         of_class = np.array([photo.startswith(name) for photo in photos])
         assert abs((splits[of_class] == TEST).sum() - 0.2 * of_class.sum()) <= 1
         assert abs((splits[of_class] == VALIDATION).sum() - 0.08 * of_class.sum()) <= 2
+
+
+PATHS = ["cats/p1_1.jpg", "cats/p2_1.jpg", "dogs/p1_2.jpg", "dogs/other.jpg", "dogs/more.jpg"]
+
+
+def groups_by(setting: str, column: np.ndarray | None = None) -> list[list[str]] | None:
+    found = find_groups(setting, column, lambda some: [PATHS[i] for i in some], len(PATHS))
+    if found is None:
+        return None
+    together = [
+        [path for path, group in zip(PATHS, found, strict=True) if group == number]
+        for number in found
+    ]
+    return [group for number, group in enumerate(together) if group not in together[:number]]
+
+
+def test_a_pattern_finds_the_groups_in_whole_paths() -> None:
+    """Images of two classes may be a group. An image that does not match is a group alone."""
+    assert groups_by(r".*/(p\d)_.*") == [
+        ["cats/p1_1.jpg", "dogs/p1_2.jpg"], ["cats/p2_1.jpg"], ["dogs/other.jpg"], ["dogs/more.jpg"]
+    ]  # fmt: skip
+    assert groups_by(r".*/(?:(p\d)_.*|.*)") == groups_by(r".*/(p\d)_.*")
+    assert find_error(groups_by, r"(p\d)").startswith(
+        r"params.yaml: preprocess.groups: '(p\\d)' matches no path of the dataset, such as"
+        " 'cats/p1_1.jpg'; it must"
+    )
+
+
+def test_a_column_has_the_groups() -> None:
+    assert groups_by("none", np.zeros(5, dtype=np.int64)) is None
+    assert groups_by("column", np.array([7, NO_GROUP, 7, NO_GROUP, 3])) == groups_by(r".*/(p1)_.*")
+    assert find_error(groups_by, "column").startswith(
+        "params.yaml: preprocess.groups: column, but the dataset has no table of labels with"
+    )
 
 
 def test_three_groups_of_a_class_are_enough() -> None:

@@ -33,6 +33,7 @@ SETTINGS = Preprocess(
     validation_frac=0.1,
     test_frac=0.2,
     test_fold="none",
+    groups="none",
     max_per_class=0,
     max_bad_frac=0.0,
     shard_size_mib=1,

@@ -51,6 +51,29 @@ def test_another_test_fold_is_reported(params_value: dict[str, Any], test_fold: 
     )
 
 
+@pytest.mark.parametrize("groups", ["none", "column", r"(.*)_\d+\.jpg", r"(?:.*/)?(p\d+)_.*"])
+def test_groups_are_none_a_column_or_a_pattern(params_value: dict[str, Any], groups: str) -> None:
+    params_value["preprocess"]["groups"] = groups
+    assert check(Params, params_value, "params.yaml").preprocess.groups == groups
+
+
+@pytest.mark.parametrize(
+    ("groups", "problem"),
+    [
+        ("patient", "with one part in parentheses, such as (.+)_\\d+; found 0 in 'patient';"),
+        ("(a)(b)", "with one part in parentheses, such as (.+)_\\d+; found 2 in '(a)(b)';"),
+        ("(a", "expected a regular expression; found '(a': missing ), unterminated subpattern"),
+        (None, "expected none, column or a regular expression; found None"),
+        (3, "expected none, column or a regular expression; found 3"),
+    ],
+)
+def test_other_groups_are_reported(params_value: dict[str, Any], groups: Any, problem: str) -> None:
+    params_value["preprocess"]["groups"] = groups
+    message = error_of(params_value)
+    assert message.startswith("params.yaml: preprocess.groups: expected")
+    assert problem in message
+
+
 def test_the_image_spec_has_the_values_that_prediction_repeats(
     params_value: dict[str, Any],
 ) -> None:

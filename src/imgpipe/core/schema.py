@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from imgpipe.core.errors import PipelineError
 
@@ -14,6 +14,27 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 31)]
+
+
+def check_pattern(value: str) -> str:
+    """Return a regular expression; check that it has one group, the part of a name that counts.
+
+    Raises:
+        ValueError: it has none or several, or is not a regular expression.
+    """
+    try:
+        groups = re.compile(value).groups
+    except re.error as error:
+        raise ValueError(f"expected a regular expression; found {value!r}: {error}") from None
+    if groups != 1:
+        raise ValueError(
+            f"expected a regular expression with one part in parentheses, such as (.+)_\\d+; found"
+            f" {groups} in {value!r}; (?: begins a part that does not count"
+        )
+    return value
+
+
+Pattern = Annotated[str, AfterValidator(check_pattern)]
 
 
 class Section(BaseModel):

@@ -27,6 +27,7 @@ _VALIDATION_KEYS = (
     "preprocess.validation_frac",
     "preprocess.test_frac",
     "preprocess.test_fold",
+    "preprocess.groups",
     "preprocess.max_per_class",
     "preprocess.seed",
 )

@@ -1,14 +1,23 @@
-"""Groups of images that stay in one split: their order, and the choice of whole groups.
+"""Groups of images that stay in one split: which they are, and the choice of whole groups.
 
 A group is known only by the images in it, so the order of the groups does not depend on how they
 are numbered: a group has the place of the smallest hash of its images.
 """
 
-from collections.abc import Sequence
+import hashlib
+import re
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from imgpipe.core.errors import PipelineError
+
+NO_GROUP = -1
+"""In the place of the number of a group: the image belongs to none."""
+
+_PATHS_AT_ONCE = 1 << 12
 
 
 class SortedImages(NamedTuple):
@@ -24,10 +33,71 @@ class SortedImages(NamedTuple):
         return SortedImages(self.images[chosen], self.groups[chosen])
 
 
+def find_groups(
+    setting: str,
+    column: NDArray[np.int64] | None,
+    paths: Callable[[NDArray[np.int64]], list[str]],
+    images: int,
+) -> NDArray[np.int64] | None:
+    """Return the groups of a dataset.
+
+    Args:
+        setting: `preprocess.groups`. A pattern must match a whole path; its group is the name of
+            the group of the image.
+        column: (N,) groups by the dataset itself, with NO_GROUP; None if it has none.
+        paths: returns the paths inside the dataset of the images with the given indices.
+        images: N.
+
+    Returns:
+        (N,) numbers, equal for images of one group; an image without a group is a group of its own.
+        None if there are no groups.
+
+    Raises:
+        PipelineError: the dataset has no groups, or the pattern matches no path.
+    """
+    if setting == "none":
+        return None
+    if setting == "column":
+        if column is None:
+            raise PipelineError(
+                "params.yaml: preprocess.groups: column, but the dataset has no table of labels"
+                " with a column of groups; write none, or a regular expression for paths"
+            )
+        found = column
+    else:
+        found = _match_paths(re.compile(setting), paths, images)
+        if images and not (found != NO_GROUP).any():
+            raise PipelineError(
+                f"params.yaml: preprocess.groups: {setting!r} matches no path of the dataset, such"
+                f" as {paths(np.arange(1))[0]!r}; it must match the whole path"
+            )
+    alone = np.flatnonzero(found == NO_GROUP)
+    _, groups = np.unique(found, return_inverse=True)
+    groups[alone] = images + alone
+    return groups
+
+
+def _match_paths(
+    pattern: re.Pattern[str], paths: Callable[[NDArray[np.int64]], list[str]], images: int
+) -> NDArray[np.int64]:
+    """Return for each image a hash of the part of its path that is the group, or NO_GROUP.
+
+    A hash takes 8 bytes. The chance that two of a million groups have the same one is 6e-8.
+    """
+    found = np.full(images, NO_GROUP, dtype=np.int64)
+    for start in range(0, images, _PATHS_AT_ONCE):
+        indices = np.arange(start, min(start + _PATHS_AT_ONCE, images))
+        for index, path in zip(indices, paths(indices), strict=True):
+            if (matched := pattern.fullmatch(path)) and matched[1] is not None:
+                digest = hashlib.blake2b(matched[1].encode(), digest_size=8).digest()
+                found[index] = int.from_bytes(digest, "little") >> 1
+    return found
+
+
 def sort_by_group(hashes: NDArray[np.uint64], groups: NDArray[np.int64]) -> SortedImages:
     """Sort all images by group, and the groups by the smallest hash of their images.
 
-    What has equal hashes stays in the order of the dataset.
+    Equal hashes are in the order of the dataset.
 
     Args:
         hashes: (N,) of the images.

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from imgpipe.core.schema import Count, CountOrZero, Fraction, Seed
+from imgpipe.core.schema import Count, CountOrZero, Fraction, Seed, check_pattern
 from imgpipe.settings.image_spec import ImageSpec
 
 
@@ -21,6 +21,14 @@ def _check_test_fold(value: Any) -> Any:
     return value
 
 
+def _check_groups(value: Any) -> Any:
+    if value in ("none", "column"):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"expected none, column or a regular expression; found {value!r}")
+    return check_pattern(value)
+
+
 class Preprocess(ImageSpec):
     """How images become records, and which split each image belongs to."""
 
@@ -28,6 +36,7 @@ class Preprocess(ImageSpec):
     validation_frac: Annotated[float, Field(gt=0, lt=1)]
     test_frac: Annotated[float, Field(gt=0, lt=1)]
     test_fold: Annotated[str, BeforeValidator(_check_test_fold)]
+    groups: Annotated[str, BeforeValidator(_check_groups)]
     max_per_class: CountOrZero
     max_bad_frac: Fraction
     shard_size_mib: Count

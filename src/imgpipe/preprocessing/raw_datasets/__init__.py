@@ -34,6 +34,13 @@ class RawDataset(Protocol):
     def splits(self) -> NDArray[np.int8]:
         """(N,) official splits, indices into `splits.SPLITS`, or `splits.UNASSIGNED`."""
 
+    @property
+    def groups(self) -> NDArray[np.int64] | None:
+        """(N,) numbers, equal for images that belong together, or `groups.NO_GROUP`.
+
+        None if the dataset has no groups.
+        """
+
     def identities(self, indices: NDArray[np.int64]) -> list[str]:
         """Return the texts that lead back to the file and the place in it, e.g. `file.gz#17`."""
 

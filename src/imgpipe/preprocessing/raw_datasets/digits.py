@@ -22,6 +22,7 @@ class Digits:
 
     def __init__(self, entry: DownloadEntry[DigitsFormat], raw: Path, scratch: Path) -> None:
         self.unused = UnusedFiles()  # there are none
+        self.groups = None
         self._file_name = entry.files[0].name
         path = raw / self._file_name
         try:

@@ -45,6 +45,7 @@ class Idx:
     def __init__(self, entry: DownloadEntry[IdxFormat], raw: Path, scratch: Path) -> None:
         height_px, width_px, channels = entry.format.image_shape
         self.unused = UnusedFiles()  # there are none
+        self.groups = None
         self._parts: list[_Part] = []
         labels, splits = [], []
         for split, names in (

@@ -69,6 +69,7 @@ class ImageFolder:
         self._open: dict[int, None] = {}  # the archives whose files are open, the oldest use first
         self._root = _root_folder(entry.format)
         self.unused = UnusedFiles()
+        self.groups = None
         self._index = self._write_index(entry.format, scratch)
 
     def _write_index(self, reading: ImageFolderFormat, folder: Path) -> ImageIndex:
