@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from imgpipe.core.schema import Section, nearest
+from imgpipe.core.schema import Pattern, Section, nearest
 
 # A plain name: no separator, no "..", so that it cannot lead out of the folder of the file.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
@@ -110,7 +110,7 @@ class ImageFolderFormat(Format):
     description = (
         "JPEG, PNG, WebP, TIFF, AVIF, HEIC (with the optional package pillow-heif), GIF and BMP"
         " files in zip or tar archives or in your own folder: a folder for each class, inside a"
-        " folder for each official split, if any"
+        " folder for each official split, if any; or labels in a table or in the names of the files"
     )
     reads_local_folder = True
     reads_in_place = True
@@ -119,8 +119,26 @@ class ImageFolderFormat(Format):
     root: FolderPath | None = None
     """The folder that holds the folders of the splits, or of the classes; by default the top."""
     classes: Classes | None = None
-    """The folders of the classes, in the order of the labels; by default all, sorted by name."""
+    """The classes that are used, in the order of the labels; by default all, sorted by name."""
     splits: FolderSplits | None = None
+    labels: FolderPath | None = None
+    """The table of labels in `root`; without it and `label_pattern`, a class is a folder."""
+    label_pattern: Pattern | None = None
+    """For the whole name of a file without its ending; the group is the name of the class."""
+    corrections: FolderPath | None = None
+    """A table in `root` with other labels for some images."""
+
+    @model_validator(mode="after")
+    def _labels_are_in_one_place(self) -> "ImageFolderFormat":
+        keys = [key for key in ("labels", "label_pattern", "splits") if getattr(self, key)]
+        if len(keys) > 1:
+            raise ValueError(f"{keys[0]}: cannot be combined with {keys[1]}; delete one of the two")
+        return self
+
+    @property
+    def has_class_folders(self) -> bool:
+        """Whether there is a folder for each class."""
+        return self.labels is None and self.label_pattern is None
 
 
 FORMATS: dict[str, type[Format]] = {

@@ -186,8 +186,8 @@ def match_splits(folders: Collection[str]) -> dict[str, str]:
     return {name: known[meaning] for name, meaning in meanings.items() if meaning in known}
 
 
-def check_class_names(names: Iterable[str], shown: str) -> None:
-    """Check that no two names of classes look the same when they are printed.
+def check_class_names(names: Iterable[str], shown: str, kind: str = "folders") -> None:
+    """Check that no two names of classes, which are of a kind, look the same when printed.
 
     Raises:
         PipelineError: two names differ only in capital letters, in how accents are composed, or in
@@ -198,7 +198,7 @@ def check_class_names(names: Iterable[str], shown: str) -> None:
         other = known.setdefault(normalize_name(name), name)
         if other != name:
             raise PipelineError(
-                f"{shown}: the folders {other!a} and {name!a} differ only in capital"
+                f"{shown}: the {kind} {other!a} and {name!a} differ only in capital"
                 " letters, accents or spaces, so that they look like one class; merge the two, or"
                 f" rename one; or list them in format.classes {_BY_HAND}"
             )

@@ -16,6 +16,9 @@ from imgpipe.preprocessing.decoding import FORMAT_OF_SUFFIX, find_format
 
 NOT_AN_IMAGE = "not an image"
 OUTSIDE_CLASSES = "outside of the folders of the classes"
+WITHOUT_ROW = "without a row in the table of labels"
+WITHOUT_MATCH = "with a name that does not match the pattern of labels"
+OTHER_LABEL = "of a class that format.classes leaves out"
 IGNORED = "hidden, or left by a system or a program"
 
 # Endings of formats that are not read: who puts such a file into a folder of images means an image.

@@ -1,4 +1,4 @@
-"""The index of the images in archives: for each image its place, name, label and split.
+"""The index of the images in archives: for each image its place, name, label, split and group.
 
 The index is in files, which each process maps into memory: the system can give this memory back at
 any time, and all processes of a machine share it. In lists, an image would take 200 to 600 bytes.
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from imgpipe.archives.addresses import DIGEST_BYTES
 from imgpipe.archives.members import Member
+from imgpipe.core.files import replace_file
+from imgpipe.preprocessing.labels import NO_LABEL, ImageLabels
 
 _PLACE = np.dtype(
     [
@@ -29,6 +31,7 @@ _PLACE = np.dtype(
     ]
 )
 _PLACES, _NAMES, _LABELS, _SPLITS = "places.bin", "names.bin", "labels.bin", "splits.bin"
+_GROUPS = "groups.bin"  # only if there are groups
 _ROWS_AT_ONCE = 1 << 14
 
 
@@ -48,6 +51,12 @@ class ImageIndex:
     def splits(self) -> NDArray[np.int8]:
         """(N,)."""
         return _map(self._folder / _SPLITS, np.dtype("i1"))
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64] | None:
+        """(N,), or None if there are no groups."""
+        path = self._folder / _GROUPS
+        return _map(path, np.dtype("<i8")) if path.exists() else None
 
     @cached_property
     def _places(self) -> NDArray[Any]:
@@ -80,7 +89,7 @@ class ImageIndex:
 
     def close(self) -> None:
         """Close the files; the next access opens them again."""
-        for name in ("labels", "splits", "_places", "_names"):
+        for name in ("labels", "splits", "groups", "_places", "_names"):
             self.__dict__.pop(name, None)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -146,6 +155,19 @@ def renumber_labels(folder: Path, new_labels: NDArray[np.int64]) -> None:
         some = slice(start, start + _ROWS_AT_ONCE)
         labels[some] = new_labels[labels[some]]
     labels.flush()
+
+
+def replace_labels(folder: Path, found: ImageLabels) -> None:
+    """Replace labels, splits and groups of the index in a folder; drop images without a label."""
+    kept = np.flatnonzero(found.labels != NO_LABEL)
+    places = _map(folder / _PLACES, _PLACE)
+    with replace_file(folder / _PLACES) as partial, partial.open("wb") as stream:
+        for start in range(0, len(kept), _ROWS_AT_ONCE):
+            places[kept[start : start + _ROWS_AT_ONCE]].tofile(stream)
+    found.labels[kept].astype("<i8").tofile(folder / _LABELS)
+    found.splits[kept].astype("i1").tofile(folder / _SPLITS)
+    if found.groups is not None:
+        found.groups[kept].astype("<i8").tofile(folder / _GROUPS)
 
 
 def _map(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:

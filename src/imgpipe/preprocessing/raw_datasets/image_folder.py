@@ -1,11 +1,14 @@
-"""The reader of image files: a folder for each class, in folders for the official splits if any."""
+"""The reader of image files: a folder for each class, in folders for the official splits if any.
+
+Or the classes are in a table of labels, or in the names of the files.
+"""
 
 import pickle
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,17 +40,29 @@ from imgpipe.preprocessing.folder_levels import (
 from imgpipe.preprocessing.image_files import (
     IGNORED,
     NOT_AN_IMAGE,
+    OTHER_LABEL,
     OUTSIDE_CLASSES,
+    WITHOUT_MATCH,
+    WITHOUT_ROW,
     UnusedFiles,
     has_image_ending,
 )
-from imgpipe.preprocessing.image_index import ImageIndex, IndexWriter, renumber_labels
+from imgpipe.preprocessing.image_index import (
+    ImageIndex,
+    IndexWriter,
+    renumber_labels,
+    replace_labels,
+)
+from imgpipe.preprocessing.label_table import LabelTable
+from imgpipe.preprocessing.labels import NO_LABEL, ImageLabels, label_by_pattern
 from imgpipe.preprocessing.splits import SPLITS, UNASSIGNED
 
 _MOST_OPEN_FILES = 128
 _SHOWN_NAMES = 10
 _MEMBERS_AT_ONCE = 64  # if an archive is at an address: the number of requests at a time
 _LARGEST_PREFETCH_BYTES = 1 << 20  # larger images would fill the memory, and save little time
+
+_Place: TypeAlias = tuple[int, Member]  # the number of an archive, and its member
 
 
 class ImageFolder:
@@ -69,20 +84,25 @@ class ImageFolder:
         self._open: dict[int, None] = {}  # the archives whose files are open, the oldest use first
         self._root = _root_folder(entry.format)
         self.unused = UnusedFiles()
-        self.groups = None
-        self._index = self._write_index(entry.format, scratch)
+        self._index = ImageIndex(scratch)
+        tables: dict[str, _Place] = {}
+        if entry.format.has_class_folders:
+            self._write_index(entry.format, scratch, tables)
+        else:
+            self._write_labeled_index(entry.format, scratch, tables)
+        if entry.format.corrections:
+            self._correct(self._read_table("corrections", entry.format, tables), scratch)
 
-    def _write_index(self, reading: ImageFolderFormat, folder: Path) -> ImageIndex:
+    def _write_index(
+        self, reading: ImageFolderFormat, folder: Path, tables: dict[str, _Place]
+    ) -> None:
         folders = _split_folders(reading)
         found: dict[str, int] = {}  # each class, numbered as it is found
         folders_of_split: dict[int, set[str]] = {split: set() for split in folders.values()}
         tree = Folder()
         with IndexWriter(folder) as index:
-            for archive, member, is_image in self._list_members(folder):
+            for archive, member, is_image in self._list_files(reading, folder, tables):
                 name = member.name
-                if is_litter(name):
-                    self._add_unused(IGNORED, archive, name)
-                    continue
                 tree.add(name)
                 if is_link(member) and reading.classes is None:
                     self._check_link(name, folders)
@@ -104,7 +124,82 @@ class ImageFolder:
         self.classes = reading.classes or sorted(found)
         self._check_folders(reading, folders, folders_of_split, tree)
         renumber_labels(folder, np.array([self.classes.index(name) for name in found]))
-        return ImageIndex(folder)
+
+    def _write_labeled_index(
+        self, reading: ImageFolderFormat, folder: Path, tables: dict[str, _Place]
+    ) -> None:
+        """Write the index of all images, and then reduce it to the images with a label."""
+        with IndexWriter(folder) as index:
+            for archive, member, is_image in self._list_files(reading, folder, tables):
+                if not is_image:
+                    self._add_unused(NOT_AN_IMAGE, archive, member.name)
+                elif not member.name.startswith(self._root):
+                    self._add_unused(OUTSIDE_CLASSES, archive, member.name)
+                elif not member.name.endswith("/"):
+                    index.add(archive, member, 0, UNASSIGNED)
+        images = len(self.labels)
+        if reading.label_pattern:
+            reason = WITHOUT_MATCH
+            found = label_by_pattern(reading.label_pattern, self.paths, images, self._shown)
+        else:
+            reason = WITHOUT_ROW
+            table = self._read_table("labels", reading, tables)
+            found = table.label_images(self.paths, images)
+        self.classes = reading.classes or sorted(found.classes)
+        if reading.classes is None:
+            check_class_names(self.classes, self._shown, "labels")
+        if len(self.classes) == 1:
+            raise PipelineError(
+                f"{self._shown}: all labels are {self.classes[0]!r}; at least two are needed"
+            )
+        labels = found.renumber(self.classes)
+        self._add_unlabeled(reason, found.labels == NO_LABEL)
+        self._add_unlabeled(OTHER_LABEL, (found.labels != NO_LABEL) & (labels == NO_LABEL))
+        replace_labels(folder, found._replace(labels=labels))
+        self._index.close()
+
+    def _correct(self, table: LabelTable, folder: Path) -> None:
+        """Replace the labels of images by these in a table."""
+        table.check_labels(self.classes)
+        found = table.label_images(self.paths, len(self.labels))
+        corrected = found.renumber(self.classes)
+        labels = np.where(corrected == NO_LABEL, self.labels, corrected)
+        replace_labels(folder, ImageLabels(self.classes, labels, self.splits, self.groups))
+        self._index.close()
+
+    def _read_table(
+        self,
+        key: Literal["labels", "corrections"],
+        reading: ImageFolderFormat,
+        tables: Mapping[str, _Place],
+    ) -> LabelTable:
+        name = getattr(reading, key)
+        place = tables.get(self._root + name)
+        shown = f"{self._shown}/{self._root}{name}"
+        if place is None:
+            raise PipelineError(f"{shown}: no such file, but the catalog has format.{key}: {name}")
+        archive, member = place
+        try:
+            return LabelTable(self._archives[archive].read(member), shown)
+        except UnreadableImageError as error:
+            raise PipelineError(f"{shown}: cannot be read: {error}") from None
+
+    def _add_unlabeled(self, reason: str, chosen: NDArray[np.bool_]) -> None:
+        for number in np.flatnonzero(chosen):
+            self.unused.add(reason, *self.identities(np.array([number])))
+
+    def _list_files(
+        self, reading: ImageFolderFormat, folder: Path, tables: dict[str, _Place]
+    ) -> Iterator[tuple[int, Member, bool]]:
+        """Yield as `_list_members`, without ignored files; and store where the tables are."""
+        names = [self._root + name for name in (reading.labels, reading.corrections) if name]
+        for archive, member, is_image in self._list_members(folder):
+            if member.name in names:
+                tables[member.name] = archive, member
+            elif is_litter(member.name):
+                self._add_unused(IGNORED, archive, member.name)
+            else:
+                yield archive, member, is_image
 
     def _add_unused(self, reason: str, archive: int, name: str) -> None:
         if not name.endswith("/"):
@@ -139,6 +234,11 @@ class ImageFolder:
     def splits(self) -> NDArray[np.int8]:
         """(N,) official splits."""
         return self._index.splits
+
+    @property
+    def groups(self) -> NDArray[np.int64] | None:
+        """(N,) the column of groups of the table of labels; None without one."""
+        return self._index.groups
 
     def _check_link(self, name: str, folders: Collection[str]) -> None:
         if f"{name.rpartition('/')[0]}/".removeprefix("/") in folders:
