@@ -4,14 +4,20 @@ PYTHON ?= python3
 A ?= HEAD
 B ?= workspace
 IMAGES ?= 10000000
-# Only if it is given to make: some systems set a variable of this name.
+# Only if they are given to make: some systems set variables of these names.
 ifneq ($(origin NAME),command line)
   NAME :=
+endif
+ifneq ($(origin LABELS),command line)
+  LABELS :=
+endif
+ifneq ($(origin PATTERN),command line)
+  PATTERN :=
 endif
 # The shell reads what a person gives from its environment, never as a part of a command, so that a
 # value may hold any character. Without `value`, make would replace a $ in it. `override` also keeps
 # the other variables as they are here.
-override GIVEN := PYTHON FOLDER NAME A B IMAGES SECTIONS GPU
+override GIVEN := PYTHON FOLDER NAME LABELS PATTERN A B IMAGES SECTIONS GPU
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 # DVC runs each stage as `python src/...`: the environment's Python must come first. CURDIR, because
@@ -39,11 +45,14 @@ run: setup ## run the pipeline: only what changed runs again
 
 ## Your own photographs
 
+override OPTIONS = $(if $(NAME),--name="$$NAME") $(if $(LABELS),--labels="$$LABELS") \
+  $(if $(PATTERN),--pattern="$$PATTERN")
+
 photographs: setup ## train on a folder of photographs: make photographs FOLDER=path/to/folder
-	@python src/photographs.py $(if $(NAME),--name="$$NAME") -- "$$FOLDER"
+	@python src/photographs.py $(OPTIONS) -- "$$FOLDER"
 
 dataset: setup ## only add a folder to the catalog: make dataset FOLDER=path/to/folder NAME=pets
-	@python src/dataset.py $(if $(NAME),--name="$$NAME") -- "$$FOLDER"
+	@python src/dataset.py $(OPTIONS) -- "$$FOLDER"
 
 ## Experiments
 

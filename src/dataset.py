@@ -1,10 +1,11 @@
 """Make a dataset of your own folder of photographs, or of archives at an address.
 
-    python src/dataset.py FOLDER [--name NAME]
+    python src/dataset.py FOLDER [--name NAME] [--labels TABLE | --pattern REGEX]
 
 FOLDER holds a folder for each class; or folders named train, validation and test, each with a
-folder for each class. Prints the classes, the sizes, and the files that are not images. Or it is an
-address with zip and tar archives, such as s3://bucket/folder, which stay there.
+folder for each class; or images whose labels are in a table or in their names. Prints the classes,
+the sizes, and the files that are not images. Or it is an address with zip and tar archives, such as
+s3://bucket/folder, which stay there.
 
 Reads   FOLDER, which is not changed
 Writes  data/local/NAME: hard links to your files if they are on the same disk, else copies;
@@ -18,7 +19,8 @@ from imgpipe.console.command_line import make_parser
 from imgpipe.console.messages import report
 from imgpipe.core.errors import run_script
 from imgpipe.intake.adding import add_archives, add_dataset, format_choice, plan_dataset
-from imgpipe.intake.survey import survey_folder
+from imgpipe.intake.label_sources import add_label_options, find_label_source
+from imgpipe.intake.labeled_survey import survey_photographs
 
 _NEXT = "to use the dataset: set `{}` in params.yaml, then `make run`"
 
@@ -27,15 +29,19 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("folder", metavar="FOLDER", help="your folder, or an address")
     parser.add_argument("--name", default="", metavar="NAME", help="by default the folder's name")
+    add_label_options(parser)
     options = parser.parse_args()
     if "://" in options.folder:
         name, lines = add_archives(options.folder, options.name)
         report(*lines, _NEXT.format(format_choice(name)))
         return
     new = plan_dataset(options.folder, options.name)
-    survey = survey_folder(new.source)
+    labels = find_label_source(
+        new.source, options.labels, options.pattern, is_in_place=new.is_in_place
+    )
+    survey = survey_photographs(new.source, labels)
     report(*survey.describe())
-    report(add_dataset(new, survey.top, survey.files, survey.counts, survey.splits))
+    report(add_dataset(new, survey.top, survey.files, survey.counts, survey.splits, labels))
     report(_NEXT.format(format_choice(new.name)))
 
 

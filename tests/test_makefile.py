@@ -86,8 +86,8 @@ def test_every_target_is_in_the_help() -> None:
 
 
 def test_the_variables_are_found() -> None:
-    assert {"A", "B", "FOLDER", "GPU", "GROUPS", "IMAGES", "LOCK", "NAME", "PATH", "PYTEST",
-            "PYTHON"} <= set(list_variables())  # fmt: skip
+    assert {"A", "B", "FOLDER", "GPU", "GROUPS", "IMAGES", "LABELS", "LOCK", "NAME", "PATH",
+            "PATTERN", "PYTEST", "PYTHON"} <= set(list_variables())  # fmt: skip
 
 
 @pytest.mark.parametrize("variable", [name for name in list_variables() if name != "PATH"])
@@ -106,9 +106,15 @@ def test_no_value_of_a_variable_is_run(folder: Path, variable: str) -> None:
             assert all(b"touch PWNED" in result.stdout for result in results)
 
 
+# Variables of the system that have the names of values.
+MACHINE = dict.fromkeys(("NAME", "LABELS", "PATTERN"), "of this machine")
 EXPECTED = {
     ("photographs", "FOLDER"): "python|src/photographs.py|--|{}|",
     ("photographs", "NAME"): "python|src/photographs.py|--name={}|--||",
+    ("photographs", "LABELS"): "python|src/photographs.py|--labels={}|--||",
+    ("photographs", "PATTERN"): "python|src/photographs.py|--pattern={}|--||",
+    ("dataset", "LABELS"): "python|src/dataset.py|--labels={}|--||",
+    ("dataset", "PATTERN"): "python|src/dataset.py|--pattern={}|--||",
     ("dataset", "FOLDER"): "python|src/dataset.py|--|{}|",
     ("dataset", "NAME"): "python|src/dataset.py|--name={}|--||",
     ("recipe", "NAME"): "python|src/recipe.py|--|{}|",
@@ -123,18 +129,17 @@ EXPECTED = {
 @pytest.mark.parametrize(("target", "variable"), EXPECTED)
 def test_python_gets_a_value_as_it_was_given(folder: Path, target: str, variable: str) -> None:
     for value in ANY_TEXT:
-        if variable == "NAME" and not value and target != "recipe":
+        if variable in ("NAME", "LABELS", "PATTERN") and not value and target != "recipe":
             continue
-        printed = printed_by(folder, target, f"{variable}={value}", NAME="the name of this machine")
+        printed = printed_by(folder, target, f"{variable}={value}", **MACHINE)
         expected = EXPECTED[target, variable].format(value)
         assert printed.removesuffix("with pictures: comparison.html\n") == expected
 
 
 def test_a_value_that_is_not_given_has_its_default(folder: Path) -> None:
-    machine = {"NAME": "the name of this machine"}
-    assert printed_by(folder, "recipe", **machine) == "python|src/recipe.py|--||"
-    assert printed_by(folder, "dataset", **machine) == "python|src/dataset.py|--||"
-    printed = printed_by(folder, "compare", **machine)
+    assert printed_by(folder, "recipe", **MACHINE) == "python|src/recipe.py|--||"
+    assert printed_by(folder, "dataset", **MACHINE) == "python|src/dataset.py|--||"
+    printed = printed_by(folder, "compare", **MACHINE)
     assert printed.startswith("python|src/compare.py|--html|comparison.html|--|HEAD|workspace|")
     assert printed_by(folder, "setup", "PYTHON=python", "GPU=1") == "python|install.py|--gpu|"
     assert printed_by(folder, "setup", "PYTHON=python", "GPU=x") == "python|install.py|"

@@ -274,3 +274,11 @@ def test_the_network_of_a_recipe_has_the_number_of_parameters_in_its_header(
         classes=CLASSES[params.dataset],
     )
     assert f"{model.count_params():,}" == read_header(name, FOLDER)["parameters"]
+
+
+def test_groups_of_a_table_replace_the_groups_of_the_recipe(project: Path) -> None:
+    params_file = project / "params.yaml"
+    change = plan_change("photographs", project / "recipes", params_file, groups="column")
+    assert change.values["preprocess.groups"] == ("none", "column")
+    apply_change(change, params_file)
+    assert load_params(params_file).preprocess.groups == "column"

@@ -229,13 +229,14 @@ def test_a_file_that_is_too_large_is_no_image(
 # Refused folders.
 
 LAYOUT = "expected a folder for each class, such as cats/1.jpg, cats/2.jpg and dogs/1.jpg"
+OTHER_LAYOUT = "; or a table, LABELS=labels.csv, or PATTERN=..., see docs/photographs.md"
 
 
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
-        ({}, f": found 0 files and no folder; {LAYOUT}"),
-        ({".": 3}, f": found 3 files and no folder; {LAYOUT}"),
+        ({}, f": found 0 files and no folder; {LAYOUT}{OTHER_LAYOUT}"),
+        ({".": 3}, f": found 3 files and no folder; {LAYOUT}{OTHER_LAYOUT}"),
         ({"cats": 9}, f": only one class, 'cats'; {LAYOUT}"),
         ({"cats/2024/may": 9}, f"/cats/2024: only one class, 'may'; {LAYOUT}"),
         ({"cats": 9, "cats/more": 9}, f": only one class, 'cats'; {LAYOUT}"),

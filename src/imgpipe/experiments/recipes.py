@@ -76,13 +76,14 @@ def plan_change(
     params_file: Path = PARAMS_FILE,
     *,
     dataset: str | None = None,
+    groups: str | None = None,
 ) -> Change:
     """Find the values that a recipe changes, and the user's own values that it replaces.
 
     The user's own values are the values that differ from the nearest recipe. The nearest recipe is
     the recipe, or the defaults, with the fewest values that differ from params.yaml.
 
-    If a dataset is given, it replaces the dataset of the recipe.
+    If a dataset or groups are given, they replace `dataset` or `preprocess.groups` of the recipe.
 
     Raises:
         PipelineError: as `load_recipe`; or params.yaml is not readable, so that the user's own
@@ -91,6 +92,8 @@ def plan_change(
     recipe = load_recipe(name, folder)
     if dataset is not None:
         recipe["dataset"] = dataset
+    if groups is not None:
+        recipe["preprocess"] = {**recipe["preprocess"], "groups": groups}
     new = flatten(recipe)
     present = read_yaml(params_file) if params_file.exists() else {}
     if not isinstance(present, dict):

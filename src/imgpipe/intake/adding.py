@@ -28,6 +28,7 @@ from imgpipe.datasets.catalog import (
     is_valid_name,
     write_manifest,
 )
+from imgpipe.intake.label_sources import LabelFile, LabelSource
 from imgpipe.running.locks import hold_paths
 
 _SHOWN_CLASSES = 5
@@ -94,6 +95,7 @@ def add_dataset(
     files: Collection[str],
     classes: Collection[str],
     splits: Mapping[str, str] | None,
+    labels: LabelSource | None = None,
 ) -> str:
     """Bring the files of a new dataset to its folder, append its entry, and return a report.
 
@@ -101,13 +103,16 @@ def add_dataset(
     process leaves no partial folder, and no entry without its folder.
 
     The names of the files are below `top`, the folder that holds the folders of the splits or of
-    the classes. `splits` has the folder of each official split, if there are such folders.
+    the classes. `splits` has the folder of each official split, if there are such folders. A table
+    of labels is copied, so that a later change does not change the person's file.
 
     Raises:
         PipelineError: an entry cannot be appended to the catalog, or another run has added the
             dataset since `plan_dataset`.
     """
     reading: dict[str, Any] = {"kind": "image_folder"}
+    if labels:
+        reading |= labels.format
     if new.is_in_place and top != new.source:
         reading["root"] = top.relative_to(new.source).as_posix()
     if splits:
@@ -121,6 +126,10 @@ def add_dataset(
         if not new.is_in_place:
             with replace_directory(new.folder) as folder:
                 linked = sum(_link_or_copy(top / name, folder / name) for name in files)
+                if isinstance(labels, LabelFile):
+                    path = folder / labels.name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(labels.content)
             how = "hard links to your files" if linked == len(files) else "copies of your files"
             if 0 < linked < len(files):
                 how = f"{linked} hard links to your files, {len(files) - linked} copies"

@@ -33,10 +33,14 @@ from imgpipe.preprocessing.image_files import NOT_AN_IMAGE, is_image_file
 LEAST_IMAGES = 5
 """Least number of images of a class, without those in folders named validation and test."""
 
+ALL = "images"
+"""In the place of a split, if there are no splits."""
+
 _HEADER_BYTES = 1 << 18  # holds the headers of nearly all files; the other files are read whole
 _MAY_HAVE_16_BITS = (".png", ".tif", ".tiff", "PNG", "TIFF")  # endings, and formats by content
 _SHOWN = 10  # files of a kind in the report
 _LAYOUT = "expected a folder for each class, such as cats/1.jpg, cats/2.jpg and dogs/1.jpg"
+_OTHER_LAYOUT = "; or a table, LABELS=labels.csv, or PATTERN=..., see docs/photographs.md"
 
 
 @dataclass(frozen=True)
@@ -64,23 +68,32 @@ class Survey:
     size_bytes: int
     """Size of the files of all images."""
     counts: Mapping[str, Mapping[str, int]]
-    """Number of images, by class and split; the only key is "images" if there are no splits."""
+    """Number of images, by class and split; the only split is `ALL` if there are none."""
     dark_images: int = 0
     """Number of images with 16 bits if none of these has a number above 4,095; otherwise 0."""
+    labels: str = ""
+    """A line about the labels, if there is no folder for each class."""
+    has_groups: bool = False
+    """Whether a table has groups of images."""
+    outside_why: str = "outside the class folders"
+    """Why the files `outside` are not used."""
 
     def describe(self) -> Iterator[str]:
         """Yield the lines that report the survey."""
         images = format_count(len(self.images), "image")
         classes = format_count(len(self.counts), "class", "classes")
-        yield f"{_show(self.top)}: {images} in {classes}"
-        folders = self._find_folders()
+        yield f"{show_path(self.top)}: {images} in {classes}"
+        if self.labels:
+            yield f"  {self.labels}"
+        folders = {} if self.labels else self._find_folders()
         for name, counts in self.counts.items():
             shown = [
-                f"{count:,} {split}" if self.splits else format_count(count, "image")
+                format_count(count, "image") if split == ALL else f"{count:,} {split}"
                 for split, count in counts.items()
             ]
-            if len(folders[name]) > 1 and "" not in folders[name]:  # these may be the classes
-                shown.append(f"all in its folders {join_some(sorted(folders[name]), _SHOWN)}")
+            inside = folders.get(name, set())
+            if len(inside) > 1 and "" not in inside:  # these may be the classes
+                shown.append(f"all in its folders {join_some(sorted(inside), _SHOWN)}")
             yield f"  {name}: {', '.join(shown)}"
         sizes = sorted(self.images.values(), key=lambda size: size[0] * size[1])
         smallest, largest = (f"{width} x {height}" for width, height in (sizes[0], sizes[-1]))
@@ -99,7 +112,7 @@ class Survey:
             yield f"  used, by their content: {count} without the ending of the format"
             yield from _list_some([f"{name}: {note}" for name, note in self.misnamed.items()])
         for why, names in (
-            ("outside the class folders", self.outside),
+            (self.outside_why, self.outside),
             ("not an image", self.not_images),
         ):
             if names:
@@ -143,42 +156,31 @@ def survey_folder(folder: Path) -> Survey:
     items = sorted(find_items(folder))
     paths = {item.name: folder / item.name for item in items if not item.is_ignored}
     tree = Folder(paths)
-    levels = find_levels(tree, _show(folder))
+    levels = find_levels(tree, show_path(folder))
     top, splits = folder / levels.root, levels.splits
-    shown = _show(top)
+    shown = show_path(top)
     inner = f"{levels.root}/" if levels.root else ""
     names = [name.removeprefix(inner) for name in paths if name.startswith(inner) and name != inner]
-    places = {split: f"{name}/" for split, name in splits.items()} if splits else {"images": ""}
+    places = {split: f"{name}/" for split, name in splits.items()} if splits else {ALL: ""}
     classes = _find_classes(names, places.values(), shown)
-    check_classes(tree, levels, _show(folder))
+    check_classes(tree, levels, show_path(folder))
     counts = {name: dict.fromkeys(places, 0) for name in classes}
-    images: dict[str, tuple[int, int]] = {}
-    unreadable: dict[str, str] = {}
-    misnamed: dict[str, str] = {}
-    not_images: list[str] = []
     files = [name for name in names if not name.endswith("/")]
-    with ProgressBar("check", len(files), "file") as bar:
-        for split, place in places.items():
-            for name in (name for name in files if name.startswith(place)):
-                class_name, slash, _ = name.removeprefix(place).partition("/")
-                if not slash:
-                    continue
-                bar.update()
-                path = paths[inner + name]
-                if not is_image_file(name, partial(_read, path, START_BYTES)):
-                    not_images.append(name)
-                    continue
-                try:
-                    images[name], file_format = _read_header(path)
-                except UnreadableImageError as error:
-                    unreadable[name] = str(error)
-                    continue
-                counts[class_name][split] += 1
-                if file_format != FORMAT_OF_SUFFIX.get(PurePosixPath(name).suffix.lower()):
-                    misnamed[name] = file_format
-    problems = unreadable | dict.fromkeys(not_images, NOT_AN_IMAGE)
+    found = inspect_files(
+        {
+            name: paths[inner + name]
+            for place in places.values()
+            for name in files
+            if name.startswith(place) and "/" in name.removeprefix(place)
+        }
+    )
+    for split, place in places.items():
+        for name in found.images:
+            if name.startswith(place):
+                counts[name.removeprefix(place).partition("/")[0]][split] += 1
+    problems = {**found.unreadable, **dict.fromkeys(found.not_images, NOT_AN_IMAGE)}
     _check_counts(counts, places, problems, shown)
-    in_classes = {inner + name for name in (*images, *problems)}
+    in_classes = {inner + name for name in (*found.images, *problems)}
     outside = [name for name in paths if not name.endswith("/") and name not in in_classes]
     for name in outside:
         _read(paths[name], 0)  # `fetch` would refuse a file that cannot be read
@@ -186,23 +188,64 @@ def survey_folder(folder: Path) -> Survey:
         top=top,
         splits=splits,
         files=files,
+        images=found.images,
+        unreadable=found.unreadable,
+        misnamed=found.misnamed,
+        not_images=found.not_images,
+        outside=outside,
+        ignored=sum(item.is_ignored for item in items),
+        size_bytes=found.size_bytes,
+        counts=counts,
+        dark_images=found.dark_images,
+    )
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """Which files are images, by their beginnings; the fields are as in `Survey`."""
+
+    images: Mapping[str, tuple[int, int]]
+    unreadable: Mapping[str, str]
+    misnamed: Mapping[str, str]
+    not_images: Sequence[str]
+    size_bytes: int
+    dark_images: int
+
+
+def inspect_files(paths: Mapping[str, Path]) -> FoundImages:
+    """Read the beginnings of files, given by their names."""
+    images: dict[str, tuple[int, int]] = {}
+    unreadable: dict[str, str] = {}
+    misnamed: dict[str, str] = {}
+    not_images: list[str] = []
+    with ProgressBar("check", len(paths), "file") as bar:
+        for name, path in paths.items():
+            bar.update()
+            if not is_image_file(name, partial(_read, path, START_BYTES)):
+                not_images.append(name)
+                continue
+            try:
+                images[name], file_format = _read_header(path)
+            except UnreadableImageError as error:
+                unreadable[name] = str(error)
+                continue
+            if file_format != FORMAT_OF_SUFFIX.get(PurePosixPath(name).suffix.lower()):
+                misnamed[name] = file_format
+    return FoundImages(
         images=images,
         unreadable=unreadable,
         misnamed=misnamed,
         not_images=not_images,
-        outside=outside,
-        ignored=sum(item.is_ignored for item in items),
-        size_bytes=sum(paths[inner + name].stat().st_size for name in images),
-        counts=counts,
+        size_bytes=sum(paths[name].stat().st_size for name in images),
         dark_images=count_dark_images(
-            paths[inner + name]
+            paths[name]
             for name in images
             if misnamed.get(name, PurePosixPath(name).suffix.lower()) in _MAY_HAVE_16_BITS
         ),
     )
 
 
-def _show(path: Path) -> str:
+def show_path(path: Path) -> str:
     return escape_unprintable(path.as_posix())
 
 
@@ -216,8 +259,9 @@ def _find_classes(names: Iterable[str], places: Iterable[str], shown: str) -> li
         where = f"{shown}/{place}".removesuffix("/")
         if not present:
             count = sum(name.startswith(place) and not name.endswith("/") for name in names)
-            unlabeled = "; move it away, if its images have no labels" if len(found) > 1 else ""
-            raise PipelineError(f"{where}: found {count} files and no folder; {_LAYOUT}{unlabeled}")
+            unlabeled = "; move it away, if its images have no labels"
+            other = unlabeled if len(found) > 1 else _OTHER_LAYOUT
+            raise PipelineError(f"{where}: found {count} files and no folder; {_LAYOUT}{other}")
         if missing := sorted(set(classes) - set(present)):
             raise PipelineError(
                 f"{where}: no folder for the class {missing[0]!r}; every split must have the same"
