@@ -240,11 +240,14 @@ def groups_by(setting: str, column: np.ndarray | None = None) -> list[list[str]]
     return [group for number, group in enumerate(together) if group not in together[:number]]
 
 
-def test_a_pattern_finds_the_groups_in_whole_paths() -> None:
+def test_a_pattern_finds_the_groups_in_whole_paths(capsys: pytest.CaptureFixture[str]) -> None:
     """Images of two classes may be a group. An image that does not match is a group alone."""
     assert groups_by(r".*/(p\d)_.*") == [
         ["cats/p1_1.jpg", "dogs/p1_2.jpg"], ["cats/p2_1.jpg"], ["dogs/other.jpg"], ["dogs/more.jpg"]
     ]  # fmt: skip
+    assert capsys.readouterr().out == (
+        "preprocess: 2 groups of images that stay in one split; 2 images in no group\n"
+    )
     assert groups_by(r".*/(?:(p\d)_.*|.*)") == groups_by(r".*/(p\d)_.*")
     assert find_error(groups_by, r"(p\d)").startswith(
         r"params.yaml: preprocess.groups: '(p\\d)' matches no path of the dataset, such as"

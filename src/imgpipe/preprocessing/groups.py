@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.console.messages import format_count, report
 from imgpipe.core.errors import PipelineError
 
 NO_GROUP = -1
@@ -39,7 +40,7 @@ def find_groups(
     paths: Callable[[NDArray[np.int64]], list[str]],
     images: int,
 ) -> NDArray[np.int64] | None:
-    """Return the groups of a dataset.
+    """Return the groups of a dataset, and print their number.
 
     Args:
         setting: `preprocess.groups`. A pattern must match a whole path; its group is the name of
@@ -72,8 +73,12 @@ def find_groups(
                 f" as {paths(np.arange(1))[0]!r}; it must match the whole path"
             )
     alone = np.flatnonzero(found == NO_GROUP)
-    _, groups = np.unique(found, return_inverse=True)
+    _, groups, sizes = np.unique(found, return_inverse=True, return_counts=True)
     groups[alone] = images + alone
+    report(
+        f"preprocess: {format_count(len(sizes) - bool(len(alone)), 'group')} of images that stay"
+        f" in one split; {format_count(len(alone), 'image')} in no group"
+    )
     return groups
 
 
