@@ -39,6 +39,7 @@ DOCUMENTS = sorted(
 GUIDES = [
     "README",
     "docs/records",
+    "docs/labels",
     # Minutes each; `make test-slow` runs these three.
     pytest.param("docs/experiments", marks=pytest.mark.slow),
     pytest.param("docs/lessons", marks=pytest.mark.slow),

@@ -229,7 +229,7 @@ def test_a_file_that_is_too_large_is_no_image(
 # Refused folders.
 
 LAYOUT = "expected a folder for each class, such as cats/1.jpg, cats/2.jpg and dogs/1.jpg"
-OTHER_LAYOUT = "; or a table, LABELS=labels.csv, or PATTERN=..., see docs/photographs.md"
+OTHER_LAYOUT = "; or a table, LABELS=labels.csv, or PATTERN=..., see docs/labels.md"
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ _HEADER_BYTES = 1 << 18  # holds the headers of nearly all files; the other file
 _MAY_HAVE_16_BITS = (".png", ".tif", ".tiff", "PNG", "TIFF")  # endings, and formats by content
 _SHOWN = 10  # files of a kind in the report
 _LAYOUT = "expected a folder for each class, such as cats/1.jpg, cats/2.jpg and dogs/1.jpg"
-_OTHER_LAYOUT = "; or a table, LABELS=labels.csv, or PATTERN=..., see docs/photographs.md"
+_OTHER_LAYOUT = "; or a table, LABELS=labels.csv, or PATTERN=..., see docs/labels.md"
 
 
 @dataclass(frozen=True)
