@@ -1,5 +1,6 @@
 """The commands `dataset` and `photographs`: what they print, write and refuse, before a run."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,8 @@ from support import ROOT, attempt, hash_files, run, set_leaf, write_photographs
 
 from imgpipe.core.yaml_file import read_yaml
 from imgpipe.datasets.catalog import load_entry
+from imgpipe.records.folders import Records
+from imgpipe.records.info import read_info
 
 PETS = {"cats": 6, "dogs": 5}
 
@@ -170,6 +173,33 @@ def test_the_recipe_is_put_in_place_for_the_dataset(project: Path) -> None:
     assert lines[-1].startswith("estimate: 1 min on two cores without GPU; ")
     assert read_yaml(project / "params.yaml")["dataset"] == "pets"
     assert result.stderr.splitlines()[-1].startswith("error: `dvc repro` failed; the lines above")
+
+
+def test_the_records_have_the_labels_and_groups_of_a_table(project: Path) -> None:
+    """A long label with characters of all kinds; each group of two images is in one split."""
+    flat = write_photographs(project.parent / "flat", {".": 40})
+    label = f"Bär / \\ 'x' {'long ' * 60}."
+    rows = [[f"{n:03}", label if n % 4 < 2 else "other", str(n // 2)] for n in range(40)]
+    with (flat / "labels.csv").open("w", encoding="utf-8-sig", newline="") as stream:
+        csv.writer(stream).writerows([("image_id", "class", "patient"), *rows])
+    result = attempt(project, "photographs", "../flat", "--labels", "../flat/labels.csv")
+    assert "  preprocess.groups: none -> column" in result.stdout.splitlines()
+    for name in ("pyproject.toml", "dvc.yaml"):
+        shutil.copy(ROOT / name, project)
+    run(project, "fetch")
+    assert run(project, "preprocess").startswith("preprocess: 20 groups of images that stay in")
+    info = read_info(project / "data" / "records")
+    assert info.classes == [label, "other"]
+    records = Records(project / "data" / "records", info)
+    split_of = {
+        Path(identity).stem: split
+        for split in info.splits
+        for batch in records.read(split)
+        for identity in batch.identities
+    }
+    assert len(split_of) == 40
+    assert all(split_of[f"{n:03}"] == split_of[f"{n + 1:03}"] for n in range(0, 40, 2))
+    assert info.splits["test"].per_class == {label: 4, "other": 4}
 
 
 @pytest.mark.parametrize("script", ["dataset", "photographs"])

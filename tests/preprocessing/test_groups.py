@@ -263,6 +263,12 @@ def test_a_column_has_the_groups() -> None:
     )
 
 
+def test_a_group_that_does_not_fit_is_chosen_if_it_brings_the_sizes_nearer() -> None:
+    """The shares are 19.6 images, and then 7.7 of the others."""
+    splits = assign(name_photos({"elm": [7] * 14}, 0), SETTINGS)
+    assert Counter(splits.tolist()) == {TRAIN: 70, VALIDATION: 7, TEST: 21}
+
+
 def test_three_groups_of_a_class_are_enough() -> None:
     splits = assign(name_photos({"elm": [50, 1, 1], "oak": [4, 4, 4]}, 0), SETTINGS)
     assert Counter(splits[:52].tolist()) == {TRAIN: 50, VALIDATION: 1, TEST: 1}
