@@ -212,11 +212,12 @@ def _find_columns(text: str, shown: str) -> tuple[dict[str, str], str]:
         }
         if all(kind in found for kind in _NEEDED):
             return found, delimiter
-    columns = max(headers.values(), key=len, default=[])
+    longest: list[str] = max(headers.values(), key=len, default=[])
+    columns = [repr(name) for name in longest]
     files, labels = (", ".join(COLUMNS[kind]) for kind in _NEEDED)
     raise PipelineError(
         f"{shown}: expected a header with a column of files ({files}) and a column of labels"
-        f" ({labels}); found the columns {join_some(list(map(repr, columns)), _SHOWN_NAMES)}"
+        f" ({labels}); found the columns {join_some(columns, _SHOWN_NAMES) or 'none'}"
     )
 
 
