@@ -2,10 +2,12 @@
 
 Reads   `preprocess` in params.yaml, the dataset's entry in data/catalog.yaml, data/raw
 Writes  data/records: shards, and info.json, which describes the shards and the normalization;
-        metrics/data.json: images in each split, exact duplicates across splits, the unreadable
-        files with the reason, and the files that are not used: number and first names by reason
-Costs   one pass over the images, in parallel; memory does not grow with their size. Shards that a
-        killed run finished are under .dvc/tmp, and the next run uses them
+        metrics/data.json: images in each split and class, copies and near copies by name, pictures
+        with two labels, sizes, formats, and the files that cannot be read or are not used
+        data/thumbnails.npz: small pictures of the images that metrics/data.json names as copies
+Costs   one pass over the images, in parallel; one more before it, if a value must know the copies
+        (`duplicates`, `two_labels`). Memory does not grow with the size of the images. Shards that
+        a killed run finished are under .dvc/tmp, and the next run uses them
 """
 
 from contextlib import closing
@@ -13,18 +15,23 @@ from pathlib import Path
 
 from imgpipe.console.messages import format_count, report
 from imgpipe.core.files import replace_directory, scratch_directory, write_json
-from imgpipe.core.paths import DATA_METRICS, RAW, RECORDS
+from imgpipe.core.paths import DATA_METRICS, RAW, RECORDS, THUMBNAILS
 from imgpipe.datasets.catalog import check_manifest, load_entry
 from imgpipe.preprocessing.conversion import (
     convert_splits,
     delete_finished_shards,
     find_finished_shards,
 )
-from imgpipe.preprocessing.description import check_bad_files, describe_records, report_data
+from imgpipe.preprocessing.copies import find_copies
+from imgpipe.preprocessing.copy_policy import divide_images, find_splits, needs_facts
+from imgpipe.preprocessing.data_report import check_bad_files, report_data
+from imgpipe.preprocessing.description import describe_records
 from imgpipe.preprocessing.groups import find_groups
+from imgpipe.preprocessing.image_facts import find_facts, join_facts
 from imgpipe.preprocessing.raw_datasets import open_dataset
-from imgpipe.preprocessing.splits import choose_splits
+from imgpipe.preprocessing.thumbnails import draw_thumbnails
 from imgpipe.records.info import write_info
+from imgpipe.records.thumbnail_file import write_thumbnails
 from imgpipe.running.stage import StageRun, run_stage
 
 SCRATCH = Path("data/scratch.partial")
@@ -41,21 +48,29 @@ def main(run: StageRun) -> None:
         closing(open_dataset(entry, RAW, scratch)) as dataset,
     ):
         groups = find_groups(settings.groups, dataset.groups, dataset.paths, len(dataset.labels))
-        indices = choose_splits(
-            dataset.labels, dataset.splits, dataset.paths, dataset.classes, settings, groups
-        )
+        facts = find_facts(dataset, settings) if needs_facts(settings) else None
+        indices = divide_images(dataset, facts, settings)
         shards = convert_splits(dataset, indices, folder, settings, finished)
-        found = report_data(shards, dataset.unused)
-        check_bad_files(found, settings.max_bad_frac)
+        if facts is None:
+            facts = join_facts([shard.facts for part in shards.values() for shard in part])
+        found = report_data(
+            dataset,
+            facts,
+            find_copies(facts, settings.duplicate_distance),
+            find_splits(indices, len(dataset.labels), facts.indices),
+        )
+        check_bad_files(found.bad_files, len(facts.indices), settings.max_bad_frac)
         write_info(folder, describe_records(params.dataset, dataset.classes, shards, settings))
-    write_json(DATA_METRICS, found.to_metrics())
+        thumbnails = draw_thumbnails(dataset, found.shown)
+    write_json(DATA_METRICS, found.content)
+    write_thumbnails(THUMBNAILS, thumbnails)
     delete_finished_shards(finished)
     height_px, width_px, channels = settings.image_shape
     report(
-        f"preprocess: {params.dataset}: {format_count(sum(found.images.values()), 'image')} of"
+        f"preprocess: {params.dataset}: {format_count(found.count_images(), 'image')} of"
         f" {height_px} x {width_px} pixels, {format_count(channels, 'channel')},"
         f" {format_count(len(dataset.classes), 'class', 'classes')}",
-        f"  {found}",
+        *found.describe(),
     )
 
 

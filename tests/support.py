@@ -421,6 +421,15 @@ def write_photographs(folder: Path, counts: Mapping[str, int], side_px: int = 16
     return folder
 
 
+def make_smooth_picture(seed: int, side_px: int = 240) -> Image.Image:
+    """Return a random picture with large areas and some noise, as a photograph has."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    smooth = Image.fromarray(coarse).resize((side_px, side_px), Image.Resampling.BICUBIC)
+    noise = generator.integers(-8, 9, (side_px, side_px, 3))
+    return Image.fromarray(np.clip(np.asarray(smooth) + noise, 0, 255).astype(np.uint8))
+
+
 def make_random_images(count: int, *shape: int) -> NDArray[np.uint8]:
     """Return random pixels, (N, H, W, C); equal at every call."""
     return np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)

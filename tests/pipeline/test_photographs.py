@@ -129,7 +129,7 @@ def test_an_archive_gives_the_same_images_as_the_folder(project: Path, suffix: s
     assert run(project, "fetch").startswith("fetch: leaves: 1 file, ")
     run(project, "preprocess")
     assert sorted(path.name for path in (project / "data").iterdir()) == [
-        "catalog.yaml", "local", "raw", "records"
+        "catalog.yaml", "local", "raw", "records", "thumbnails.npz"
     ]  # fmt: skip
     for found, of_folder in (
         (pixels(project), expected),

@@ -43,7 +43,7 @@ def test_the_digits_run_from_fetch_to_augment(project: Path) -> None:
         run(project, "augment") == "augment: 2 copies of each of 220 training images: 440 images\n"
     )
     assert sorted(path.name for path in (project / "data").iterdir()) == [
-        "augmented", "catalog.yaml", "raw", "records"
+        "augmented", "catalog.yaml", "raw", "records", "thumbnails.npz"
     ]  # fmt: skip
 
     records = project / "data" / "records"

@@ -6,17 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
+from support import make_smooth_picture
 
 from imgpipe.preprocessing.image_hash import NO_HASH, hash_image
-
-
-def make_picture(seed: int, side_px: int = 240) -> Image.Image:
-    """Return a smooth random picture with some noise, as a photograph has."""
-    generator = np.random.default_rng(seed)
-    coarse = generator.integers(0, 256, (9, 9, 3), dtype=np.uint8)
-    smooth = Image.fromarray(coarse).resize((side_px, side_px), Image.Resampling.BICUBIC)
-    noise = generator.integers(-8, 9, (side_px, side_px, 3))
-    return Image.fromarray(np.clip(np.asarray(smooth) + noise, 0, 255).astype(np.uint8))
 
 
 def hash_picture(picture: Image.Image) -> NDArray[np.uint64]:
@@ -46,7 +38,7 @@ def compress(picture: Image.Image, quality: int) -> Image.Image:
     ids=["half", "0.9", "JPEG 40", "crop", "darker", "gray"],
 )
 def test_changed_copies_are_nearer_than_other_pictures(change) -> None:  # type: ignore[no-untyped-def]
-    pictures = [make_picture(seed) for seed in range(20)]
+    pictures = [make_smooth_picture(seed) for seed in range(20)]
     hashes = [hash_picture(picture) for picture in pictures]
     changed = [hash_picture(change(picture)) for picture in pictures]
     copies = [count_differences(*pair) for pair in zip(changed, hashes, strict=True)]

@@ -7,6 +7,7 @@ RAW = Path("data/raw")
 RECORDS = Path("data/records")
 """Output of `preprocess`."""
 DATA_METRICS = Path("metrics/data.json")
+THUMBNAILS = Path("data/thumbnails.npz")
 AUGMENTED = Path("data/augmented")
 """Output of `augment`."""
 MODEL = Path("models/model.keras")
@@ -22,3 +23,4 @@ CLASS_SCORES = Path("metrics/per_class.csv")
 RELIABILITY = Path("metrics/reliability.csv")
 PLOTS = Path("metrics/plots")
 REPORT = Path("metrics/report.html")
+DATA_REPORT = Path("metrics/data.html")

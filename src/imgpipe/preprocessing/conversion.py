@@ -1,7 +1,6 @@
 """Raw images → records: each image is resized and written, or reported as unreadable."""
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,13 +14,13 @@ from pydantic import BaseModel, ValidationError
 
 from imgpipe.console.messages import report
 from imgpipe.core.dvc_tmp import delete_unused, entry_path
-from imgpipe.core.errors import PipelineError, UnreadableImageError
+from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import replace_file
 from imgpipe.core.libraries import find_installed
 from imgpipe.parallel.cluster import RECORD_LIBRARIES
 from imgpipe.parallel.shards import map_shards
 from imgpipe.parallel.task import Task
-from imgpipe.preprocessing.decoding import decode_and_resize
+from imgpipe.preprocessing.image_facts import FactCollector, ImageFacts
 from imgpipe.preprocessing.raw_datasets import RawDataset
 from imgpipe.records.info import Shard, name_shard
 from imgpipe.records.normalization import count_pixels
@@ -30,7 +29,6 @@ from imgpipe.records.shards import count_shards, write_shard
 from imgpipe.settings.preprocess import Preprocess
 
 _KIND = "shards"  # of files under .dvc/tmp
-_IMAGES_AT_ONCE = 64  # if images are at an address: the number of requests at a time
 
 
 @dataclass(frozen=True)
@@ -40,12 +38,10 @@ class ConvertedShard:
     shard: Shard
     per_class: NDArray[np.int64]
     """(number of classes,), the number of images of each class in the shard."""
-    digests: NDArray[np.uint64]
-    """(N,), a hash of the pixels of each image in the shard."""
     pixel_counts: NDArray[np.int64]
     """(C, 256), see `count_pixels`; zeros if the normalization does not need them."""
-    bad_files: dict[str, str]
-    """For the identity of each image that could not be read, the reason."""
+    facts: ImageFacts
+    """About the images of the shard, and the unreadable ones beside these."""
 
 
 def find_finished_shards(
@@ -142,37 +138,18 @@ def _write_shard(
     dataset: RawDataset, settings: Preprocess, path: Path, indices: NDArray[np.int64]
 ) -> ConvertedShard:
     per_class = np.zeros(len(dataset.classes), dtype=np.int64)
-    digests: list[bytes] = []
     pixel_counts = np.zeros((settings.channels, 256), dtype=np.int64)
-    bad_files: dict[str, str] = {}
+    collector = FactCollector(dataset, settings)
 
     def convert() -> Iterator[tuple[NDArray[np.uint8], int, str]]:
-        for index, label, identity in _prefetch_images(dataset, indices):
-            try:
-                image = decode_and_resize(dataset.read(index), settings)
-            except UnreadableImageError as error:
-                bad_files[identity] = str(error)
-                continue
+        for image, label, identity in collector.decode(indices):
             if settings.normalization == "standardize":
                 np.add(pixel_counts, count_pixels(image), out=pixel_counts)
             per_class[label] += 1
-            digests.append(hashlib.sha256(image.data).digest()[:8])
             yield image, label, identity
 
     shard = write_shard(path, convert())
-    all_digests = np.frombuffer(b"".join(digests), dtype="<u8")
-    return ConvertedShard(shard, per_class, all_digests, pixel_counts, bad_files)
-
-
-def _prefetch_images(
-    dataset: RawDataset, indices: NDArray[np.int64]
-) -> Iterator[tuple[int, int, str]]:
-    """Yield index, label and identity of images whose files are there, or on their way."""
-    for start in range(0, len(indices), _IMAGES_AT_ONCE):
-        some = indices[start : start + _IMAGES_AT_ONCE]
-        dataset.prefetch(some)
-        labels, identities = dataset.labels[some].tolist(), dataset.identities(some)
-        yield from zip(some.tolist(), labels, identities, strict=True)
+    return ConvertedShard(shard, per_class, pixel_counts, collector.collect())
 
 
 def _facts_path(shard: Path) -> Path:
@@ -182,26 +159,24 @@ def _facts_path(shard: Path) -> Path:
 
 def _save_facts(shard: Path, converted: ConvertedShard) -> None:
     """Write the facts about a finished shard, which `_load_finished` reads."""
-    facts = {
+    arrays = {
         "description": np.array(converted.shard.model_dump_json()),
         "per_class": converted.per_class,
-        "digests": converted.digests,
         "pixel_counts": converted.pixel_counts,
-        "bad_files": np.array(json.dumps(converted.bad_files)),
+        **converted.facts.to_arrays(),
     }
-    write_npz(_facts_path(shard), facts, shared=True)
+    write_npz(_facts_path(shard), arrays, shared=True)
 
 
 def _load_finished(shard: Path) -> ConvertedShard | None:
     """Return the facts about a finished shard, or None if it must be written again."""
     try:
-        with open_npz(_facts_path(shard), "facts", "preprocess") as facts:
+        with open_npz(_facts_path(shard), "facts", "preprocess") as arrays:
             converted = ConvertedShard(
-                shard=Shard.model_validate_json(str(facts["description"])),
-                per_class=facts["per_class"],
-                digests=facts["digests"],
-                pixel_counts=facts["pixel_counts"],
-                bad_files=json.loads(str(facts["bad_files"])),
+                shard=Shard.model_validate_json(str(arrays["description"])),
+                per_class=arrays["per_class"],
+                pixel_counts=arrays["pixel_counts"],
+                facts=ImageFacts.from_arrays(arrays),
             )
         with shard.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()

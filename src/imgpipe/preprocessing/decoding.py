@@ -207,6 +207,13 @@ def decode_and_resize(picture: Image.Image, image_spec: ImageSpec) -> NDArray[np
     return np.asarray(picture, dtype=np.uint8).reshape(image_spec.image_shape)
 
 
+def find_shown_size(picture: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+    """Return width and height as shown, of a decoded picture whose file has this size."""
+    if picture.format is None or _read_orientation(picture) not in _QUARTER_TURNS:
+        return size
+    return size[::-1]
+
+
 def _decode(picture: Image.Image, target: tuple[int, int], image_spec: ImageSpec) -> Image.Image:
     """Decode and orient a picture, at a size that is not smaller than the target needs.
 

@@ -21,9 +21,9 @@ _SIDE = _BLOCKS * (_BLOCKS + 1)  # can be divided into 8 and into 9 blocks
 _LEAST_SET_BITS = 24  # photographs have 26 or more; a plain area with some dots has fewer
 
 
-def can_hash(height_px: int, width_px: int) -> bool:
-    """Return whether images of this size have enough detail for a hash."""
-    return min(height_px, width_px) >= LEAST_SIDE_PX
+def can_hash(*sides_px: int) -> bool:
+    """Return whether images with these sides have enough detail for a hash."""
+    return min(sides_px) >= LEAST_SIDE_PX
 
 
 def hash_image(image: NDArray[np.uint8]) -> NDArray[np.uint64]:

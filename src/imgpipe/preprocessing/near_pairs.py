@@ -90,5 +90,5 @@ def _count_bits(
     values: NDArray[np.unsignedinteger], first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return in how many bits the rows of `values` (N, columns) differ, for each pair (n,)."""
-    differences: NDArray[np.int64] = np.bitwise_count(values[first] ^ values[second]).sum(axis=1)
-    return differences
+    differences = np.bitwise_count(values[first] ^ values[second])
+    return np.asarray(differences.sum(axis=1, dtype=np.int64))

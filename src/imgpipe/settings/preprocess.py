@@ -38,6 +38,9 @@ class Preprocess(ImageSpec):
     test_fold: Annotated[str, BeforeValidator(_check_test_fold)]
     groups: Annotated[str, BeforeValidator(_check_groups)]
     max_per_class: CountOrZero
+    duplicates: Literal["keep", "one_split", "drop"]
+    duplicate_distance: Annotated[int, Field(ge=0, le=24)]
+    two_labels: Literal["keep", "stop", "drop"]
     max_bad_frac: Fraction
     shard_size_mib: Count
     seed: Seed
