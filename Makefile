@@ -27,7 +27,7 @@ export PATH
 portable docs reruns bench bench-large: export PYTHONPATH := $(CURDIR)/src:$(CURDIR)/tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run photographs dataset recipe compare leaderboard app \
+.PHONY: help setup run data-report photographs dataset recipe compare leaderboard app \
   check test-fast test test-slow portable format docs reruns bench bench-large lock
 
 help: ## list the commands
@@ -47,6 +47,9 @@ run: setup ## run the pipeline: only what changed runs again
 
 override OPTIONS = $(if $(NAME),--name="$$NAME") $(if $(LABELS),--labels="$$LABELS") \
   $(if $(PATTERN),--pattern="$$PATTERN")
+
+data-report: setup ## look at the data before training: FOLDER=path/to/folder, NAME=flowers, or neither
+	@python src/data_report.py $(if $(NAME),--name="$$NAME") -- $(if $(FOLDER),"$$FOLDER")
 
 photographs: setup ## train on a folder of photographs: make photographs FOLDER=path/to/folder
 	@python src/photographs.py $(OPTIONS) -- "$$FOLDER"

@@ -49,7 +49,7 @@ def main(run: StageRun) -> None:
     ):
         groups = find_groups(settings.groups, dataset.groups, dataset.paths, len(dataset.labels))
         facts = find_facts(dataset, settings) if needs_facts(settings) else None
-        indices = divide_images(dataset, facts, settings)
+        indices = divide_images(dataset, facts, settings, groups)
         shards = convert_splits(dataset, indices, folder, settings, finished)
         if facts is None:
             facts = join_facts([shard.facts for part in shards.values() for shard in part])
