@@ -32,7 +32,10 @@ def needs_facts(settings: Preprocess) -> bool:
 
 
 def divide_images(
-    dataset: RawDataset, facts: ImageFacts | None, settings: Preprocess
+    dataset: RawDataset,
+    facts: ImageFacts | None,
+    settings: Preprocess,
+    groups: NDArray[np.int64] | None = None,
 ) -> dict[str, NDArray[np.int64]]:
     """Return the numbers of the images of each split, in the order in which they are written.
 
@@ -40,23 +43,25 @@ def divide_images(
         dataset: the images.
         facts: about all readable images; needed if `needs_facts` says so.
         settings: the section `preprocess` of params.yaml.
+        groups: (N,) numbers; images with equal numbers stay in one split. None without groups
+            besides the copies.
 
     Raises:
         PipelineError: as `choose_images` and `choose_splits`.
     """
     if facts is None or not needs_facts(settings):
         return choose_splits(
-            dataset.labels, dataset.splits, dataset.paths, dataset.classes, settings
+            dataset.labels, dataset.splits, dataset.paths, dataset.classes, settings, groups
         )
     copies = find_copies(facts, settings.duplicate_distance)
-    used, groups = choose_images(dataset, facts, copies, settings)
+    used, groups_of_copies = choose_images(dataset, facts, copies, settings)
     chosen = choose_splits(
         dataset.labels[used],
         dataset.splits[used],
         lambda numbers: dataset.paths(used[numbers]),
         dataset.classes,
         settings,
-        groups,
+        join_groups(groups_of_copies, None if groups is None else groups[used]),
     )
     return {split: used[numbers] for split, numbers in chosen.items()}
 
