@@ -38,6 +38,7 @@ DOCUMENTS = sorted(
 )
 GUIDES = [
     "README",
+    "docs/data",
     "docs/records",
     "docs/labels",
     # Minutes each; `make test-slow` runs these three.

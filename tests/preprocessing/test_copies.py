@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from support import change_params, find_error
 
 from imgpipe.preprocessing.copies import Copies, connect, find_copies
-from imgpipe.preprocessing.copy_policy import choose_images, find_splits, join_groups
+from imgpipe.preprocessing.copy_policy import choose_images, find_splits, join_groups, needs_facts
 from imgpipe.preprocessing.image_facts import ImageFacts
 from imgpipe.preprocessing.splits import LEFT_OUT, SPLITS, UNASSIGNED
 from imgpipe.settings.preprocess import Preprocess
@@ -182,3 +182,9 @@ def test_the_splits_of_images() -> None:
     indices = {"train": np.array([4, 0]), "validation": np.array([2]), "test": np.array([1])}
     found = find_splits(indices, 5, np.array([0, 1, 2, 3]))
     assert found.tolist() == [TRAIN, TEST, VALIDATION, LEFT_OUT]
+
+
+def test_pixels_are_needed_before_the_splits_only_for_a_policy() -> None:
+    assert not needs_facts(make_settings())
+    assert needs_facts(make_settings(duplicates="one_split"))
+    assert needs_facts(make_settings(two_labels="stop"))
