@@ -86,6 +86,16 @@ def test_copies_are_named_and_shown(project: Path) -> None:
     assert hash_files(project) == first
 
 
+def test_one_split_keeps_all_copies_together(project: Path) -> None:
+    data = preprocess(project, duplicates="one_split")
+    assert data["duplicate_images"] == 0
+    pictures = splits_of_pictures(project)
+    assert sum(map(len, pictures.values())) == 2 * (PER_CLASS + 5 * COPIES) + 1
+    assert all(len(set(splits)) == 1 for splits in pictures.values())
+    for pair in data["near"]:
+        assert len({image["split"] for image in pair["images"]}) == 1
+
+
 def test_drop_uses_one_copy_and_names_the_others(project: Path) -> None:
     data = preprocess(project, duplicates="drop", two_labels="drop")
     pictures = splits_of_pictures(project)
@@ -109,6 +119,26 @@ def test_a_picture_with_two_labels_stops_the_stage(project: Path) -> None:
         " data/local/leaves/pine/wrong.png (pine); delete the wrong ones, or set"
         " preprocess.two_labels to drop or keep\n"
     )
+
+
+def test_official_splits_stay_and_lose_only_copies_of_test_images(project: Path) -> None:
+    folder = project / "data" / "local" / "leaves"
+    for name in ("oak", "pine"):
+        for path in sorted((folder / name).iterdir()):
+            split = "test" if path.stem in ("00-1", "13") else "train"
+            target = folder / split / name / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+        (folder / name).rmdir()
+    splits = {"train": "train", "test": "test"}
+    set_leaf(project, "leaves.format", {"kind": "image_folder", "splits": splits},
+             "data/catalog.yaml")  # fmt: skip
+    run(project, "fetch")
+    data = preprocess(project, duplicates="one_split")
+    assert data["left_out_images"] == 2 * COPIES
+    assert data["splits"][2] == {"split": "test", "images": 4}
+    assert data["duplicate_images"] == 0
+    assert splits_of_pictures(project)["oak/00"] == ["test"]
 
 
 def test_near_copies_are_ignored_with_a_distance_of_zero(project: Path) -> None:
