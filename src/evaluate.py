@@ -37,9 +37,9 @@ def main(run: StageRun) -> None:
 
     configure_runtime(params.arithmetic, native_threads=params.arithmetics.native.threads)
     from imgpipe.nn.common.arithmetic import find_forward
+    from imgpipe.nn.common.prediction import Predictor
     from imgpipe.nn.inference.explanation import activation_maps, feature_maps, first_kernels
     from imgpipe.nn.inference.loading import load_model_of_records
-    from imgpipe.nn.inference.prediction import Predictor
 
     model = load_model_of_records(paths.MODEL, records.info)
     forward = find_forward(params.arithmetic)

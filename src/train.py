@@ -3,7 +3,8 @@
 Reads   `method` and `arithmetic`, the sections that they name, `network` and its section of
         `networks`, in params.yaml; data/records (training and validation splits), data/augmented
 Writes  models/model.keras, the network: `training`, with the weights of the epoch of lowest
-        validation loss; `transfer`, with the weights of the last iteration. models/layers.txt, the
+        validation loss; `transfer`, with the weights of the last iteration; its logits are divided
+        by a temperature if that lowers the validation loss clearly. models/layers.txt, the
         table of its layers; data/training/examples.npz, some images as training sees them; after
         each epoch, metrics/history.csv and metrics/train.json
 Costs   most of the pipeline's time; small images are kept in memory if they fit in half of it
@@ -37,6 +38,8 @@ def main(run: StageRun) -> Callable[[], None] | None:
     )
     from imgpipe.nn.common.model_signature import ModelSignature
     from imgpipe.nn.fitting.examples import draw_examples
+    from imgpipe.nn.fitting.fitted_model import calibrate
+    from imgpipe.nn.fitting.history import write_metrics
     from imgpipe.nn.fitting.layer_table import describe_layers
     from imgpipe.nn.fitting.saved_model import save_model
     from imgpipe.nn.fitting.training_set import open_training_set
@@ -52,8 +55,11 @@ def main(run: StageRun) -> Callable[[], None] | None:
         from imgpipe.nn.transfer.pretrained_classifier import fit_classifier
 
         fitted = fit_classifier(params, records, augmented, sources=run.sources)
+    if settings.calibration == "temperature":
+        fitted = calibrate(fitted, images.validation.labels)
     model = fitted.model
     if fitted.is_chief:
+        write_metrics(fitted.history, model.count_params(), fitted.temperature)
         save_model(model, ModelSignature.of_records(records.info), MODEL)
         write_text(LAYERS, describe_layers(model))
         examples = draw_examples(images, fitted.random_transformation)

@@ -503,7 +503,7 @@ def predict_probabilities(
 ) -> NDArray[np.float32]:
     """Return the class probabilities, (N, K), that a model computes natively."""
     from imgpipe.nn.common.arithmetic import find_forward
-    from imgpipe.nn.inference.prediction import Predictor
+    from imgpipe.nn.common.prediction import Predictor
 
     return Predictor(model, find_forward("native")).predict(images, on_images)
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,12 @@ import pytest
 from support import find_error
 
 from imgpipe.core.errors import PipelineError
-from imgpipe.evaluation.predictions import Predictions, read_predictions, write_predictions
+from imgpipe.evaluation.predictions import (
+    Predictions,
+    read_predictions,
+    undo_temperature,
+    write_predictions,
+)
 
 LOGITS = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 PREDICTIONS = Predictions(
@@ -65,3 +71,21 @@ def test_rows_that_are_missing_doubled_moved_or_edited_are_refused(
     assert find_error(read_predictions, path).endswith(
         f"predictions.csv: not a table of predictions: ValueError: {expected}"
     )
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_probabilities_without_a_temperature_follow_from_the_ones_with_it(
+    temperature: float,
+) -> None:
+    scaled = np.exp(LOGITS / temperature)
+    scaled /= scaled.sum(axis=1, keepdims=True)
+    found = undo_temperature(replace(PREDICTIONS, probabilities=scaled), temperature)
+    np.testing.assert_allclose(found.probabilities, PREDICTIONS.probabilities, rtol=1e-6)
+    assert found.probabilities.dtype == np.float32
+    assert found.identities == PREDICTIONS.identities
+
+
+def test_a_probability_of_zero_stays_zero_without_a_temperature() -> None:
+    certain = np.tile(np.array([[0, 1, 0]], dtype=np.float32), (20, 1))
+    found = undo_temperature(replace(PREDICTIONS, probabilities=certain), 3.0)
+    assert (found.probabilities == certain).all()

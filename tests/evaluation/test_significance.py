@@ -11,6 +11,7 @@ from imgpipe.evaluation.predictions import Predictions
 from imgpipe.evaluation.significance import (
     Difference,
     align,
+    compare_calibration,
     compare_predictions,
     mcnemar_p_value,
     score_intervals,
@@ -303,3 +304,24 @@ def test_intervals_of_many_classes_take_little_memory() -> None:
     finally:
         tracemalloc.stop()
     assert peak_bytes < 100 << 20
+
+
+def test_the_calibration_is_compared_as_in_the_whole_comparison() -> None:
+    generator = np.random.default_rng(0)
+    labels, sure = generator.integers(0, 3, 200), generator.dirichlet(np.ones(3) / 5, 200)
+    first, second = (
+        Predictions(["a", "b", "c"], [str(n) for n in range(200)], labels, each.astype(np.float32))
+        for each in (sure, (sure + 1) / 4)
+    )
+    whole = {
+        difference.score: difference
+        for difference in compare_predictions(first, second, top_k=2, bins=10).differences
+    }
+    found = compare_calibration(first, second, bins=10)
+    assert [difference.score for difference in found] == ["loss", "calibration_error"]
+    for difference in found:
+        expected = whole[difference.score]
+        assert (difference.first, difference.second) == (expected.first, expected.second)
+        assert (difference.low, difference.high) == (expected.low, expected.high)
+    assert found[0].change < 0
+    assert found[0].verdict == "better"

@@ -128,7 +128,7 @@ def write_results(predictions: Predictions, params: Params) -> None:
         [[1, 1.0, 0.5, 1.1, 0.4], [2, 0.5, 0.75, 0.6, 0.7]],
     )
     trained = {"validation_accuracy": 0.75, "validation_loss": 0.5}
-    trained |= {"best_epoch": 2, "epochs": 5, "parameters": 12345}
+    trained |= {"best_epoch": 2, "epochs": 5, "parameters": 12345, "temperature": 1.0}
     write_json(metrics / "train.json", trained)
     Path("models").mkdir()
     Path("models/layers.txt").write_text("layer  kind\nlogits  Dense & co\n")

@@ -11,8 +11,8 @@ from support import TRANSFER_PARAMS, Page, draw_predictions, hash_file
 
 from imgpipe.core import libraries
 from imgpipe.evaluation.metrics import METRICS, metrics_among
-from imgpipe.evaluation.predictions import Predictions
-from imgpipe.evaluation.significance import score_intervals
+from imgpipe.evaluation.predictions import Predictions, undo_temperature
+from imgpipe.evaluation.significance import compare_calibration, score_intervals
 from imgpipe.reporting.model_card import write_model_card
 from imgpipe.reporting.pictures import PICTURES
 from imgpipe.reporting.stage_outputs import StageOutputs, read_outputs
@@ -159,3 +159,26 @@ def test_the_layers_of_a_deep_network_are_folded(make_outputs: MakeOutputs) -> N
     assert "<details open><summary>Layers</summary><pre>layer" in write(outputs)
     Path("models/layers.txt").write_text("layer\n" * 100)
     assert "<details><summary>Layers</summary><pre>layer" in write(read_outputs(outputs.params))
+
+
+def test_the_card_says_what_a_temperature_changes(make_outputs: MakeOutputs) -> None:
+    outputs = make_outputs()
+    assert "No temperature scaling" in write(outputs)
+    scaled = replace(outputs, trained={**outputs.trained, "temperature": 2.0})
+    bins = outputs.params.evaluate.calibration_bins
+    before = undo_temperature(outputs.predictions, 2.0)
+    loss, error = compare_calibration(before, outputs.predictions, bins=bins)
+    text = write(scaled)
+    assert "divides its logits by 2.0" in text
+    assert "No temperature scaling" not in text
+    cells = Page(text).cells
+    rows = list(zip(cells, cells[1:], cells[2:], strict=False))
+    for change in (loss, error):
+        interval = f"{change.low:+.4f} to {change.high:+.4f}"
+        assert (f"{change.first:.4f}", f"{change.second:.4f}", interval) in rows
+    assert loss.second == pytest.approx(outputs.scores["loss"])
+    unscaled = outputs.params.training.model_copy(update={"calibration": "none"})
+    params = outputs.params.model_copy(update={"training": unscaled})
+    assert "emperature" not in write(replace(outputs, params=params)).replace(
+        "training.temperature", ""
+    )

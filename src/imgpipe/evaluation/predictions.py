@@ -2,13 +2,15 @@
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.core.elementary import exp, log
 from imgpipe.core.errors import PipelineError
+from imgpipe.core.exact_sums import sum_exactly
 from imgpipe.core.files import write_csv
 
 _COLUMNS = ["index", "identity", "actual", "predicted"]
@@ -24,6 +26,14 @@ class Predictions:
     """(N,) in [0, K)."""
     probabilities: NDArray[np.float32]
     """(N, K), rows sum to 1."""
+
+
+def undo_temperature(predictions: Predictions, temperature: float) -> Predictions:
+    """Return the predictions that a network would give that divides no logits by a temperature."""
+    logits = temperature * log(predictions.probabilities.astype(np.float64))
+    powers = exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = powers / sum_exactly(powers, axis=1)[:, None]
+    return replace(predictions, probabilities=probabilities.astype(np.float32))
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:

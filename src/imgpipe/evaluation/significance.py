@@ -1,6 +1,6 @@
 """Two networks on shared test images: how they differ, and whether chance explains it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -134,31 +134,61 @@ def compare_predictions(
     equally good networks. So the verdict on one metric uses the interval of level 1 - 0.05 / m
     (Bonferroni; Dunn 1961, doi:10.1080/01621459.1961.10482090).
     """
-    labels = first.labels
-    both = [ScoredExamples(labels, each.probabilities, top_k, bins) for each in (first, second)]
+    both = _score_both(first, second, top_k, bins)
     won = np.flatnonzero(~both[0].correct & both[1].correct)
     lost = np.flatnonzero(both[0].correct & ~both[1].correct)
-    whole = [score_resamples(Resamples.of_whole(each)) for each in both]
-    changes: dict[str, list[NDArray[np.float64]]] = {name: [] for name in whole[0]}
-    for weights in _draw_resamples(len(labels), COMPARISON_RESAMPLES):
-        scores = [score_resamples(Resamples(each, weights)) for each in both]
-        for name, parts in changes.items():
-            parts.append(scores[1][name] - scores[0][name])
     return Comparison(
-        differences=[
-            Difference(
-                name,
-                float(whole[0][name][0]),
-                float(whole[1][name][0]),
-                *_interval(parts, SIGNIFICANCE),
-                *_interval(parts, SIGNIFICANCE / len(changes)),
-            )
-            for name, parts in changes.items()
-        ],
+        differences=_measure_differences(both, score_resamples),
         won=_most_confident_first(won, second),
         lost=_most_confident_first(lost, first),
         p_value=mcnemar_p_value(len(won), len(lost)),
     )
+
+
+def compare_calibration(first: Predictions, second: Predictions, *, bins: int) -> list[Difference]:
+    """Return the differences in loss and calibration error, measured as `compare_predictions` does.
+
+    It is faster, because it leaves the other metrics out.
+    """
+    metrics = [find_metric(name) for name in ("loss", "calibration_error")]
+
+    def score(resamples: Resamples) -> dict[str, NDArray[np.float64]]:
+        values = {metric.name: metric.compute(resamples) for metric in metrics}
+        return {name: value for name, value in values.items() if value is not None}
+
+    return _measure_differences(_score_both(first, second, 1, bins), score)
+
+
+def _score_both(
+    first: Predictions, second: Predictions, top_k: int, bins: int
+) -> tuple[ScoredExamples, ScoredExamples]:
+    return (
+        ScoredExamples(first.labels, first.probabilities, top_k, bins),
+        ScoredExamples(first.labels, second.probabilities, top_k, bins),
+    )
+
+
+def _measure_differences(
+    both: tuple[ScoredExamples, ScoredExamples],
+    score: Callable[[Resamples], dict[str, NDArray[np.float64]]],
+) -> list[Difference]:
+    """Return the difference in each metric; `score` returns the metrics of resamples."""
+    whole = [score(Resamples.of_whole(each)) for each in both]
+    changes: dict[str, list[NDArray[np.float64]]] = {name: [] for name in whole[0]}
+    for weights in _draw_resamples(len(both[0].labels), COMPARISON_RESAMPLES):
+        scores = [score(Resamples(each, weights)) for each in both]
+        for name, parts in changes.items():
+            parts.append(scores[1][name] - scores[0][name])
+    return [
+        Difference(
+            name,
+            float(whole[0][name][0]),
+            float(whole[1][name][0]),
+            *_interval(parts, SIGNIFICANCE),
+            *_interval(parts, SIGNIFICANCE / len(changes)),
+        )
+        for name, parts in changes.items()
+    ]
 
 
 def score_intervals(

@@ -11,8 +11,8 @@ from imgpipe.console.messages import join_some
 from imgpipe.core.files import write_text
 from imgpipe.core.libraries import find_installed, read_pins
 from imgpipe.core.paths import RECORDS
-from imgpipe.evaluation.metrics import metrics_among
-from imgpipe.evaluation.significance import score_intervals
+from imgpipe.evaluation.metrics import find_metric, metrics_among
+from imgpipe.evaluation.significance import compare_calibration, score_intervals
 from imgpipe.reporting.html_pages import TEMPLATES, render_page
 from imgpipe.reporting.pictures import PICTURES
 from imgpipe.reporting.stage_outputs import StageOutputs
@@ -63,6 +63,7 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
             )
             for metric in metrics
         ],
+        calibration_rows=list(_calibration_rows(outputs)),
         proportions=[metric.label for metric in metrics if metric.is_proportion],
         class_score_rows=[
             [name, *(f"{value:.4f}" for value in values), images]
@@ -90,6 +91,22 @@ def _summary_rows(outputs: StageOutputs) -> Iterator[tuple[str, str]]:
     # This file contains the hash of each shard.
     digest = hashlib.sha256((RECORDS / "info.json").read_bytes()).hexdigest()
     yield "records", f"info.json has the SHA-256 {digest}"
+
+
+def _calibration_rows(outputs: StageOutputs) -> Iterator[tuple[str, ...]]:
+    """Yield the scores that temperature scaling changes; nothing if the network has no such."""
+    if outputs.uncalibrated:
+        for difference in compare_calibration(
+            outputs.uncalibrated,
+            outputs.predictions,
+            bins=outputs.params.evaluate.calibration_bins,
+        ):
+            yield (
+                find_metric(difference.score).label,
+                f"{difference.first:.4f}",
+                f"{difference.second:.4f}",
+                f"{difference.low:+.4f} to {difference.high:+.4f}",
+            )
 
 
 def _backbone_rows(params: Params) -> Iterator[tuple[str, str]]:

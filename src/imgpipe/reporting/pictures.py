@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from imgpipe.core.paths import PREDICTIONS
 from imgpipe.evaluation.predictions import Predictions
+from imgpipe.evaluation.tables import measure_reliability
 from imgpipe.records.stored_images import StoredImages
 from imgpipe.reporting.charts import data, results, views
 from imgpipe.reporting.charts.style import MOST_ROWS, shorten
@@ -81,6 +83,17 @@ def confusion(outputs: StageOutputs) -> Figure:
     matrix = np.zeros((count, count), dtype=np.int64)
     np.add.at(matrix, (predictions.labels, predictions.probabilities.argmax(axis=1)), 1)
     return results.draw_confusion(matrix, predictions.classes)
+
+
+def reliability(outputs: StageOutputs) -> Figure:
+    """Draw accuracy against confidence, and, if there is a temperature, also without it."""
+    before = None
+    if outputs.uncalibrated:
+        bins = outputs.params.evaluate.calibration_bins
+        before = pd.DataFrame(measure_reliability(outputs.uncalibrated, bins))
+    return results.draw_reliability(
+        outputs.reliability, outputs.scores["calibration_error"], before
+    )
 
 
 def mistakes(outputs: StageOutputs) -> Figure:
@@ -173,13 +186,7 @@ PICTURES = {
         "results",
         lambda outputs: results.draw_roc(outputs.roc, outputs.per_class),
     ),
-    "reliability": Picture(
-        "Accuracy against confidence.",
-        "results",
-        lambda outputs: results.draw_reliability(
-            outputs.reliability, outputs.scores["calibration_error"]
-        ),
-    ),
+    "reliability": Picture("Accuracy against confidence.", "results", reliability),
     "mistakes": Picture("The mistakes that the network is surest of.", "results", mistakes),
     "kernels": Picture(
         "The weights of the first layer.",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from imgpipe.core import paths
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import read_json
 from imgpipe.datasets.catalog import Entry, load_entry
-from imgpipe.evaluation.predictions import Predictions, read_predictions
+from imgpipe.evaluation.predictions import Predictions, read_predictions, undo_temperature
 from imgpipe.evaluation.views import Views, read_views
 from imgpipe.records.folders import AugmentedRecords, Records
 from imgpipe.records.info import RecordsInfo
@@ -55,6 +56,12 @@ class StageOutputs:
     def info(self) -> RecordsInfo:
         """The description of the records."""
         return self.records.info
+
+    @cached_property
+    def uncalibrated(self) -> Predictions | None:
+        """The predictions without temperature scaling; None if the network has no temperature."""
+        temperature = self.trained["temperature"]
+        return undo_temperature(self.predictions, temperature) if temperature != 1 else None
 
 
 def read_outputs(params: Params) -> StageOutputs:

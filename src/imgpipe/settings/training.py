@@ -33,6 +33,7 @@ class Training(Section):
     random_contrast_frac: Fraction
     bootstrap: bool
     early_stopping_patience_epochs: CountOrZero
+    calibration: Literal["temperature", "none"]
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
     seed: Seed
 

@@ -17,6 +17,7 @@ class Transfer(Section):
     label_smoothing: Fraction
     class_weights: Literal["none", "balanced"]
     bootstrap: bool
+    calibration: Literal["temperature", "none"]
     seed: Seed
 
     precision: ClassVar[str] = "float32"

@@ -113,7 +113,7 @@ def test_validation_metrics_are_means_over_all_examples() -> None:
     """The batches have different sizes; a mean of means would differ."""
     from imgpipe.nn.common.arithmetic import find_forward
     from imgpipe.nn.common.batches import ordered_batches
-    from imgpipe.nn.training.loop import make_logits_model
+    from imgpipe.nn.common.logits import make_logits_model
     from imgpipe.nn.training.objective import Objective
     from imgpipe.nn.training.optimizer import make_optimizer
     from imgpipe.nn.training.replicas import Replicas

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import softmax
 from support import TRANSFER_PARAMS, change_params
 
 from imgpipe.core.exact_sums import ExactMatrix
@@ -36,7 +37,8 @@ def make_features(
 
 def fit(features: TrainingSet, classes: int = 2, **changes: Any) -> tuple[Layer, History]:
     params = change_params(TRANSFER_PARAMS, **changes)
-    return fit_output_layer(features, classes, params.transfer)
+    fitted = fit_output_layer(features, classes, params.transfer)
+    return fitted.layer, fitted.history
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -55,6 +57,15 @@ def test_the_history_ends_with_the_metrics_of_the_layer(
     assert best.validation_accuracy == (predicted.argmax(axis=1) == labels).mean() > 1 / classes
     assert best.loss < np.log(classes)  # of equal probabilities
     assert f"on 60 training images chose l2_penalty {penalty:g}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_validation_logits_are_those_of_the_layer(classes: int) -> None:
+    features = make_features(classes)
+    fitted = fit_output_layer(features, classes, TRANSFER_PARAMS.transfer)
+    predicted = fitted.layer.predict(ExactMatrix(features.validation.inputs[np.arange(20)]))
+    assert fitted.validation_logits.shape == (20, classes)
+    np.testing.assert_allclose(softmax(fitted.validation_logits, axis=1), predicted, rtol=1e-3)
 
 
 def test_equal_values_give_equal_bytes() -> None:

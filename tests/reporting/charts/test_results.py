@@ -203,6 +203,17 @@ def test_the_lines_of_twenty_classes_differ() -> None:
     assert all(len(set(dashes[first : first + 4])) == 4 for first in range(17))
 
 
+def test_reliability_also_shows_the_bins_without_temperature_scaling() -> None:
+    columns = ["low", "high", "images", "confidence", "accuracy"]
+    after = pd.DataFrame([[0.5, 1.0, 9, 0.8, 6 / 9]], columns=columns)
+    before = pd.DataFrame([[0.0, 0.5, 0, 0.0, 0.0], [0.5, 1.0, 9, 0.9, 6 / 9]], columns=columns)
+    figure = draw_reliability(after, 0.1, before)
+    (line,) = [
+        line for line in figure.axes[0].lines if line.get_label() == "without temperature scaling"
+    ]
+    assert np.asarray(line.get_xydata()).tolist() == [[0.9, 6 / 9]]
+
+
 def test_reliability_shows_filled_bins_only() -> None:
     columns = ["low", "high", "images", "confidence", "accuracy"]
     rows = [[0.0, 0.5, 0, 0.0, 0.0], [0.5, 1.0, 9, 0.8, 6 / 9]]

@@ -1,11 +1,16 @@
-"""What each method of `train` returns."""
+"""What each method of `train` returns, and its calibration."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
+from imgpipe.console.messages import report
+from imgpipe.nn.common.logits import add_temperature
 from imgpipe.nn.fitting.history import History
+from imgpipe.nn.fitting.temperature import fit_temperature
 
 
 @dataclass(frozen=True)
@@ -14,9 +19,26 @@ class FittedModel:
 
     model: keras.Model
     history: History
+    validation_logits: NDArray[np.floating]
+    """(N, K), of the validation images; a number may be added to all logits of an image."""
+    temperature: float = 1.0
+    """The network divides its logits by this number."""
     random_transformation: keras.Model | None = None
     """Transforms images at random, as the training did; None if it did not."""
     is_chief: bool = True
     """Whether this process writes files; another worker of TF_CONFIG does not."""
     finish: Callable[[], None] | None = None
     """To call after the outputs are written and checked."""
+
+
+def calibrate(fitted: FittedModel, labels: NDArray[np.int64]) -> FittedModel:
+    """Fit a temperature to the validation images, and give it to the network if it helps.
+
+    The labels (N,) are the ones of the validation images.
+    """
+    scaling = fit_temperature(fitted.validation_logits, labels)
+    report(f"train: {scaling}")
+    if scaling.temperature == 1:
+        return fitted
+    model = add_temperature(fitted.model, scaling.temperature)
+    return replace(fitted, model=model, temperature=scaling.temperature)

@@ -66,10 +66,11 @@ def is_patience_spent(epochs: Sequence[Epoch], patience_epochs: int) -> bool:
     return epochs[-1].epoch - best_epoch(epochs).epoch >= patience_epochs
 
 
-def write_metrics(history: History, parameters: int) -> None:
+def write_metrics(history: History, parameters: int, temperature: float = 1.0) -> None:
     """Write the metrics of each epoch, a line for each, and the metrics of the best epoch.
 
     At least one epoch must be finished. `parameters` is the number of parameters of the network.
+    The validation loss is measured without the temperature.
     """
     # The table leaves out the last metric, which is only for comparisons with other trainings.
     write_csv(HISTORY, Epoch._fields[:-1], (epoch[:-1] for epoch in history.epochs))
@@ -83,5 +84,6 @@ def write_metrics(history: History, parameters: int) -> None:
             "best_epoch": best.epoch,
             "epochs": len(history.epochs),
             "parameters": parameters,
+            "temperature": temperature,
         },
     )

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from imgpipe.console.progress import ProgressBar
 from imgpipe.core.errors import UnreadableImageError
 from imgpipe.nn.common.arithmetic import find_forward
+from imgpipe.nn.common.prediction import Predictor
 from imgpipe.nn.inference.explanation import activation_maps
 from imgpipe.nn.inference.file_prediction import FilePrediction
 from imgpipe.nn.inference.loading import load_model, read_signature
-from imgpipe.nn.inference.prediction import Predictor
 from imgpipe.settings.image_spec import ImageSpec
 
 _FILES_AT_ONCE = 512

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from imgpipe.nn.common.arithmetic import find_forward
+from imgpipe.nn.common.logits import make_logits_model
+from imgpipe.nn.common.prediction import Predictor
 from imgpipe.nn.fitting.fitted_model import FittedModel
 from imgpipe.nn.fitting.layer_table import describe_layers
 from imgpipe.nn.fitting.training_set import TrainingSet
@@ -45,9 +47,12 @@ def train_from_scratch(
     checkpoint = Checkpoint(sources=sources, parameters=values, data=training_set.digest)
     forward = find_forward(params.arithmetic)
     history = train_model(model, training_set, settings, checkpoint, replicas, forward)
+    # In all workers: reading a variable may need all of them.
+    logits = Predictor(make_logits_model(model), forward).predict(training_set.validation.inputs)
     return FittedModel(
         model,
         history,
+        logits,
         random_transformation=make_random_transformation(info.image_shape, settings),
         is_chief=replicas.is_chief,
         finish=checkpoint.delete if replicas.is_chief else None,

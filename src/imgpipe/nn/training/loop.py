@@ -16,6 +16,7 @@ from imgpipe.console.training_table import TrainingProgress
 from imgpipe.core.errors import PipelineError
 from imgpipe.nn.common.arithmetic import Forward
 from imgpipe.nn.common.batches import evaluation_batch_size, ordered_batches
+from imgpipe.nn.common.logits import make_logits_model
 from imgpipe.nn.fitting.history import (
     Epoch,
     History,
@@ -235,8 +236,3 @@ def _check_finite(epoch: Epoch, weights: Sequence[NDArray[Any]]) -> None:
     raise PipelineError(
         f"train: {what} after epoch {epoch.epoch}; lower training.learning_rate in {PARAMS_FILE}"
     )
-
-
-def make_logits_model(model: keras.Model) -> keras.Model:
-    """Return the part of a network that ends before the softmax; the weights are shared."""
-    return keras.Model(model.input, model.layers[-1].input, name="logits")

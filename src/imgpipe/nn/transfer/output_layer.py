@@ -1,5 +1,7 @@
 """The output layer of a pretrained network, fitted to features."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,9 +22,16 @@ from imgpipe.nn.transfer.logistic_regression import (
 from imgpipe.settings.transfer import Transfer
 
 
-def fit_output_layer(
-    features: TrainingSet, classes: int, settings: Transfer
-) -> tuple[Layer, History]:
+class FittedLayer(NamedTuple):
+    """An output layer, and how it was fitted."""
+
+    layer: Layer
+    history: History
+    validation_logits: NDArray[np.float64]
+    """(N, K), of the validation images; the logarithms of the probabilities."""
+
+
+def fit_output_layer(features: TrainingSet, classes: int, settings: Transfer) -> FittedLayer:
     """Fit a linear layer to features.
 
     The layer is fitted to standardized features: the mean of each feature is 0, and one factor for
@@ -34,8 +43,8 @@ def fit_output_layer(
         settings: the section `transfer` of params.yaml.
 
     Returns:
-        the layer, and the metrics of all iterations of L-BFGS as epochs. The last epoch is the best
-        one, because the penalty, not early stopping, prevents over-fitting.
+        the layer; as its history, the metrics of all iterations of L-BFGS as epochs. The last epoch
+        is the best one, because the penalty, not early stopping, prevents over-fitting.
     """
     training = _collect_training(features, classes, settings)
     validation = _collect_validation(features, classes, settings)
@@ -48,19 +57,18 @@ def fit_output_layer(
             most_iterations=settings.iterations,
         )
         mean, scale = fit_standardization(training.features)
+        standardized = validation.standardize(mean, scale)
         layer, epochs = _fit_with_history(
-            training.standardize(mean, scale),
-            validation.standardize(mean, scale),
-            penalty,
-            settings.iterations,
+            training.standardize(mean, scale), standardized, penalty, settings.iterations
         )
+        _, validation_logits = layer.predict_with_logarithms(standardized.features)
     if log_loss is not None:
         report(
             f"train: cross-validation on {len(np.unique(training.groups)):,} training images"
             f" chose l2_penalty {penalty:g}, log loss {log_loss:.4f}"
         )
     history = History(epochs, best=epochs[-1], l2_penalty=penalty)
-    return layer.include_standardization(mean, scale), history
+    return FittedLayer(layer.include_standardization(mean, scale), history, validation_logits)
 
 
 def _fit_with_history(

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from imgpipe.nn.fitting.fitted_model import FittedModel
-from imgpipe.nn.fitting.history import write_metrics
 from imgpipe.nn.fitting.layer_table import describe_layers
 from imgpipe.nn.fitting.training_set import open_training_set
 from imgpipe.nn.transfer.cluster_features import store_on_cluster
@@ -51,9 +50,8 @@ def fit_classifier(
         return extractor.read(shards, computed_elsewhere=stored)
 
     features = open_training_set(records, augmented, params.bootstrap_seed, read_features)
-    layer, history = fit_output_layer(features, len(info.classes), params.transfer)
+    fitted = fit_output_layer(features, len(info.classes), params.transfer)
     model.get_layer("logits").set_weights(
-        [layer.kernel.astype(np.float32), layer.bias.astype(np.float32)]
+        [fitted.layer.kernel.astype(np.float32), fitted.layer.bias.astype(np.float32)]
     )
-    write_metrics(history, model.count_params())
-    return FittedModel(model, history)
+    return FittedModel(model, fitted.history, fitted.validation_logits)

@@ -220,11 +220,15 @@ def _follow_lines(*coordinates: NDArray[np.float64]) -> list[NDArray[np.float64]
 
 
 @styled
-def draw_reliability(table: pd.DataFrame, calibration_error: float) -> Figure:
+def draw_reliability(
+    table: pd.DataFrame, calibration_error: float, before: pd.DataFrame | None = None
+) -> Figure:
     """Draw the accuracy of each bin of confidence, with its interval, and the images in each bin.
 
     Args:
         table: columns low, high, images, confidence, accuracy; a row for each bin.
+        calibration_error: for the title.
+        before: a table of the same columns, without temperature scaling; None if there is none.
     """
     figure = new_figure(
         6.4, 6.8, f"Reliability, test split (calibration error {calibration_error:.4f})"
@@ -246,6 +250,12 @@ def draw_reliability(table: pd.DataFrame, calibration_error: float) -> Figure:
         filled["confidence"], accuracy, 45 + 155 * count / count.max(), color=TRAIN_COLOR,
         edgecolor="white", zorder=3, label="accuracy (larger: more images)", clip_on=False,
     )  # fmt: skip
+    if before is not None:
+        filled_before = before[before["images"] > 0]
+        upper.plot(
+            filled_before["confidence"], filled_before["accuracy"], "x--", color=VALIDATION_COLOR,
+            linewidth=1, label="without temperature scaling", clip_on=False,
+        )  # fmt: skip
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     upper.grid(visible=True)
     width = float(table["high"].iloc[0] - table["low"].iloc[0])
@@ -257,7 +267,12 @@ def draw_reliability(table: pd.DataFrame, calibration_error: float) -> Figure:
     lower.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     lower.yaxis.set_minor_locator(NullLocator())
     lower.set_ylim(0.5, 5 * count.max())  # so that a single image shows
-    figure.legend(loc="outside lower center", ncols=3, markerscale=0.6, fontsize=9)
+    figure.legend(
+        loc="outside lower center",
+        ncols=2 if before is not None else 3,
+        markerscale=0.6,
+        fontsize=9,
+    )
     return figure
 
 
