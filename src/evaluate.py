@@ -3,6 +3,7 @@
 Reads   `evaluate`, `arithmetic` and its section of `arithmetics` in params.yaml;
         models/model.keras; data/records (test split)
 Writes  metrics/test.json, the metrics; metrics/per_class.csv and metrics/reliability.csv, tables;
+        metrics/mistakes.csv, the most confident mistakes with the names of their files;
         data/evaluation/predictions.csv, the probabilities of each image;
         data/evaluation/roc.csv, points of the ROC curves;
         data/evaluation/views.npz, arrays for the pictures of what the network sees
@@ -55,6 +56,7 @@ def main(run: StageRun) -> None:
     write_json(paths.TEST_METRICS, scores)
     tables.write_class_scores(paths.CLASS_SCORES, predictions)
     tables.write_reliability(paths.RELIABILITY, predictions, bins)
+    tables.write_mistakes(paths.MISTAKES, predictions)
     tables.write_roc(paths.ROC, predictions)
     write_predictions(paths.PREDICTIONS, predictions)
     write_views(paths.VIEWS, views)

@@ -7,10 +7,13 @@ from support import LABELS, PROBABILITIES, draw_predictions
 from imgpipe.evaluation.metrics import score_predictions
 from imgpipe.evaluation.predictions import Predictions
 from imgpipe.evaluation.tables import (
+    MOST_MISTAKES,
+    list_mistakes,
     measure_reliability,
     measure_roc,
     score_classes,
     write_class_scores,
+    write_mistakes,
     write_reliability,
     write_roc,
 )
@@ -126,3 +129,24 @@ def test_tables_are_written_with_their_headers(tmp_path: Path) -> None:
     assert lines[:2] == ["class,false_positive_rate,true_positive_rate", "a,0.0,0.0"]
     lines = (tmp_path / "reliability.csv").read_text().splitlines()
     assert lines[:2] == ["low,high,images,confidence,accuracy", "0.0,0.5,3,0.5,0.3333333333333333"]
+
+
+def test_mistakes_are_listed_by_name_the_most_confident_first(tmp_path: Path) -> None:
+    probabilities = np.array([[0.3, 0.7], [0.9, 0.1], [0.25, 0.75], [0.6, 0.4]], dtype=np.float32)
+    names = ["own/cat/a.jpg", "own/cat/b.jpg", "own/cat/c, d.jpg", "own/dog/e.jpg"]
+    found = Predictions(["cat", "dog"], names, np.array([0, 0, 0, 1]), probabilities)
+    write_mistakes(tmp_path / "mistakes.csv", found)
+    assert (tmp_path / "mistakes.csv").read_text().splitlines() == [
+        "file,actual,predicted,probability",
+        '"own/cat/c, d.jpg",cat,dog,0.75',
+        "own/cat/a.jpg,cat,dog,0.699999988",
+        "own/dog/e.jpg,dog,cat,0.600000024",
+    ]
+
+
+def test_the_table_of_mistakes_has_a_bounded_size() -> None:
+    count = MOST_MISTAKES + 5
+    probabilities = np.tile(np.array([[0.1, 0.9]], dtype=np.float32), (count, 1))
+    names = [str(number) for number in range(count)]
+    found = Predictions(["cat", "dog"], names, np.zeros(count, dtype=np.int64), probabilities)
+    assert [row.file for row in list_mistakes(found)] == names[:MOST_MISTAKES]

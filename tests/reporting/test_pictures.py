@@ -72,15 +72,17 @@ def test_the_most_confident_mistakes_come_first(make_outputs: MakeOutputs) -> No
     right = np.array([0.9, 0.1, 0.6, 0.4, 0.25, 0.75, 0.2], dtype=np.float32)
     probabilities = np.stack([right, 1 - right], axis=1)
     labels = np.array([0, 0, 1, 1, 0, 1, 0])
-    predictions = Predictions(["yes", "no"], list("0123456"), labels, probabilities)
+    names = [f"own.zip#photos/{number}.jpg" for number in range(7)]
+    predictions = Predictions(["yes", "no"], names, labels, probabilities)
     figure = draw("mistakes", make_outputs(predictions=predictions))
     captions = [axes.get_title() for axes in figure.axes if axes.axison]
     assert captions == [
-        f"{actual}, taken\N{NO-BREAK SPACE}for\n{predicted} ({confidence}%)"
-        for actual, predicted, confidence in (
-            ("yes", "no", 90.0), ("yes", "no", 80.0),
-            ("yes", "no", 75.0), ("no", "yes", 75.0),  # of equal ones, the first image first
-            ("no", "yes", 60.0),
+        f"{actual}, taken\N{NO-BREAK SPACE}for\n{predicted} ({confidence}%)\n{name}"
+        for actual, predicted, confidence, name in (
+            ("yes", "no", 90.0, "1.jpg"), ("yes", "no", 80.0, "6.jpg"),
+            # Of equal ones, the first image comes first.
+            ("yes", "no", 75.0, "4.jpg"), ("no", "yes", 75.0, "5.jpg"),
+            ("no", "yes", 60.0, "2.jpg"),
         )
     ]  # fmt: skip
     assert "The most confident of 5 mistakes on 7 test images" in texts_in(figure)

@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,18 @@ class Predictions:
     """(N,) in [0, K)."""
     probabilities: NDArray[np.float32]
     """(N, K), rows sum to 1."""
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        """(N,): the most probable class of each example."""
+        return np.asarray(self.probabilities.argmax(axis=1))
+
+    @cached_property
+    def mistakes(self) -> NDArray[np.int64]:
+        """Indices of the examples whose most probable class is wrong, the most confident first."""
+        wrong = np.flatnonzero(self.predicted != self.labels)
+        confidence = self.probabilities[wrong].max(axis=1)
+        return wrong[np.argsort(-confidence, kind="stable")]
 
 
 def undo_temperature(predictions: Predictions, temperature: float) -> Predictions:

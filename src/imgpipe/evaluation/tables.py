@@ -1,4 +1,4 @@
-"""Tables about a test split: scores of each class, ROC curves, reliability; CSV in metrics/."""
+"""Tables about a test split: scores of each class, ROC curves, reliability, mistakes; CSV."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +10,9 @@ from imgpipe.core.files import write_csv
 from imgpipe.evaluation.predictions import Predictions
 from imgpipe.evaluation.resamples import Resamples, ScoredExamples, divide
 from imgpipe.evaluation.roc import roc_areas, roc_corners
+
+MOST_MISTAKES = 1_000
+"""Of metrics/mistakes.csv, which is in git; the table of predictions has all images."""
 
 
 class ClassScores(NamedTuple):
@@ -44,6 +47,17 @@ class ReliabilityBin(NamedTuple):
     images: int
     confidence: float
     accuracy: float
+
+
+class Mistake(NamedTuple):
+    """An image whose most probable class is not the actual one."""
+
+    file: str
+    """The identity of the image, which leads back to its file."""
+    actual: str
+    predicted: str
+    probability: float
+    """Of the predicted class."""
 
 
 def score_classes(predictions: Predictions) -> list[ClassScores]:
@@ -102,6 +116,18 @@ def measure_reliability(predictions: Predictions, bins: int) -> list[Reliability
     return rows
 
 
+def list_mistakes(predictions: Predictions) -> Iterator[Mistake]:
+    """Yield up to `MOST_MISTAKES` mistakes, the most confident first."""
+    for number in predictions.mistakes[:MOST_MISTAKES].tolist():
+        predicted = predictions.predicted[number]
+        yield Mistake(
+            predictions.identities[number],
+            predictions.classes[predictions.labels[number]],
+            predictions.classes[predicted],
+            float(predictions.probabilities[number, predicted]),
+        )
+
+
 def write_class_scores(path: Path, predictions: Predictions) -> None:
     """Write `score_classes` as CSV."""
     write_csv(path, ["class", *ClassScores._fields[1:]], score_classes(predictions))
@@ -115,3 +141,9 @@ def write_roc(path: Path, predictions: Predictions) -> None:
 def write_reliability(path: Path, predictions: Predictions, bins: int) -> None:
     """Write `measure_reliability` as CSV."""
     write_csv(path, ReliabilityBin._fields, measure_reliability(predictions, bins))
+
+
+def write_mistakes(path: Path, predictions: Predictions) -> None:
+    """Write `list_mistakes` as CSV; a probability has the digits of float32."""
+    rows = list_mistakes(predictions)
+    write_csv(path, Mistake._fields, ([*row[:-1], f"{row.probability:.9g}"] for row in rows))

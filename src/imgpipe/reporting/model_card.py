@@ -13,6 +13,7 @@ from imgpipe.core.libraries import find_installed, read_pins
 from imgpipe.core.paths import RECORDS
 from imgpipe.evaluation.metrics import find_metric, metrics_among
 from imgpipe.evaluation.significance import compare_calibration, score_intervals
+from imgpipe.reporting.confusions import list_confusions
 from imgpipe.reporting.html_pages import TEMPLATES, render_page
 from imgpipe.reporting.pictures import PICTURES
 from imgpipe.reporting.stage_outputs import StageOutputs
@@ -65,6 +66,7 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
         ],
         calibration_rows=list(_calibration_rows(outputs)),
         proportions=[metric.label for metric in metrics if metric.is_proportion],
+        confusions=list(list_confusions(outputs)),
         class_score_rows=[
             [name, *(f"{value:.4f}" for value in values), images]
             for name, *values, images in outputs.per_class.itertuples(index=False)

@@ -6,6 +6,7 @@ model card shows it if the entry names a section of the card.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -13,13 +14,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from imgpipe.core.paths import PREDICTIONS
+from imgpipe.console.messages import escape_unprintable
 from imgpipe.evaluation.predictions import Predictions
 from imgpipe.evaluation.tables import measure_reliability
-from imgpipe.records.stored_images import StoredImages
 from imgpipe.reporting.charts import data, results, views
 from imgpipe.reporting.charts.style import MOST_ROWS, shorten
-from imgpipe.reporting.stage_outputs import StageOutputs, stale_file
+from imgpipe.reporting.stage_outputs import StageOutputs
 
 _SHOWN_ORIGINALS = 6
 
@@ -81,7 +81,7 @@ def confusion(outputs: StageOutputs) -> Figure:
     predictions = outputs.predictions
     count = len(predictions.classes)
     matrix = np.zeros((count, count), dtype=np.int64)
-    np.add.at(matrix, (predictions.labels, predictions.probabilities.argmax(axis=1)), 1)
+    np.add.at(matrix, (predictions.labels, predictions.predicted), 1)
     return results.draw_confusion(matrix, predictions.classes)
 
 
@@ -103,18 +103,14 @@ def mistakes(outputs: StageOutputs) -> Figure:
         PipelineError: the predictions are about other images, or in another order.
     """
     predictions = outputs.predictions
-    predicted = predictions.probabilities.argmax(axis=1)
-    confidence = predictions.probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != predictions.labels)
-    most_confident_first = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    shown = most_confident_first[: outputs.params.plot.mistakes]
-    shards = [shard.index() for shard in outputs.records.shards("test")]
-    if [name for shard in shards for name in shard.identities] != predictions.identities:
-        raise stale_file(PREDICTIONS)
-    total = f"on {len(predicted)} test images"
+    wrong, total = predictions.mistakes, f"on {len(predictions.labels)} test images"
+    shown = wrong[: outputs.params.plot.mistakes]
     return results.draw_gallery(
-        list(StoredImages(shards, outputs.info)[shown]),
-        [_describe_prediction(predictions, number) for number in shown.tolist()],
+        list(outputs.test_images[shown]),
+        [
+            f"{_describe_prediction(predictions, number)}\n{_find_name(predictions, number)}"
+            for number in shown.tolist()
+        ],
         f"The most confident of {len(wrong)} mistakes {total}"
         if len(wrong)
         else f"No mistake {total}",
@@ -136,6 +132,12 @@ def _describe_prediction(predictions: Predictions, number: int) -> str:
     if actual == predicted:
         return f"{actual}, correct\n({probabilities.max():.1%})"
     return f"{actual}, taken\N{NO-BREAK SPACE}for\n{predicted} ({probabilities.max():.1%})"
+
+
+def _find_name(predictions: Predictions, number: int) -> str:
+    """Return the name of the file of a test image, shortened."""
+    name = PurePosixPath(predictions.identities[number]).name
+    return shorten(escape_unprintable(name))
 
 
 def feature_maps(outputs: StageOutputs) -> Figure | None:

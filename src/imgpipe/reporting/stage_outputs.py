@@ -18,6 +18,7 @@ from imgpipe.evaluation.predictions import Predictions, read_predictions, undo_t
 from imgpipe.evaluation.views import Views, read_views
 from imgpipe.records.folders import AugmentedRecords, Records
 from imgpipe.records.info import RecordsInfo
+from imgpipe.records.stored_images import StoredImages
 from imgpipe.records.training_examples import TrainingExamples, read_training_examples
 from imgpipe.settings.params import Params
 
@@ -56,6 +57,18 @@ class StageOutputs:
     def info(self) -> RecordsInfo:
         """The description of the records."""
         return self.records.info
+
+    @cached_property
+    def test_images(self) -> StoredImages:
+        """The test images, in the order of the predictions.
+
+        Raises:
+            PipelineError: the predictions are about other images, or in another order.
+        """
+        shards = [shard.index() for shard in self.records.shards("test")]
+        if [name for shard in shards for name in shard.identities] != self.predictions.identities:
+            raise stale_file(paths.PREDICTIONS)
+        return StoredImages(shards, self.info)
 
     @cached_property
     def uncalibrated(self) -> Predictions | None:
@@ -105,7 +118,7 @@ def _check_evaluation(outputs: StageOutputs) -> None:
     """
     per_class = outputs.info.splits["test"].per_class
     predictions, table = outputs.predictions, outputs.per_class
-    labels, answers = predictions.labels, predictions.probabilities.argmax(axis=1)
+    labels, answers = predictions.labels, predictions.predicted
     counts = np.bincount(labels, minlength=len(predictions.classes)).tolist()
     measured = {"images": len(labels), "accuracy": float((answers == labels).mean())}
     with_curves = list(outputs.roc["class"].unique())
