@@ -1,9 +1,10 @@
 """Stage 5, evaluate: measure the trained model on the test split, each image exactly once.
 
 Reads   `evaluate`, `arithmetic` and its section of `arithmetics` in params.yaml;
-        models/model.keras; data/records (test split)
+        models/model.keras; data/records (test split); data/training/out_of_sample.npz
 Writes  metrics/test.json, the metrics; metrics/per_class.csv and metrics/reliability.csv, tables;
         metrics/mistakes.csv, the most confident mistakes with the names of their files;
+        metrics/label_issues.csv, the images of all splits whose labels are probably wrong;
         data/evaluation/predictions.csv, the probabilities of each image;
         data/evaluation/roc.csv, points of the ROC curves;
         data/evaluation/views.npz, arrays for the pictures of what the network sees
@@ -17,10 +18,12 @@ from imgpipe.console.progress import ProgressBar
 from imgpipe.core import paths
 from imgpipe.core.files import write_json
 from imgpipe.evaluation import tables
+from imgpipe.evaluation.label_issues import write_label_issues
 from imgpipe.evaluation.metrics import score_predictions
 from imgpipe.evaluation.predictions import Predictions, write_predictions
 from imgpipe.evaluation.views import Views, choose_images, write_views
 from imgpipe.records.folders import Records
+from imgpipe.records.out_of_sample import OutOfSample, read_out_of_sample
 from imgpipe.records.stored_images import StoredImages
 from imgpipe.running.stage import StageRun, run_stage
 
@@ -33,6 +36,7 @@ def main(run: StageRun) -> None:
     labels = np.concatenate([shard.labels for shard in shards])
     identities = [identity for shard in shards for identity in shard.identities]
     images = StoredImages(shards, records.info)
+    out_of_sample = read_out_of_sample(paths.OUT_OF_SAMPLE)
 
     from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
 
@@ -54,16 +58,23 @@ def main(run: StageRun) -> None:
     predictions = Predictions(records.info.classes, identities, labels, probabilities)
     scores = score_predictions(labels, probabilities, top_k=top_k, bins=bins)
     write_json(paths.TEST_METRICS, scores)
-    tables.write_class_scores(paths.CLASS_SCORES, predictions)
-    tables.write_reliability(paths.RELIABILITY, predictions, bins)
-    tables.write_mistakes(paths.MISTAKES, predictions)
-    tables.write_roc(paths.ROC, predictions)
+    _write_tables(predictions, records, out_of_sample, bins)
     write_predictions(paths.PREDICTIONS, predictions)
     write_views(paths.VIEWS, views)
     report(
         f"evaluate: {format_count(len(labels), 'test image')}, accuracy {scores['accuracy']:.4f}"
         f" (95 % interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f})"
     )
+
+
+def _write_tables(
+    predictions: Predictions, records: Records, out_of_sample: OutOfSample, bins: int
+) -> None:
+    tables.write_class_scores(paths.CLASS_SCORES, predictions)
+    tables.write_reliability(paths.RELIABILITY, predictions, bins)
+    tables.write_mistakes(paths.MISTAKES, predictions)
+    write_label_issues(paths.LABEL_ISSUES, records, out_of_sample, predictions)
+    tables.write_roc(paths.ROC, predictions)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ Reads   `method` and `arithmetic`, the sections that they name, `network` and it
 Writes  models/model.keras, the network: `training`, with the weights of the epoch of lowest
         validation loss; `transfer`, with the weights of the last iteration; its logits are divided
         by a temperature if that lowers the validation loss clearly. models/layers.txt, the
-        table of its layers; data/training/examples.npz, some images as training sees them; after
-        each epoch, metrics/history.csv and metrics/train.json
+        table of its layers; data/training/examples.npz, some images as training sees them;
+        data/training/out_of_sample.npz, probabilities of images by networks that were not fitted to
+        these images; after each epoch, metrics/history.csv and metrics/train.json
 Costs   most of the pipeline's time; small images are kept in memory if they fit in half of it
 
 A stopped or killed training resumes: the state after each epoch, or the features of each shard, are
@@ -16,10 +17,8 @@ saved under .dvc/tmp. The outputs have the same bytes as without the stop.
 from collections.abc import Callable
 
 from imgpipe.console.messages import report
-from imgpipe.core.files import write_text
-from imgpipe.core.paths import AUGMENTED, LAYERS, MODEL, RECORDS, TRAINING_EXAMPLES
+from imgpipe.core.paths import AUGMENTED, RECORDS
 from imgpipe.records.folders import AugmentedRecords, Records
-from imgpipe.records.npz_file import write_npz
 from imgpipe.running.stage import StageRun, run_stage
 
 
@@ -36,12 +35,8 @@ def main(run: StageRun) -> Callable[[], None] | None:
         seed=settings.seed,
         precision=settings.precision,
     )
-    from imgpipe.nn.common.model_signature import ModelSignature
-    from imgpipe.nn.fitting.examples import draw_examples
     from imgpipe.nn.fitting.fitted_model import calibrate
-    from imgpipe.nn.fitting.history import write_metrics
-    from imgpipe.nn.fitting.layer_table import describe_layers
-    from imgpipe.nn.fitting.saved_model import save_model
+    from imgpipe.nn.fitting.outputs import write_outputs
     from imgpipe.nn.fitting.training_set import open_training_set
 
     images = open_training_set(records, augmented, params.bootstrap_seed)
@@ -57,14 +52,10 @@ def main(run: StageRun) -> Callable[[], None] | None:
         fitted = fit_classifier(params, records, augmented, sources=run.sources)
     if settings.calibration == "temperature":
         fitted = calibrate(fitted, images.validation.labels)
-    model = fitted.model
     if fitted.is_chief:
-        write_metrics(fitted.history, model.count_params(), fitted.temperature)
-        save_model(model, ModelSignature.of_records(records.info), MODEL)
-        write_text(LAYERS, describe_layers(model))
-        examples = draw_examples(images, fitted.random_transformation)
-        write_npz(TRAINING_EXAMPLES, examples._asdict())
-    report(f"train: {params.network}, {model.count_params():,} parameters", f"  {fitted.history}")
+        write_outputs(fitted, records.info, images)
+    parameters = fitted.model.count_params()
+    report(f"train: {params.network}, {parameters:,} parameters", f"  {fitted.history}")
     return fitted.finish
 
 

@@ -10,6 +10,7 @@ from support import CATALOG, RESCALE, ROOT, draw_predictions, random_images
 
 from imgpipe.core.files import write_csv, write_json
 from imgpipe.evaluation import tables
+from imgpipe.evaluation.label_issues import LabelIssue
 from imgpipe.evaluation.metrics import score_predictions
 from imgpipe.evaluation.predictions import Predictions, write_predictions
 from imgpipe.evaluation.views import Views, write_views
@@ -138,5 +139,6 @@ def write_results(predictions: Predictions, params: Params) -> None:
     write_json(metrics / "test.json", scores)
     tables.write_class_scores(metrics / "per_class.csv", predictions)
     tables.write_reliability(metrics / "reliability.csv", predictions, bins)
+    write_csv(metrics / "label_issues.csv", LabelIssue._fields, [])
     tables.write_roc(Path("data/evaluation/roc.csv"), predictions)
     write_predictions(Path("data/evaluation/predictions.csv"), predictions)

@@ -21,6 +21,7 @@ FILES = {
     "data": "metrics/data.json",
     "history": "metrics/history.csv",
     "info": "data/records/info.json",
+    "label_issues": "metrics/label_issues.csv",
     "layers": "models/layers.txt",
     "per_class": "metrics/per_class.csv",
     "predictions": "data/evaluation/predictions.csv",

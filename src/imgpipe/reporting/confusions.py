@@ -1,37 +1,17 @@
 """The mistakes of a network by pairs of classes, with pictures and the names of the files."""
 
-import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from imgpipe.core.paths import REPORT
-from imgpipe.datasets.catalog import Entry, LocalEntry
+from imgpipe.reporting.named_images import NamedImage
 from imgpipe.reporting.stage_outputs import StageOutputs
 
 MOST_PAIRS = 20
 _MOST_IMAGES = 4  # of a pair of classes
-_SIDE_PX = 96  # longest side of a picture; the page would become large
-
-
-@dataclass(frozen=True)
-class MistakenImage:
-    """A test image, as the model card shows it."""
-
-    png: bytes
-    name: str
-    """The name of the file."""
-    identity: str
-    probability: float
-    """Of the predicted class."""
-    link: str | None
-    """The address of the file from the card; None if the file is in an archive."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +23,7 @@ class Confusion:
     mistakes: int
     images: int
     """Test images of the actual class."""
-    shown: list[MistakenImage]
+    shown: list[NamedImage]
     """The most confident mistakes."""
 
 
@@ -69,34 +49,20 @@ def list_confusions(outputs: StageOutputs) -> Iterator[Confusion]:
             predictions.classes[predicted],
             count,
             int(images[actual]),
-            list(_show_images(outputs, np.array(numbers[:_MOST_IMAGES]))),
+            [
+                NamedImage.make(outputs.entry, image, predictions.identities[number], probability)
+                for number, image, probability in _find_most_confident(outputs, numbers)
+            ],
         )
 
 
-def _show_images(outputs: StageOutputs, numbers: NDArray[np.int64]) -> Iterator[MistakenImage]:
-    predictions = outputs.predictions
-    for number, image in zip(numbers.tolist(), outputs.test_images[numbers], strict=True):
-        identity = predictions.identities[number]
-        yield MistakenImage(
-            png=_encode_thumbnail(image),
-            name=PurePosixPath(identity).name,
-            identity=identity,
-            probability=float(predictions.probabilities[number].max()),
-            link=_find_link(outputs.entry, identity),
-        )
-
-
-def _encode_thumbnail(image: NDArray[np.uint8]) -> bytes:
-    """Return a small PNG of an image (H, W, C)."""
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    picture.thumbnail((_SIDE_PX, _SIDE_PX))
-    stream = io.BytesIO()
-    picture.save(stream, "PNG")
-    return stream.getvalue()
-
-
-def _find_link(entry: Entry, identity: str) -> str | None:
-    """Return the address of an image file of the user's own folder, from the model card."""
-    if not isinstance(entry, LocalEntry):
-        return None
-    return "../" * len(REPORT.parent.parts) + quote(identity)
+def _find_most_confident(
+    outputs: StageOutputs, numbers: list[int]
+) -> Iterator[tuple[int, NDArray[np.uint8], str]]:
+    """Yield number, image (H, W, C) and probability of the first mistakes of a pair."""
+    shown = np.array(numbers[:_MOST_IMAGES])
+    confidence = outputs.predictions.probabilities[shown].max(axis=1)
+    for number, image, probability in zip(
+        shown.tolist(), outputs.test_images[shown], confidence.tolist(), strict=True
+    ):
+        yield number, image, f"{probability:.1%}"

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from imgpipe.console.messages import join_some
+from imgpipe.console.messages import format_count, join_some
 from imgpipe.core.files import write_text
 from imgpipe.core.libraries import find_installed, read_pins
 from imgpipe.core.paths import RECORDS
@@ -17,6 +17,7 @@ from imgpipe.reporting.confusions import list_confusions
 from imgpipe.reporting.html_pages import TEMPLATES, render_page
 from imgpipe.reporting.pictures import PICTURES
 from imgpipe.reporting.stage_outputs import StageOutputs
+from imgpipe.reporting.suspects import list_suspects
 from imgpipe.settings.backbones import BACKBONES
 from imgpipe.settings.params import Params, format_value
 
@@ -66,6 +67,7 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
         ],
         calibration_rows=list(_calibration_rows(outputs)),
         proportions=[metric.label for metric in metrics if metric.is_proportion],
+        suspects=list(list_suspects(outputs)),
         confusions=list(list_confusions(outputs)),
         class_score_rows=[
             [name, *(f"{value:.4f}" for value in values), images]
@@ -82,6 +84,10 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
 
 def _summary_rows(outputs: StageOutputs) -> Iterator[tuple[str, str]]:
     """Yield what a reader wants to know first."""
+    if issues := len(outputs.label_issues):
+        yield "suspected labels", f"{format_count(issues, 'image')}, the first ones below"
+    if duplicates := outputs.data["duplicate_images"]:
+        yield "duplicates", f"{format_count(duplicates, 'image')} in more than one split"
     worst = outputs.per_class.sort_values("recall", kind="stable").iloc[0]
     yield "worst class", f"{worst['class']}: recall {worst['recall']:.4f}, {worst['images']} images"
     images = [f"{split.examples:,} {name}" for name, split in outputs.info.splits.items()]

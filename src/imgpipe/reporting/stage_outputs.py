@@ -14,6 +14,7 @@ from imgpipe.core import paths
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import read_json
 from imgpipe.datasets.catalog import Entry, load_entry
+from imgpipe.evaluation.label_issues import LabelIssue, read_label_issues
 from imgpipe.evaluation.predictions import Predictions, read_predictions, undo_temperature
 from imgpipe.evaluation.views import Views, read_views
 from imgpipe.records.folders import AugmentedRecords, Records
@@ -49,6 +50,8 @@ class StageOutputs:
     """A row for each bin of confidence."""
     roc: pd.DataFrame
     """The corners of the receiver operating characteristic of each class."""
+    label_issues: list[LabelIssue]
+    """The images whose labels are probably wrong, the least probable label first."""
     predictions: Predictions
     """Of the test split."""
     views: Views
@@ -100,6 +103,7 @@ def read_outputs(params: Params) -> StageOutputs:
             per_class=_read_table(paths.CLASS_SCORES),
             reliability=_read_table(paths.RELIABILITY),
             roc=_read_table(paths.ROC),
+            label_issues=read_label_issues(paths.LABEL_ISSUES),
             predictions=read_predictions(paths.PREDICTIONS),
             views=read_views(paths.VIEWS),
         )

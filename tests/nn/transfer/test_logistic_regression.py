@@ -204,7 +204,7 @@ def test_more_noise_chooses_a_stronger_penalty() -> None:
             folds=5,
             seed=1,
             most_iterations=100,
-        )[0]
+        ).penalty
         for noise in (0.1, 8.0)
     ]
     assert chosen[0] < chosen[1]
@@ -213,10 +213,13 @@ def test_more_noise_chooses_a_stronger_penalty() -> None:
 def test_the_log_loss_is_computed_on_images_outside_the_fit() -> None:
     """The features are noise: with a weak penalty, the layer fits only the training images."""
     examples, labels = make_examples(20, noise=100.0, width=200)
-    penalty, log_loss = choose_penalty(examples, [1e-6, 1e-5], folds=5, seed=1, most_iterations=100)
-    assert log_loss is not None
-    assert log_loss > np.log(2)
-    fitted = fit_layer(unscaled(examples), penalty, most_iterations=100).predict(
+    chosen = choose_penalty(examples, [1e-6, 1e-5], folds=5, seed=1, most_iterations=100)
+    assert chosen.log_loss is not None
+    assert chosen.log_loss > np.log(2)
+    assert chosen.probabilities is not None
+    held_out = cross_entropy(chosen.probabilities.astype(np.float64), labels)
+    assert held_out.mean() == pytest.approx(chosen.log_loss, rel=1e-2)
+    fitted = fit_layer(unscaled(examples), chosen.penalty, most_iterations=100).predict(
         ExactMatrix(examples.features)
     )
     assert cross_entropy(fitted, labels).mean() < 0.1
@@ -232,7 +235,7 @@ def test_all_variants_of_an_image_are_in_one_fold() -> None:
         )
     )
     once, three_times = (
-        choose_penalty(given, [1e-3], folds=5, seed=1, most_iterations=200)[1]
+        choose_penalty(given, [1e-3], folds=5, seed=1, most_iterations=200).log_loss
         for given in (examples, repeated)
     )
     assert three_times == pytest.approx(once, rel=0.1)
@@ -241,7 +244,7 @@ def test_all_variants_of_an_image_are_in_one_fold() -> None:
 @pytest.mark.parametrize(("per_class", "folds"), [(5, 5), (3, 5), (2, 5)])
 def test_a_class_with_few_images_limits_the_number_of_folds(per_class: int, folds: int) -> None:
     examples, _ = make_examples(per_class, noise=0.1)
-    penalty, log_loss = choose_penalty(
+    penalty, log_loss, _ = choose_penalty(
         examples, PENALTIES, folds=folds, seed=1, most_iterations=100
     )
     assert penalty in PENALTIES
@@ -252,12 +255,12 @@ def test_a_class_with_few_images_limits_the_number_of_folds(per_class: int, fold
 def test_a_class_with_one_image_gets_the_strongest_penalty() -> None:
     examples, _ = make_examples(1)
     chosen = choose_penalty(examples, PENALTIES, folds=5, seed=1, most_iterations=100)
-    assert chosen == (1.0, None)
+    assert chosen == (1.0, None, None)
 
 
 def test_a_fit_to_5000_images_per_class_succeeds() -> None:
     examples, labels = make_examples(5000, classes=3, noise=0.3, width=64)
-    penalty, log_loss = choose_penalty(examples, PENALTIES, folds=3, seed=1, most_iterations=100)
+    penalty, log_loss, _ = choose_penalty(examples, PENALTIES, folds=3, seed=1, most_iterations=100)
     layer = fit_layer(unscaled(examples), penalty, most_iterations=100)
     assert log_loss is not None
     assert log_loss < 0.05
@@ -278,7 +281,7 @@ def test_equal_examples_give_equal_bytes_and_each_iteration_is_reported() -> Non
 def test_the_folds_depend_on_the_seed() -> None:
     examples, _ = make_examples(30, noise=3.0)
     losses = {
-        choose_penalty(examples, [0.01], folds=5, seed=seed, most_iterations=50)[1]
+        choose_penalty(examples, [0.01], folds=5, seed=seed, most_iterations=50).log_loss
         for seed in (1, 1, 2)
     }
     assert len(losses) == 2

@@ -68,6 +68,11 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
     return TemperatureScaling(best if is_clear else 1.0, _mean(before), _mean(after), len(labels))
 
 
+def to_probabilities(logits: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the softmax of logits (N, K)."""
+    return exp(_log_softmax(logits.astype(np.float64))).astype(np.float32)
+
+
 def _find_best(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Return the temperature of lowest log loss, a multiple of 0.001.
 

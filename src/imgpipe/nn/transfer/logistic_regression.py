@@ -94,6 +94,16 @@ class LabeledFeatures:
         return Examples(features, self.targets, self.weights)
 
 
+class CrossValidation(NamedTuple):
+    """The chosen penalty, and what the cross-validation says about the training examples."""
+
+    penalty: float
+    log_loss: float | None
+    """None if there was no cross-validation."""
+    probabilities: NDArray[np.float32] | None
+    """(N, K), of each example by the layer that was fitted to the other folds."""
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Multiply matrices with one thread, because more threads are slower, and change no bit.
@@ -162,12 +172,12 @@ def choose_penalty(
     folds: int,
     seed: int,
     most_iterations: int,
-) -> tuple[float, float | None]:
-    """Return the penalty of lowest log loss in a stratified cross-validation, and this log loss.
+) -> CrossValidation:
+    """Choose the penalty of lowest log loss in a stratified cross-validation.
 
     All variants of an image are in one fold. If a class has fewer images than `folds`, there are as
-    many folds as images. If a class has one image, there is no cross-validation: return the
-    strongest penalty and None.
+    many folds as images. If a class has one image, there is no cross-validation: the strongest
+    penalty is chosen.
 
     Args:
         examples: examples of the training split.
@@ -181,15 +191,17 @@ def choose_penalty(
     per_class = np.bincount(labels[first], minlength=examples.targets.shape[1])
     folds = min(folds, int(per_class.min()))
     if folds < 2:
-        return penalties[-1], None
+        return CrossValidation(penalties[-1], None, None)
     fold_of_image = _deal_into_folds(labels[first], folds, seed)
     fold = fold_of_image[np.searchsorted(images, examples.groups)]
     losses = np.zeros(len(penalties))
+    layers: list[list[Layer]] = []  # of each fold, for each penalty
     for number in range(folds):
         fitted, held_out = examples.subset(fold != number), examples.subset(fold == number)
         mean, scale = fit_standardization(fitted.features)
         standardized, rest = (part.standardize(mean, scale) for part in (fitted, held_out))
         layer = None
+        layers.append([])
         # Each fit starts from the layer of the next stronger penalty.
         for index in reversed(range(len(penalties))):
             layer = fit_layer(
@@ -199,8 +211,14 @@ def choose_penalty(
                 held_out.weights,
                 cross_entropy(layer.predict(rest.features), labels[fold == number]),
             )
+            layers[number].insert(0, layer.include_standardization(mean, scale))
     best = int(losses.argmin())
-    return penalties[best], float(losses[best] / sum_exactly(examples.weights))
+    log_loss = float(losses[best] / sum_exactly(examples.weights))
+    probabilities = np.empty(examples.targets.shape, dtype=np.float32)
+    for number, fitted_layers in enumerate(layers):
+        held_out_features = ExactMatrix(examples.features[fold == number])
+        probabilities[fold == number] = fitted_layers[best].predict(held_out_features)
+    return CrossValidation(penalties[best], log_loss, probabilities)
 
 
 def cross_entropy(

@@ -29,6 +29,8 @@ class FittedLayer(NamedTuple):
     history: History
     validation_logits: NDArray[np.float64]
     """(N, K), of the validation images; the logarithms of the probabilities."""
+    out_of_sample: NDArray[np.float32] | None
+    """(M, K), probabilities of the training examples, by the other folds of a cross-validation."""
 
 
 def fit_output_layer(features: TrainingSet, classes: int, settings: Transfer) -> FittedLayer:
@@ -49,7 +51,7 @@ def fit_output_layer(features: TrainingSet, classes: int, settings: Transfer) ->
     training = _collect_training(features, classes, settings)
     validation = _collect_validation(features, classes, settings)
     with one_thread():
-        penalty, log_loss = choose_penalty(
+        chosen = choose_penalty(
             training,
             settings.l2_penalties,
             folds=settings.folds,
@@ -59,16 +61,21 @@ def fit_output_layer(features: TrainingSet, classes: int, settings: Transfer) ->
         mean, scale = fit_standardization(training.features)
         standardized = validation.standardize(mean, scale)
         layer, epochs = _fit_with_history(
-            training.standardize(mean, scale), standardized, penalty, settings.iterations
+            training.standardize(mean, scale), standardized, chosen.penalty, settings.iterations
         )
         _, validation_logits = layer.predict_with_logarithms(standardized.features)
-    if log_loss is not None:
+    if chosen.log_loss is not None:
         report(
             f"train: cross-validation on {len(np.unique(training.groups)):,} training images"
-            f" chose l2_penalty {penalty:g}, log loss {log_loss:.4f}"
+            f" chose l2_penalty {chosen.penalty:g}, log loss {chosen.log_loss:.4f}"
         )
-    history = History(epochs, best=epochs[-1], l2_penalty=penalty)
-    return FittedLayer(layer.include_standardization(mean, scale), history, validation_logits)
+    return FittedLayer(
+        layer.include_standardization(mean, scale),
+        History(epochs, best=epochs[-1], l2_penalty=chosen.penalty),
+        validation_logits,
+        # The first variants are the original images.
+        None if chosen.probabilities is None else chosen.probabilities[: features.examples],
+    )
 
 
 def _fit_with_history(
