@@ -77,8 +77,8 @@ def _prepare_steps(subject: Subject, arithmetic: str) -> Callable[[], object]:
     import tensorflow as tf
 
     from imgpipe.nn.common.arithmetic import find_forward
-    from imgpipe.nn.networks import build_model
     from imgpipe.nn.common.logits import make_logits_model
+    from imgpipe.nn.networks import build_model
     from imgpipe.nn.training.objective import Objective
     from imgpipe.nn.training.optimizer import make_optimizer
     from imgpipe.nn.training.replicas import Replicas
