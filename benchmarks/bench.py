@@ -85,14 +85,14 @@ def main() -> None:
     missing = [name for name in DATASETS if not (mirror / name).is_dir()]
     if missing:
         sys.exit(f"error: set DATASET_MIRROR to a folder that holds {', '.join(missing)}")
+    machine = environment()
     for name in chosen:
         measurement = measurements[name]
         before = read_usage()
         section = measurement.measure()
         others = processors_of_others(before, read_usage())
         run = (
-            f"`make bench SECTIONS={name}`: {environment()}. Other programs used {others:.1f}"
-            " processors."
+            f"`make bench SECTIONS={name}`: {machine}. Other programs used {others:.1f} processors."
         )
         write_section(measurement, describe(section, run), measurements.values())
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -266,13 +266,21 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def environment() -> str:
     """Return the kind of machine, and the versions of Python and the main libraries."""
     libraries = ", ".join(
-        f"{name} {version(name)}" for name in ("tensorflow", "keras", "numpy", "pillow")
+        f"{name} {version(package)}" for name, package in _find_packages().items()
     )
     processors = len(os.sched_getaffinity(0))
     return (
         f"{platform.machine()} with {instruction_set()}, {processors} processors, no GPU used;"
         f" Python {platform.python_version()}, {libraries}"
     )
+
+
+def _find_packages() -> dict[str, str]:
+    """Return the packages of the main libraries: a system has one of TensorFlow's packages."""
+    tensorflow = next(
+        package for package in ("tensorflow-cpu", "tensorflow") if list(distributions(name=package))
+    )
+    return {"tensorflow": tensorflow, "keras": "keras", "numpy": "numpy", "pillow": "pillow"}
 
 
 def instruction_set() -> str:

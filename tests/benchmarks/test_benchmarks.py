@@ -1,6 +1,7 @@
 """The benchmarks: projects with a recipe's values, ratios and targets, and the measured scripts."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -147,6 +148,14 @@ def test_a_section_is_replaced_and_the_others_stay() -> None:
     page = replace_section(page, "# Results\n\nhead", titles, "Memory", "second")
     assert split_page(page) == {"Training": "first", "Memory": "second"}
     assert replace_section("", "# X", titles, "Images", "new") == "# X\n\n## Images\n\nnew\n"
+
+
+def test_the_environment_names_instructions_and_versions() -> None:
+    from measuring import INSTRUCTION_SETS, environment
+
+    text = environment()
+    assert any(f" with {name}, " in text for name in INSTRUCTION_SETS.values())
+    assert re.search(r"tensorflow \d+\.\d+\.\d+, keras \d", text)
 
 
 def test_sections_are_chosen_by_name(capsys: pytest.CaptureFixture[str]) -> None:
