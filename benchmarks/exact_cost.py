@@ -70,5 +70,5 @@ def describe(instructions: str, exact: Times, native: Times, has_target: bool) -
         if has_target:
             what = f"CPU time, exact against native, {name}; {instructions}"
             targets.append(at_most(what, MOST, ratio))
-    header = [f"CPU milliseconds; {instructions}", NATIVE, EXACT, "ratio"]
+    header = [f"CPU milliseconds, one thread; {instructions}", NATIVE, EXACT, "exact / native"]
     return Section([table(header, rows)], targets)
