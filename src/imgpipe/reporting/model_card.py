@@ -86,8 +86,13 @@ def _summary_rows(outputs: StageOutputs) -> Iterator[tuple[str, str]]:
     """Yield what a reader wants to know first."""
     if issues := len(outputs.label_issues):
         yield "suspected labels", f"{format_count(issues, 'image')}, the first ones below"
-    if duplicates := outputs.data["duplicate_images"]:
-        yield "duplicates", f"{format_count(duplicates, 'image')} in more than one split"
+    for key, name, counted in (
+        ("two_label_pictures", "pictures with two labels", "picture"),
+        ("duplicate_images", "images in more than one split", "image"),
+        ("near_pairs", "near duplicates", "pair"),
+    ):
+        if count := outputs.data[key]:
+            yield name, f"{format_count(count, counted)}: metrics/data.html"
     worst = outputs.per_class.sort_values("recall", kind="stable").iloc[0]
     yield "worst class", f"{worst['class']}: recall {worst['recall']:.4f}, {worst['images']} images"
     images = [f"{split.examples:,} {name}" for name, split in outputs.info.splits.items()]
