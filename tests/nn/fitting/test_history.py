@@ -71,6 +71,7 @@ def test_the_metric_files_have_a_line_for_each_epoch_and_the_best_epoch(
         ("best_epoch", 2),
         ("epochs", 3),
         ("parameters", 7),
+        ("temperature", 1.0),
     ]
 
 

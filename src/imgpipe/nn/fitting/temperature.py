@@ -62,7 +62,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
             after[inside] = _cross_entropies(wide[inside], labels[inside], temperature)
     gains = before - after
     gain = _mean(gains)
-    standard_error = math.sqrt(_mean((gains - gain) ** 2) / len(gains))
+    standard_error = math.sqrt(_mean(np.square(gains - gain)) / len(gains))
     best = _find_best(wide, labels)
     is_clear = gain > _STANDARD_ERRORS * standard_error and _LOWEST < 1000 * best < _HIGHEST
     return TemperatureScaling(best if is_clear else 1.0, _mean(before), _mean(after), len(labels))
