@@ -12,6 +12,7 @@ from support import change_params, find_error, git, write_random_records
 
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import write_json
+from imgpipe.evaluation.label_issues import LabelIssue
 from imgpipe.experiments.pipeline import (
     check_git,
     describe_cost,
@@ -28,6 +29,8 @@ def write_result(folder: Path, *, right: int, rows: str) -> None:
     write_json(folder / "metrics" / "test.json", scores)
     header = "class,precision,recall,f1,roc_auc,images\n"
     (folder / "metrics" / "per_class.csv").write_text(header + rows)
+    suspects = f"{','.join(LabelIssue._fields)}\na.jpg,test,cats,dogs,0.1,0.9\n"
+    (folder / "metrics" / "label_issues.csv").write_text(suspects)
 
 
 def test_the_result_of_a_run_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +40,7 @@ def test_the_result_of_a_run_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(describe_result()) == [
         "random: test accuracy 0.9250 (95 % interval 0.5000 to 0.9900, 40 images)",
         "worst class: dogs, large, recall 0.9000, 20 images",
-        "mistakes: 3 of 40 images",
+        "mistakes: 3 of 40 images; suspected labels: 1",
         "model card: metrics/report.html; pictures: metrics/plots",
     ]
 

@@ -66,7 +66,10 @@ def test_a_folder_of_photographs_gives_a_result(pets: Path, project: Path, outpu
     assert accuracy.endswith(f", {scores['images']} images)")
     assert worst.startswith(("worst class: größe 1, recall ", "worst class: it's, recall "))
     wrong = round((1 - scores["accuracy"]) * scores["images"])
-    assert mistakes == f"mistakes: {wrong} of {scores['images']} images"
+    suspects = (project / "metrics" / "label_issues.csv").read_text().count("\n") - 1
+    assert mistakes == (
+        f"mistakes: {wrong} of {scores['images']} images; suspected labels: {suspects}"
+    )
     assert card == "model card: metrics/report.html; pictures: metrics/plots"
     assert (project / "metrics" / "report.html").exists()
     drawn = {path.stem for path in (project / "metrics" / "plots").iterdir()}

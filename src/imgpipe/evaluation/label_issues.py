@@ -64,23 +64,24 @@ def read_label_issues(path: Path) -> list[LabelIssue]:
     """Read the table that `write_label_issues` wrote.
 
     Raises:
-        PipelineError: the file is not such a table.
-        FileNotFoundError: the file is missing.
+        PipelineError: the file is missing, or is not such a table.
     """
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = csv.reader(stream)
-        header = next(rows, [])
-        try:
-            if header != list(LabelIssue._fields):
+    where = path.as_posix()
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = csv.reader(stream)
+            if next(rows, []) != list(LabelIssue._fields):
                 raise ValueError(f"expected the columns {', '.join(LabelIssue._fields)}")
             return [
                 LabelIssue(file, split, label, likeliest, float(given), float(largest))
                 for file, split, label, likeliest, given, largest in rows
             ]
-        except (ValueError, TypeError) as error:
-            raise PipelineError(
-                f"{path.as_posix()}: not a table of label issues: {error}; run `dvc repro evaluate`"
-            ) from None
+    except FileNotFoundError:
+        raise PipelineError(f"{where}: not found; `dvc repro` writes it") from None
+    except ValueError as error:
+        raise PipelineError(
+            f"{where}: not a table of label issues: {error}; run `dvc repro evaluate`"
+        ) from None
 
 
 def list_label_issues(

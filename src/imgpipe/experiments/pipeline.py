@@ -12,7 +12,17 @@ from typing import IO, Any
 from imgpipe.console.messages import format_bytes, format_count, report
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import read_json
-from imgpipe.core.paths import AUGMENTED, CLASS_SCORES, PLOTS, RAW, RECORDS, REPORT, TEST_METRICS
+from imgpipe.core.paths import (
+    AUGMENTED,
+    CLASS_SCORES,
+    LABEL_ISSUES,
+    PLOTS,
+    RAW,
+    RECORDS,
+    REPORT,
+    TEST_METRICS,
+)
+from imgpipe.evaluation.label_issues import read_label_issues
 from imgpipe.experiments.provenance import (
     Revision,
     find_environment,
@@ -177,7 +187,10 @@ def describe_result() -> Iterator[str]:
         f" {format_count(int(worst['images']), 'image')}"
     )
     mistakes = images - round(images * scores["accuracy"])
-    yield f"mistakes: {mistakes:,} of {format_count(images, 'image')}"
+    suspects = len(read_label_issues(LABEL_ISSUES))
+    yield (
+        f"mistakes: {mistakes:,} of {format_count(images, 'image')}; suspected labels: {suspects:,}"
+    )
     yield f"model card: {REPORT.as_posix()}; pictures: {PLOTS.as_posix()}"
 
 
