@@ -63,6 +63,7 @@ def test_groups_are_none_a_column_or_a_pattern(params_value: dict[str, Any], gro
         ("patient", "with one part in parentheses, such as (.+)_\\d+; found 0 in 'patient';"),
         ("(a)(b)", "with one part in parentheses, such as (.+)_\\d+; found 2 in '(a)(b)';"),
         ("(a", "expected a regular expression; found '(a': missing ), unterminated subpattern"),
+        ("(a{9999999999})", "found '(a{9999999999})': the repetition number is too large"),
         (None, "expected none, column or a regular expression; found None"),
         (3, "expected none, column or a regular expression; found 3"),
     ],

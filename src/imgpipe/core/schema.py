@@ -24,7 +24,7 @@ def check_pattern(value: str) -> str:
     """
     try:
         groups = re.compile(value).groups
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"expected a regular expression; found {value!r}: {error}") from None
     if groups != 1:
         raise ValueError(
