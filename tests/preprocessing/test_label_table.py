@@ -198,6 +198,8 @@ def test_a_row_takes_little_memory() -> None:
         (r"(?:IMG|DSC)_(.+) \d+", "IMG_tree frog 3.jpg", "tree frog"),
         (r"(.+)\.\d+", "cat.jpg", None),
         (r"(cat|dog)\..*", "tomcat.3.jpg", None),
+        (r"(cat)?\..*", ".3.jpg", None),
+        (r"cat(\s*)\d", "cat 3.jpg", None),
     ],
 )
 def test_a_pattern_matches_the_whole_name_without_folders_and_ending(

@@ -93,7 +93,7 @@ def _match_paths(
     for start in range(0, images, _PATHS_AT_ONCE):
         indices = np.arange(start, min(start + _PATHS_AT_ONCE, images))
         for index, path in zip(indices, paths(indices), strict=True):
-            if (matched := pattern.fullmatch(path)) and matched[1] is not None:
+            if (matched := pattern.fullmatch(path)) and matched[1]:
                 digest = hashlib.blake2b(matched[1].encode(), digest_size=8).digest()
                 found[index] = int.from_bytes(digest, "little") >> 1
     return found

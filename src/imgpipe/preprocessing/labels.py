@@ -55,8 +55,9 @@ def label_by_pattern(pattern: str, paths: Paths, images: int, shown: str) -> Ima
         indices = np.arange(start, min(start + PATHS_AT_ONCE, images))
         for index, path in zip(indices, paths(indices), strict=True):
             name = remove_ending(posixpath.basename(path))
-            if (matched := compiled.fullmatch(name)) and matched[1]:
-                labels[index] = classes.setdefault(clean_label(matched[1]), len(classes))
+            matched = compiled.fullmatch(name)
+            if matched and (label := clean_label(matched[1] or "")):
+                labels[index] = classes.setdefault(label, len(classes))
     if not classes:
         raise PipelineError(
             f"{shown}: the pattern {pattern} matches no name of an image without its ending, such"
