@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.console.messages import format_count
 from imgpipe.core.errors import PipelineError
 from imgpipe.preprocessing.groups import (
     SortedImages,
@@ -274,9 +275,9 @@ def _check_groups(
     for name, count in zip(classes, found, strict=True):
         if 0 < count < parts:  # a class without images is reported elsewhere
             raise PipelineError(
-                f"class {name!r} has {count} groups of images for {parts} {counted}; the images of"
-                " a group stay in one split: add images of other groups, or change"
-                " preprocess.groups"
+                f"class {name!r} has {format_count(count, 'group')} of images for {parts}"
+                f" {counted}; the images of a group, and copies of an image, stay in one split: add"
+                " other images, or change preprocess.groups or duplicates"
             )
 
 
@@ -333,7 +334,8 @@ def check_splits(
                 found = sum(per_class_of_split[name] for per_class_of_split in images.values())
                 raise PipelineError(
                     f"class {name!r} has no image for the {split} split, of {found} {counted};"
-                    " add images, or change preprocess.validation_frac, test_frac or max_per_class"
+                    " add images, or change preprocess.validation_frac, test_frac or max_per_class;"
+                    " duplicates and two_labels can leave images out, too"
                 )
 
 
