@@ -88,24 +88,30 @@ class LabelTable:
         """The labels, in the order in which they are found."""
         self._split_codes = self._find_splits(list(splits))
 
-    def label_images(self, paths: Paths, images: int) -> ImageLabels:
+    def label_images(
+        self, paths: Paths, images: int, identities: Paths | None = None
+    ) -> ImageLabels:
         """Return the labels, splits and groups of images; arguments and errors as `match_rows`."""
-        rows = self.match_rows(paths, images)
+        rows = self.match_rows(paths, images, identities)
         # Of an image without a row, the values are these of the last row, and its label is missing.
         labels = np.where(rows == _NO_ROW, NO_LABEL, np.array(self._labels)[rows])
         splits = self._split_codes[np.array(self._splits)[rows]]
         groups = np.array(self._groups)[rows] if "group" in self.columns else None
         return ImageLabels(self.classes, labels, splits, groups)
 
-    def match_rows(self, paths: Paths, images: int) -> NDArray[np.int64]:
+    def match_rows(
+        self, paths: Paths, images: int, identities: Paths | None = None
+    ) -> NDArray[np.int64]:
         """Return the row of each image, counted from 0 without empty rows.
 
         Of a path such as a/b/1.jpg, the table may have ./a/b/1.jpg, a/b/1.jpg, b/1.jpg or 1.jpg,
-        or one of these without .jpg. The longest name counts.
+        or one of these without .jpg; or the identity of the image, as tables in `metrics` have it.
+        The longest name counts.
 
         Args:
             paths: returns the paths inside the dataset of the images with the given indices.
             images: N.
+            identities: the same for the identities; None if the table cannot have any.
 
         Returns:
             (N,) the row, or -1 for an image without a row.
@@ -117,8 +123,10 @@ class LabelTable:
         image_of_row = np.full(len(self._names), -1, dtype=np.int64)
         for start in range(0, images, PATHS_AT_ONCE):
             indices = np.arange(start, min(start + PATHS_AT_ONCE, images))
-            for index, path in zip(indices.tolist(), paths(indices), strict=True):
-                row = rows[index] = self._find_row(path)
+            some = paths(indices)
+            names = identities(indices) if identities else some
+            for index, path, name in zip(indices.tolist(), some, names, strict=True):
+                row = rows[index] = self._find_row(path, name)
                 if row == _NO_ROW:
                     continue
                 if image_of_row[row] >= 0:
@@ -157,7 +165,9 @@ class LabelTable:
                     f" {join_some(classes, _SHOWN_NAMES)}",
                 )
 
-    def _find_row(self, path: str) -> int:
+    def _find_row(self, path: str, identity: str) -> int:
+        if (row := self._names.get(unicodedata.normalize("NFC", identity))) is not None:
+            return row
         rest = f"./{unicodedata.normalize('NFC', path)}"
         while True:
             for name in (rest, remove_ending(rest)):

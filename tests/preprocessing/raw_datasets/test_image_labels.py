@@ -108,6 +108,10 @@ def test_corrections_replace_labels(tmp_path: Path, reading: dict[str, str]) -> 
     dataset = open_files(tmp_path, files | tables, corrections="right.csv", **reading)
     expected = {"x/x1.jpg": "x", "x/x2.jpg": "y", "y/y1.jpg": "y", "y/y2.jpg": "y"}
     assert labels_of(dataset) == expected
+    # As metrics/label_issues.csv has the names.
+    tables["right.csv"] = "file,split,label\ndata/local/leaves/x/x2.jpg,train,y\n"
+    dataset = open_files(tmp_path, files | tables, corrections="right.csv", **reading)
+    assert labels_of(dataset) == expected
     tables["right.csv"] = "file,label\ny1,y\nx2,z\n"
     assert error_of(tmp_path, files | tables, corrections="right.csv", **reading) == (
         "data/local/leaves/right.csv: row 3: 'x2' has the label 'z'; expected one of x, y"

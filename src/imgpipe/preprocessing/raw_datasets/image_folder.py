@@ -144,7 +144,7 @@ class ImageFolder:
         else:
             reason = WITHOUT_ROW
             table = self._read_table("labels", reading, tables)
-            found = table.label_images(self.paths, images)
+            found = table.label_images(self.paths, images, self.identities)
         self.classes = reading.classes or sorted(found.classes)
         if reading.classes is None:
             check_class_names(self.classes, self._shown, "labels")
@@ -161,7 +161,7 @@ class ImageFolder:
     def _correct(self, table: LabelTable, folder: Path) -> None:
         """Replace the labels of images by these in a table."""
         table.check_labels(self.classes)
-        found = table.label_images(self.paths, len(self.labels))
+        found = table.label_images(self.paths, len(self.labels), self.identities)
         corrected = found.renumber(self.classes)
         labels = np.where(corrected == NO_LABEL, self.labels, corrected)
         replace_labels(folder, ImageLabels(self.classes, labels, self.splits, self.groups))
