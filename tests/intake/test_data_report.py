@@ -1,15 +1,20 @@
 """The command that reports on a folder or a dataset before any stage runs."""
 
 import base64
+import fcntl
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import Popen
 from PIL import Image
-from support import attempt, git, hash_files, make_copy, make_smooth_picture, run, set_leaf
+from support import SRC, attempt, git, hash_files, make_copy, make_smooth_picture, run, set_leaf
 
 PER_CLASS = 12
 
@@ -100,6 +105,46 @@ def test_a_folder_that_cannot_be_divided_is_reported_all_the_same(
     found = json.loads((project / "data_report.json").read_text())
     assert found["left_out_images"] == 0
     assert {image["split"] for image in found["copies"][0]["images"]} == {""}
+
+
+def test_images_of_a_group_stay_in_one_split(project: Path, pets: Path) -> None:
+    set_leaf(project, "preprocess.groups", r"(cats|dogs)/.*")
+    assert "  no splits: class 'cats' has 1 group of images" in run(
+        project, "data_report", str(pets)
+    )
+    set_leaf(project, "preprocess.groups", "column")  # of the table of another dataset
+    assert "no splits" not in run(project, "data_report", str(pets))
+
+
+def test_two_reports_at_once_wait_for_each_other(project: Path, pets: Path) -> None:
+    """They use one folder for intermediate files."""
+    path = project / ".dvc" / "tmp" / "locks" / "data%2Fdata_report.partial"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, SRC / "data_report.py", str(pets)]
+    with path.open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with Popen(command, cwd=project, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            waits = process.stdout.readline()
+            is_free = not (project / "data" / "data_report.partial").exists()
+            fcntl.flock(held, fcntl.LOCK_UN)
+            output = process.stdout.read()
+    assert waits == (
+        "data-report: another run uses data/data_report.partial; waiting for its end\n"
+    )
+    assert is_free
+    assert process.returncode == 0
+    assert output.startswith("My pets & co: data_report.html")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="all names are UTF-8")
+def test_the_name_of_the_folder_may_be_any(project: Path, pets: Path) -> None:
+    odd = pets.rename(os.fsdecode(os.fsencode(pets.parent) + b"/~p\xff\n<b>"))
+    shutil.copytree(odd, project / odd.name)
+    for given in (str(odd), odd.name):
+        output = run(project, "data_report", given)
+        assert output.startswith("~p\\xff\\n<b>: data_report.html")
+    assert "<b>" not in (project / "data_report.html").read_text()
 
 
 def empty_folder(folder: Path) -> None:

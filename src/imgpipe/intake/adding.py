@@ -29,6 +29,7 @@ from imgpipe.datasets.catalog import (
     write_manifest,
 )
 from imgpipe.intake.label_sources import LabelFile, LabelSource
+from imgpipe.intake.survey import find_given_path
 from imgpipe.running.locks import hold_paths
 
 _SHOWN_CLASSES = 5
@@ -61,7 +62,7 @@ def plan_dataset(source: str, name: str = "") -> NewDataset:
     """
     if not source:
         raise PipelineError("expected a folder: make photographs FOLDER=path/to/folder")
-    given = Path(source).expanduser()
+    given = find_given_path(source)
     shown = escape_unprintable(given.as_posix())
     if not given.exists():
         raise PipelineError(f"{shown}: no such folder")

@@ -8,19 +8,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imgpipe.archives.folders import pack_folder, pack_local_dataset
+from imgpipe.console.messages import escape_unprintable
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.files import scratch_directory, write_json
 from imgpipe.datasets.catalog import Entry, LocalEntry, load_entry
 from imgpipe.datasets.download import download_dataset
 from imgpipe.datasets.formats import ImageFolderFormat
-from imgpipe.intake.survey import survey_folder
+from imgpipe.intake.survey import find_given_path, survey_folder
 from imgpipe.preprocessing.copies import find_copies
 from imgpipe.preprocessing.copy_policy import divide_images, find_splits
 from imgpipe.preprocessing.data_report import NOT_DIVIDED, DataReport, report_data
+from imgpipe.preprocessing.groups import find_groups
 from imgpipe.preprocessing.image_facts import find_facts
 from imgpipe.preprocessing.raw_datasets import RawDataset, open_dataset
 from imgpipe.preprocessing.thumbnails import draw_thumbnails
 from imgpipe.reporting.data_page import write_data_page
+from imgpipe.running.locks import hold_paths
 from imgpipe.settings.image_spec import ImageSpec
 from imgpipe.settings.params import Params
 from imgpipe.settings.preprocess import Preprocess
@@ -52,17 +55,24 @@ def write_report(dataset: str, folder: str, params: Params) -> Iterator[str]:
     Raises:
         PipelineError: no such folder or dataset; or the folder does not have the layout.
     """
-    with scratch_directory(_SCRATCH) as scratch:
+    # Two reports would delete each other's files.
+    with (
+        hold_paths("data-report", written=[_SCRATCH.as_posix()], read=[]),
+        scratch_directory(_SCRATCH) as scratch,
+    ):
+        settings = params.preprocess
+        if folder and settings.groups == "column":  # of another dataset: a folder has no table
+            settings = settings.model_copy(update={"groups": "none"})
         raw = scratch / "raw"
         raw.mkdir()
         files = _pack(folder, raw) if folder else _fetch(dataset, raw, params)
         opened = scratch / "opened"
         opened.mkdir()
         with closing(open_dataset(files.entry, files.folder, opened)) as images:
-            found, note = _look(images, params.preprocess)
+            found, note = _look(images, settings)
             thumbnails = draw_thumbnails(images, found.shown)
-    write_json(VALUES, found.content)
-    write_data_page(PAGE, files.name, found.content, thumbnails, note)
+        write_json(VALUES, found.content)
+        write_data_page(PAGE, files.name, found.content, thumbnails, note)
     yield f"{files.name}: {PAGE.as_posix()}, {VALUES.as_posix()}"
     yield from found.describe()
     if note:
@@ -73,7 +83,8 @@ def _look(images: RawDataset, settings: Preprocess) -> tuple[DataReport, str]:
     """Return the report, and why the images cannot be divided into splits, if so."""
     facts = find_facts(images, _SEEN)
     try:
-        indices, note = divide_images(images, facts, settings), ""
+        groups = find_groups(settings.groups, images.groups, images.paths, len(images.labels))
+        indices, note = divide_images(images, facts, settings, groups), ""
         splits = find_splits(indices, len(images.labels), facts.indices)
     except PipelineError as error:  # the report should help to repair the cause
         splits, note = np.full(len(facts.indices), NOT_DIVIDED, dtype=np.int8), str(error)
@@ -83,11 +94,14 @@ def _look(images: RawDataset, settings: Preprocess) -> tuple[DataReport, str]:
 
 def _pack(folder: str, raw: Path) -> RawFiles:
     """Pack a person's folder as `fetch` does, under its last name: no page has the whole path."""
-    source = Path(folder).expanduser()
+    source = find_given_path(folder)
     if not source.is_dir():
-        raise PipelineError(f"{folder}: expected a folder: make data-report FOLDER=path/to/folder")
+        raise PipelineError(
+            f"{escape_unprintable(folder)}: expected a folder: make data-report"
+            " FOLDER=path/to/folder"
+        )
     survey = survey_folder(source)
-    name = survey.top.resolve().name or "folder"
+    name = escape_unprintable(survey.top.resolve().name) or "folder"
     reading: dict[str, Any] = {"kind": "image_folder"}
     if survey.splits:
         reading["splits"] = dict(survey.splits)

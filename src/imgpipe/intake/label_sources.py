@@ -8,6 +8,7 @@ from imgpipe.archives.folders import describe_unreadable, is_litter
 from imgpipe.console.messages import escape_unprintable, format_count
 from imgpipe.core.errors import PipelineError
 from imgpipe.core.schema import check_pattern
+from imgpipe.intake.survey import find_given_path
 from imgpipe.preprocessing.groups import NO_GROUP
 from imgpipe.preprocessing.image_files import WITHOUT_MATCH, WITHOUT_ROW
 from imgpipe.preprocessing.label_table import LabelTable
@@ -114,7 +115,7 @@ def find_label_source(
             raise PipelineError(f"PATTERN: {error}") from None
     if not labels:
         return None
-    given = Path(labels).expanduser()
+    given = find_given_path(labels)
     path = given if given.is_file() else folder / given
     if not path.is_file():
         raise PipelineError(f"LABELS: {_show(given)}: no such file")

@@ -245,6 +245,14 @@ def inspect_files(paths: Mapping[str, Path]) -> FoundImages:
     )
 
 
+def find_given_path(text: str) -> Path:
+    """Return the path that a person gives: "~" at its beginning is a home folder."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no user has this name, so "~" is a part of the name
+        return Path(text)
+
+
 def show_path(path: Path) -> str:
     return escape_unprintable(path.as_posix())
 
