@@ -49,7 +49,7 @@ override OPTIONS = $(if $(NAME),--name="$$NAME") $(if $(LABELS),--labels="$$LABE
   $(if $(PATTERN),--pattern="$$PATTERN")
 
 data-report: setup ## look at the data before training: FOLDER=path/to/folder, NAME=flowers, or neither
-	@python src/data_report.py $(if $(NAME),--name="$$NAME") -- $(if $(FOLDER),"$$FOLDER")
+	@python src/data_report.py $(OPTIONS) -- $(if $(FOLDER),"$$FOLDER")
 
 photographs: setup ## train on a folder of photographs: make photographs FOLDER=path/to/folder
 	@python src/photographs.py $(OPTIONS) -- "$$FOLDER"

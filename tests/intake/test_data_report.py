@@ -1,7 +1,6 @@
 """The command that reports on a folder or a dataset before any stage runs."""
 
 import base64
-import fcntl
 import json
 import os
 import shutil
@@ -116,8 +115,29 @@ def test_images_of_a_group_stay_in_one_split(project: Path, pets: Path) -> None:
     assert "no splits" not in run(project, "data_report", str(pets))
 
 
+@pytest.mark.parametrize("place", ["My pets & co/labels.csv", "labels.csv"])
+def test_labels_may_be_in_a_table(project: Path, pets: Path, tmp_path: Path, place: str) -> None:
+    """The groups of a table count, as `make photographs` chooses."""
+    rows = [f"{n:02}.jpg,{'even' if n % 2 == 0 else 'odd'},{n % 2}" for n in range(2, PER_CLASS)]
+    table = tmp_path / place
+    table.write_text("\n".join(["file,label,group", *(f"cats/{row}" for row in rows)]))
+    output = run(project, "data_report", str(pets), "--labels", str(table))
+    assert "  no splits: class 'even' has 1 group of images for 3 splits" in output
+    found = json.loads((project / "data_report.json").read_text())
+    assert [(row["class"], row["images"]) for row in found["classes"]] == [("even", 5), ("odd", 5)]
+
+
+def test_labels_may_be_in_the_names(project: Path, pets: Path) -> None:
+    for image in range(2, PER_CLASS):
+        (pets / "cats" / f"{image:02}.jpg").rename(pets / f"{image % 2} {image}.jpg")
+    run(project, "data_report", str(pets), "--pattern", r"(\d) \d+")
+    found = json.loads((project / "data_report.json").read_text())
+    assert [(row["class"], row["images"]) for row in found["classes"]] == [("0", 5), ("1", 5)]
+
+
 def test_two_reports_at_once_wait_for_each_other(project: Path, pets: Path) -> None:
     """They use one folder for intermediate files."""
+    fcntl = pytest.importorskip("fcntl")
     path = project / ".dvc" / "tmp" / "locks" / "data%2Fdata_report.partial"
     path.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, SRC / "data_report.py", str(pets)]
@@ -207,3 +227,5 @@ def test_odd_folders_are_one_line(
 def test_a_folder_and_a_name_are_refused(project: Path, pets: Path) -> None:
     result = attempt(project, "data_report", str(pets), "--name", "digits")
     assert result.stderr == "error: expected FOLDER or NAME, not both\n"
+    result = attempt(project, "data_report", "--pattern", "(.+)_1")
+    assert result.stderr.startswith("error: LABELS and PATTERN are for a FOLDER")

@@ -1,5 +1,6 @@
 """The report about the data of a folder, or of a dataset of the catalog, before any stage runs."""
 
+import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +15,9 @@ from imgpipe.core.files import scratch_directory, write_json
 from imgpipe.datasets.catalog import Entry, LocalEntry, load_entry
 from imgpipe.datasets.download import download_dataset
 from imgpipe.datasets.formats import ImageFolderFormat
-from imgpipe.intake.survey import find_given_path, survey_folder
+from imgpipe.intake.label_sources import LabelFile, find_label_source
+from imgpipe.intake.labeled_survey import survey_photographs
+from imgpipe.intake.survey import find_given_path
 from imgpipe.preprocessing.copies import find_copies
 from imgpipe.preprocessing.copy_policy import divide_images, find_splits
 from imgpipe.preprocessing.data_report import NOT_DIVIDED, DataReport, report_data
@@ -44,31 +47,37 @@ class RawFiles(NamedTuple):
     folder: Path
 
 
-def write_report(dataset: str, folder: str, params: Params) -> Iterator[str]:
+def write_report(
+    dataset: str, folder: str, params: Params, labels: str = "", pattern: str = ""
+) -> Iterator[str]:
     """Write page and values of the report; yield lines that describe it.
 
     Args:
         dataset: a name in the catalog, if `folder` is empty.
-        folder: of a person, with a folder for each class; it is only read.
+        folder: of a person; it is only read.
         params: the parameters: values of `preprocess` choose the splits.
+        labels: the table of labels of `folder`; "" without one.
+        pattern: for the names of files in `folder`; "" without one. Without both, there is a folder
+            for each class.
 
     Raises:
-        PipelineError: no such folder or dataset; or the folder does not have the layout.
+        PipelineError: no such folder, table or dataset; or the folder does not have the layout.
     """
     # Two reports would delete each other's files.
     with (
         hold_paths("data-report", written=[_SCRATCH.as_posix()], read=[]),
         scratch_directory(_SCRATCH) as scratch,
     ):
-        settings = params.preprocess
-        if folder and settings.groups == "column":  # of another dataset: a folder has no table
-            settings = settings.model_copy(update={"groups": "none"})
         raw = scratch / "raw"
         raw.mkdir()
-        files = _pack(folder, raw) if folder else _fetch(dataset, raw, params)
+        files = _pack(folder, labels, pattern, raw) if folder else _fetch(dataset, raw, params)
         opened = scratch / "opened"
         opened.mkdir()
         with closing(open_dataset(files.entry, files.folder, opened)) as images:
+            settings = params.preprocess
+            if folder and settings.groups in ("none", "column"):  # as `make photographs` chooses
+                groups = "none" if images.groups is None else "column"
+                settings = settings.model_copy(update={"groups": groups})
             found, note = _look(images, settings)
             thumbnails = draw_thumbnails(images, found.shown)
         write_json(VALUES, found.content)
@@ -92,7 +101,7 @@ def _look(images: RawDataset, settings: Preprocess) -> tuple[DataReport, str]:
     return report_data(images, facts, copies, splits), note
 
 
-def _pack(folder: str, raw: Path) -> RawFiles:
+def _pack(folder: str, labels: str, pattern: str, raw: Path) -> RawFiles:
     """Pack a person's folder as `fetch` does, under its last name: no page has the whole path."""
     source = find_given_path(folder)
     if not source.is_dir():
@@ -100,14 +109,20 @@ def _pack(folder: str, raw: Path) -> RawFiles:
             f"{escape_unprintable(folder)}: expected a folder: make data-report"
             " FOLDER=path/to/folder"
         )
-    survey = survey_folder(source)
+    label_source = find_label_source(source, labels, pattern, is_in_place=False)
+    survey = survey_photographs(source, label_source)
     name = escape_unprintable(survey.top.resolve().name) or "folder"
     reading: dict[str, Any] = {"kind": "image_folder"}
     if survey.splits:
         reading["splits"] = dict(survey.splits)
+    if label_source:
+        reading |= label_source.format
     content = {"title": name, "files": name, "format": reading}
     entry = LocalEntry[ImageFolderFormat].model_validate(content)
     pack_folder(survey.top, raw / entry.archive_name)
+    if isinstance(label_source, LabelFile) and not (source / label_source.name).exists():
+        with zipfile.ZipFile(raw / entry.archive_name, "a") as archive:
+            archive.writestr(label_source.name, label_source.content)
     return RawFiles(name, entry, raw)
 
 
