@@ -62,13 +62,13 @@ def test_each_file_gets_its_most_probable_classes_or_an_error(
     monkeypatch.setattr(module, "_FILES_AT_ONCE", files_at_once)
     names = ["3", "damaged", "0", "missing", "missing", "6"]
     found = list(classifier.classify_files([Path(name) for name in names], read_image, top=2))
-    assert [each.path.name for each in found] == names
+    assert [Path(each.file).name for each in found] == names
     assert [each.error for each in found] == [
         None, "not an image", None, "no such file", "no such file", None
     ]  # fmt: skip
     for each in found:
         if each.error is None:
-            probabilities, _ = classifier.explain(IMAGES[int(each.path.name)])
+            probabilities, _ = classifier.explain(IMAGES[int(Path(each.file).name)])
             expected = sorted(zip("ab", probabilities, strict=True), key=lambda item: -item[1])
             assert [name for name, _ in each.classes] == [name for name, _ in expected]
             assert [value for _, value in each.classes] == pytest.approx(
