@@ -64,7 +64,9 @@ def test_few_images_change_nothing(images: int) -> None:
 def test_images_without_a_mistake_do_not_make_the_network_surer() -> None:
     logits = np.tile(np.array([[1.0, 0.0]], dtype=np.float32), (600, 1))
     labels = np.zeros(600, dtype=np.int64)
-    assert fit_temperature(logits, labels).temperature == 1
+    found = fit_temperature(logits, labels)
+    assert found.temperature == 1
+    assert str(found).endswith(", at a limit of the search")
     labels[:60] = 1  # the logits of 90 % differ by log(9)
     assert fit_temperature(logits, labels).temperature == pytest.approx(1 / np.log(9), abs=0.001)
 

@@ -30,6 +30,8 @@ class TemperatureScaling(NamedTuple):
     loss_after: float
     """The same with a temperature from the other folds of a cross-validation."""
     images: int
+    is_at_limit: bool = False
+    """Whether the best temperature is the lowest or highest one, so that none is used."""
 
     def __str__(self) -> str:
         effect = (
@@ -37,7 +39,8 @@ class TemperatureScaling(NamedTuple):
             f" {self.loss_before:.4f} to {self.loss_after:.4f}"
         )
         if self.temperature == 1:
-            return f"no temperature scaling: {effect}, not a clear gain"
+            reason = "at a limit of the search" if self.is_at_limit else "not a clear gain"
+            return f"no temperature scaling: {effect}, {reason}"
         return f"temperature {self.temperature:g}: {effect}"
 
 
@@ -46,7 +49,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
 
     Clearly: in a cross-validation, by more than two standard errors of the mean over the images.
     So a small validation split leaves the network as it is. Without a mistake among the images, the
-    best temperature would be 0, and the network stays as it is, too.
+    best temperature would be 0. So at the limits of the search the network stays as it is, too.
 
     Args:
         logits: (N, K) of validation images; a number may be added to all logits of an image.
@@ -64,8 +67,15 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
     gain = _mean(gains)
     standard_error = math.sqrt(_mean(np.square(gains - gain)) / len(gains))
     best = _find_best(wide, labels)
-    is_clear = gain > _STANDARD_ERRORS * standard_error and _LOWEST < 1000 * best < _HIGHEST
-    return TemperatureScaling(best if is_clear else 1.0, _mean(before), _mean(after), len(labels))
+    is_clear = gain > _STANDARD_ERRORS * standard_error
+    is_at_limit = not _LOWEST < 1000 * best < _HIGHEST
+    return TemperatureScaling(
+        best if is_clear and not is_at_limit else 1.0,
+        _mean(before),
+        _mean(after),
+        len(labels),
+        is_at_limit,
+    )
 
 
 def to_probabilities(logits: NDArray[np.floating]) -> NDArray[np.float32]:
