@@ -122,7 +122,7 @@ def write_results(predictions: Predictions, params: Params) -> None:
     top_k, bins = params.evaluate.top_k, params.evaluate.calibration_bins
     bad_files = [{"file": "x.jpg", "reason": "empty & cut"}]
     data = {"duplicate_images": 2, "bad_images": 1, "unused_files": 3, "bad_files": bad_files}
-    data |= {"two_label_pictures": 1, "near_pairs": 0}
+    data |= {"two_label_pictures": 1, "near_pairs_across_splits": 0}
     write_json(metrics / "data.json", data)
     write_csv(
         metrics / "history.csv",

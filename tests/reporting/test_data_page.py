@@ -20,6 +20,7 @@ def make_data(**changes: Any) -> dict[str, Any]:
         "duplicate_images": 3,
         "copied_images": 1_200,
         "near_pairs": 45,
+        "near_pairs_across_splits": 7,
         "near_search": "complete",
         "two_label_pictures": 1,
         "left_out_images": 0,
@@ -69,7 +70,7 @@ def test_the_page_has_each_part_with_names_and_pictures(tmp_path: Path) -> None:
         assert part in text, part
     cells = page.cells
     assert cells[cells.index("images in two splits") + 1] == "3 in train and test"
-    assert cells[cells.index("near duplicates") + 1] == "45 pairs"
+    assert cells[cells.index("near duplicates") + 1] == "45 pairs, 7 of them in two splits"
     assert cells[cells.index("not an image") :][:3] == ["not an image", "2", "e.txt, f.mov"]
 
 

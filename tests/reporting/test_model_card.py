@@ -189,4 +189,4 @@ def test_the_summary_names_the_copies_that_there_are(make_outputs: MakeOutputs) 
     cells = Page(write(make_outputs())).cells
     assert cells[cells.index("pictures with two labels") + 1] == "1 picture: metrics/data.html"
     assert cells[cells.index("images in more than one split") + 1] == "2 images: metrics/data.html"
-    assert "near duplicates" not in cells
+    assert "near duplicates in two splits" not in cells

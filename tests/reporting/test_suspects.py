@@ -47,7 +47,7 @@ def test_the_card_begins_with_the_suspects(make_outputs: MakeOutputs) -> None:
     write_model_card(path, replace(outputs, label_issues=[row]), {})
     text = path.read_text()
     cells = Page(text).cells
-    assert cells[cells.index("suspected labels") + 1] == "1 image, the first ones below"
+    assert cells[cells.index("suspected labels") + 1] == "1 image: metrics/label_issues.csv"
     assert text.index("probably wrong") < text.index("<h2>Data")
 
 

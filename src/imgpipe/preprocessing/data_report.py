@@ -14,6 +14,7 @@ from imgpipe.core.errors import PipelineError
 from imgpipe.preprocessing.copies import Copies
 from imgpipe.preprocessing.copy_policy import find_two_labels
 from imgpipe.preprocessing.image_facts import MOST_NAMES, ImageFacts
+from imgpipe.preprocessing.near_pairs import NearPairs
 from imgpipe.preprocessing.raw_datasets import RawDataset
 from imgpipe.preprocessing.splits import LEFT_OUT, SPLITS
 
@@ -61,6 +62,11 @@ class DataReport:
             for key, one, several in (
                 ("copied_images", "copy of an earlier image", "copies of earlier images"),
                 ("near_pairs", "pair of near duplicates", "pairs of near duplicates"),
+                (
+                    "near_pairs_across_splits",
+                    "pair of near duplicates across splits",
+                    "pairs of near duplicates across splits",
+                ),
                 ("two_label_pictures", "picture with two labels", "pictures with two labels"),
                 ("left_out_images", "image left out", "images left out"),
             )
@@ -97,6 +103,7 @@ def report_data(
         "duplicate_images": sum(across.values()),
         "copied_images": len(copied),
         "near_pairs": len(copies.near.first),
+        "near_pairs_across_splits": count_pairs_across(copies.near, splits),
         "near_search": copies.near_search,
         "two_label_pictures": len(two_labels),
         "left_out_images": int((splits == LEFT_OUT).sum()),
@@ -207,6 +214,12 @@ def _count_known(known: NDArray[np.uint64], digests: NDArray[np.uint64]) -> int:
     known = np.sort(known)  # with `np.isin`, an image would take 40 bytes
     places = np.minimum(np.searchsorted(known, digests), len(known) - 1)
     return int((known[places] == digests).sum())
+
+
+def count_pairs_across(pairs: NearPairs, splits: NDArray[np.int8]) -> int:
+    """Return the number of pairs whose images are in two splits."""
+    first, second = splits[pairs.first], splits[pairs.second]
+    return int(((first != second) & (first >= 0) & (second >= 0)).sum())
 
 
 def _describe_sizes(sizes: NDArray[np.int32]) -> list[dict[str, Any]]:

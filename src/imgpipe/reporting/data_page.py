@@ -70,6 +70,8 @@ def _summary_rows(data: Mapping[str, Any], *, has_splits: bool) -> Iterator[tupl
         yield "images in two splits", "; ".join(across) or "0"
     yield "copies with the same pixels", f"{data['copied_images']:,}"
     pairs = format_count(data["near_pairs"], "pair")
+    if has_splits and data["near_pairs_across_splits"]:
+        pairs += f", {data['near_pairs_across_splits']:,} of them in two splits"
     yield "near duplicates", _NEAR_SEARCH.get(data["near_search"], pairs)
     if data["left_out_images"]:
         yield "left out, by preprocess.duplicates or two_labels", f"{data['left_out_images']:,}"

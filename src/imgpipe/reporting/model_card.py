@@ -85,11 +85,11 @@ def write_model_card(path: Path, outputs: StageOutputs, pictures: Mapping[str, b
 def _summary_rows(outputs: StageOutputs) -> Iterator[tuple[str, str]]:
     """Yield what a reader wants to know first."""
     if issues := len(outputs.label_issues):
-        yield "suspected labels", f"{format_count(issues, 'image')}, the first ones below"
+        yield "suspected labels", f"{format_count(issues, 'image')}: metrics/label_issues.csv"
     for key, name, counted in (
         ("two_label_pictures", "pictures with two labels", "picture"),
         ("duplicate_images", "images in more than one split", "image"),
-        ("near_pairs", "near duplicates", "pair"),
+        ("near_pairs_across_splits", "near duplicates in two splits", "pair"),
     ):
         if count := outputs.data[key]:
             yield name, f"{format_count(count, counted)}: metrics/data.html"
