@@ -130,3 +130,22 @@ def test_a_network_without_weights_has_no_kernels() -> None:
     image = keras.Input((4, 4, 1))
     with pytest.raises(ValueError, match="no layer with weights"):
         first_kernels(keras.Model(image, keras.layers.Flatten()(image)))
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_network_of_mixed_precision_is_shown(precision: str) -> None:
+    import keras
+
+    from imgpipe.nn.common.arithmetic import find_forward
+    from imgpipe.nn.inference.explanation import activation_maps, feature_maps
+
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = build_network("cnn")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    images, forward = make_random_images(3, 28, 28, 1), find_forward("native")
+    maps = activation_maps(model, images, forward)
+    assert maps.dtype == np.float32
+    assert maps.max(axis=(1, 2)) == pytest.approx(np.ones(3))
+    assert all(np.isfinite(found).all() for _, found in feature_maps(model, images[0], forward)[0])

@@ -86,7 +86,9 @@ def activation_maps(
         strongest = tf.reduce_max(forward(rest, watched, training=False), axis=1)
     gradient = tape.gradient(strongest, watched)  # of the sum over the images
     if mapped:
-        maps = tf.nn.relu(exact.sum_along(gradient * watched, [3]))
+        # Exact sums are of float32; layers of mixed precision have shorter numbers.
+        evidence = tf.cast(gradient * watched, tf.float32)
+        maps = tf.nn.relu(exact.sum_along(evidence, [3]))
     else:
         maps = tf.reduce_max(tf.abs(gradient), axis=3)
     result = np.array(tf.cast(maps, tf.float32))
