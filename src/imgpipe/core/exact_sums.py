@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imgpipe.core.elementary import exp, log
+
 _MANTISSA_BITS = 53  # float64 holds every integer up to 2 ** 53
 _MATRIX_BITS = 19  # of a matrix; the other factor has the other 34, less log2 of the terms
 # Smaller numbers are rounded on the grid of this exponent: then no product is subnormal.
@@ -54,6 +56,14 @@ def sum_exactly(values: NDArray[np.floating], axis: int | None = None) -> NDArra
 def dot(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """Return the sum of products of elements of two arrays of one shape."""
     return float(sum_exactly(first * second))
+
+
+def softmax(logits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the softmax of each row of logits (N, K), and its natural logarithm."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    powers = exp(shifted)
+    total = sum_exactly(powers, axis=1)[:, None]
+    return powers / total, shifted - log(total)
 
 
 class ExactMatrix:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipe.core.elementary import exp, log
+from imgpipe.core.elementary import log
 from imgpipe.core.errors import PipelineError
-from imgpipe.core.exact_sums import sum_exactly
+from imgpipe.core.exact_sums import softmax
 from imgpipe.core.files import write_csv
 
 _COLUMNS = ["index", "identity", "actual", "predicted"]
@@ -43,9 +43,7 @@ class Predictions:
 
 def undo_temperature(predictions: Predictions, temperature: float) -> Predictions:
     """Return the predictions that a network would give that divides no logits by a temperature."""
-    logits = temperature * log(predictions.probabilities.astype(np.float64))
-    powers = exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = powers / sum_exactly(powers, axis=1)[:, None]
+    probabilities, _ = softmax(temperature * log(predictions.probabilities.astype(np.float64)))
     return replace(predictions, probabilities=probabilities.astype(np.float32))
 
 

@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipe.core.elementary import exp, log
-from imgpipe.core.exact_sums import sum_exactly
+from imgpipe.core.exact_sums import softmax, sum_exactly
 
 _FOLDS = 5  # of the cross-validation that decides whether a temperature is used
 _LOWEST, _HIGHEST = 100, 10_000  # temperatures in thousandths
@@ -80,7 +79,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
 
 def to_probabilities(logits: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the softmax of logits (N, K)."""
-    return exp(_log_softmax(logits.astype(np.float64))).astype(np.float32)
+    return softmax(logits.astype(np.float64))[0].astype(np.float32)
 
 
 def _find_best(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
@@ -93,7 +92,7 @@ def _find_best(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     while low < high:
         middle = (low + high) // 2
         temperature = middle / 1000
-        probabilities = exp(_log_softmax(logits / temperature))
+        probabilities, _ = softmax(logits / temperature)
         excess = sum_exactly(probabilities * logits, axis=1) - _of_labels(logits, labels)
         if float(sum_exactly(excess)) > 0:
             low = middle + 1
@@ -105,12 +104,7 @@ def _find_best(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
 def _cross_entropies(
     logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float
 ) -> NDArray[np.float64]:
-    return -_of_labels(_log_softmax(logits / temperature), labels)
-
-
-def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted: NDArray[np.float64] = logits - logits.max(axis=1, keepdims=True)
-    return shifted - log(sum_exactly(exp(shifted), axis=1))[:, None]
+    return -_of_labels(softmax(logits / temperature)[1], labels)
 
 
 def _of_labels(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:

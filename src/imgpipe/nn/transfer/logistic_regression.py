@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipe.core.elementary import exp, log
-from imgpipe.core.exact_sums import ExactMatrix, dot, sum_exactly
+from imgpipe.core.elementary import log
+from imgpipe.core.exact_sums import ExactMatrix, dot, softmax, sum_exactly
 from imgpipe.nn.transfer.lbfgs import minimize
 
 _FOLD_STREAM = 5  # other random numbers than for the bootstrap sample
@@ -46,10 +46,7 @@ class Layer(NamedTuple):
         logits = features.multiply(self.kernel) + self.bias
         if logits.shape[1] == 1:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
-        logits -= logits.max(axis=1, keepdims=True)
-        powers = exp(logits)
-        total = sum_exactly(powers, axis=1)[:, None]
-        return powers / total, logits - log(total)
+        return softmax(logits)
 
     def include_standardization(self, mean: NDArray[np.float32], scale: np.float32) -> "Layer":
         """Return the layer that does with features what this one does with standardized ones."""
