@@ -22,7 +22,7 @@ class FittedModel:
     history: History
     validation_logits: NDArray[np.floating]
     """(N, K), of the validation images; a number may be added to all logits of an image."""
-    out_of_sample: NDArray[np.float32] | None = None
+    out_of_fold: NDArray[np.float32] | None = None
     """(M, K), probabilities of the training examples, by networks that were fitted to others."""
     temperature: float = 1.0
     """The network divides its logits by this number."""
@@ -54,8 +54,8 @@ def collect_out_of_sample(fitted: FittedModel, sample: NDArray[np.int64]) -> Out
     """
     numbers, first = np.unique(sample, return_index=True)
     validation = to_probabilities(fitted.validation_logits / fitted.temperature)
-    if fitted.out_of_sample is None:
+    if fitted.out_of_fold is None:
         numbers, training = numbers[:0], validation[:0]
     else:
-        training = fitted.out_of_sample[first]
+        training = fitted.out_of_fold[first]
     return OutOfSample(numbers, training, validation)

@@ -29,7 +29,7 @@ class FittedLayer(NamedTuple):
     history: History
     validation_logits: NDArray[np.float64]
     """(N, K), of the validation images; the logarithms of the probabilities."""
-    out_of_sample: NDArray[np.float32] | None
+    out_of_fold: NDArray[np.float32] | None
     """(M, K), probabilities of the training examples, by the other folds of a cross-validation."""
 
 
@@ -73,7 +73,7 @@ def fit_output_layer(features: TrainingSet, classes: int, settings: Transfer) ->
         layer.include_standardization(mean, scale),
         History(epochs, best=epochs[-1], l2_penalty=chosen.penalty),
         validation_logits,
-        # The first variants are the original images.
+        # Of each example its first variant, which may be a copy.
         None if chosen.probabilities is None else chosen.probabilities[: features.examples],
     )
 

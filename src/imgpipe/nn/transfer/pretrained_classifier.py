@@ -54,4 +54,4 @@ def fit_classifier(
     model.get_layer("logits").set_weights(
         [fitted.layer.kernel.astype(np.float32), fitted.layer.bias.astype(np.float32)]
     )
-    return FittedModel(model, fitted.history, fitted.validation_logits, fitted.out_of_sample)
+    return FittedModel(model, fitted.history, fitted.validation_logits, fitted.out_of_fold)
