@@ -11,8 +11,6 @@ Writes  metrics/test.json, the metrics; metrics/per_class.csv and metrics/reliab
 Costs   the start of TensorFlow, and two passes over the test images; memory for 512 images at once
 """
 
-import numpy as np
-
 from imgpipe.console.messages import format_count, report
 from imgpipe.console.progress import ProgressBar
 from imgpipe.core import paths
@@ -24,7 +22,6 @@ from imgpipe.evaluation.predictions import Predictions, write_predictions
 from imgpipe.evaluation.views import Views, choose_images, write_views
 from imgpipe.records.folders import Records
 from imgpipe.records.out_of_sample import OutOfSample, read_out_of_sample
-from imgpipe.records.stored_images import StoredImages
 from imgpipe.running.stage import StageRun, run_stage
 
 
@@ -32,10 +29,8 @@ def main(run: StageRun) -> None:
     params = run.params
     top_k, bins = params.evaluate.top_k, params.evaluate.calibration_bins
     records = Records.open(paths.RECORDS)
-    shards = [shard.index() for shard in records.shards("test")]
-    labels = np.concatenate([shard.labels for shard in shards])
-    identities = [identity for shard in shards for identity in shard.identities]
-    images = StoredImages(shards, records.info)
+    test = records.index("test")
+    labels, images = test.labels, test.images
     out_of_sample = read_out_of_sample(paths.OUT_OF_SAMPLE)
 
     from imgpipe.nn.common.runtime import configure_runtime  # first: it silences TensorFlow's start
@@ -55,7 +50,7 @@ def main(run: StageRun) -> None:
     kernels, maps = first_kernels(model), activation_maps(model, viewed, forward)
     views = Views(numbers, viewed, kernels, maps, *feature_maps(model, viewed[0], forward))
 
-    predictions = Predictions(records.info.classes, identities, labels, probabilities)
+    predictions = Predictions(records.info.classes, test.identities, labels, probabilities)
     scores = score_predictions(labels, probabilities, top_k=top_k, bins=bins)
     write_json(paths.TEST_METRICS, scores)
     _write_tables(predictions, records, out_of_sample, bins)

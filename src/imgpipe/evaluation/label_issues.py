@@ -99,11 +99,10 @@ def list_label_issues(
         ("validation", None, out_of_sample.validation),
     ):
         if len(found):
-            shards = [shard.index() for shard in records.shards(split)]
-            names = [name for shard in shards for name in shard.identities]
-            numbers = np.arange(len(names)) if numbers is None else numbers
-            identities += [names[number] for number in numbers.tolist()]
-            labels.append(np.concatenate([shard.labels for shard in shards])[numbers])
+            index = records.index(split)
+            numbers = np.arange(len(index.labels)) if numbers is None else numbers
+            identities += [index.identities[number] for number in numbers.tolist()]
+            labels.append(index.labels[numbers])
             probabilities.append(found)
             splits += [split] * len(numbers)
     everything = np.concatenate([*probabilities, test.probabilities])

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imgpipe.core.errors import PipelineError
 from imgpipe.records.info import (
     AugmentedInfo,
@@ -13,6 +16,17 @@ from imgpipe.records.info import (
     read_info,
 )
 from imgpipe.records.shards import RecordBatch, StoredShard
+from imgpipe.records.stored_images import StoredImages
+
+
+@dataclass(frozen=True)
+class SplitIndex:
+    """The N records of a split, in the order of the shards."""
+
+    labels: NDArray[np.int64]
+    """(N,)."""
+    identities: list[str]
+    images: StoredImages
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,19 @@ class Records:
             StoredShard(self.folder / shard.file, shard, self.info)
             for shard in self.info.splits[split].shards
         ]
+
+    def index(self, split: str) -> SplitIndex:
+        """Validate the shards of a split, and return where its records are.
+
+        Raises:
+            PipelineError: as `StoredShard.index`.
+        """
+        shards = [shard.index() for shard in self.shards(split)]
+        return SplitIndex(
+            np.concatenate([shard.labels for shard in shards]),
+            [identity for shard in shards for identity in shard.identities],
+            StoredImages(shards, self.info),
+        )
 
     def read(self, split: str) -> Iterator[RecordBatch]:
         """Read all records of a split, in the order of the shards."""

@@ -68,10 +68,10 @@ class StageOutputs:
         Raises:
             PipelineError: the predictions are about other images, or in another order.
         """
-        shards = [shard.index() for shard in self.records.shards("test")]
-        if [name for shard in shards for name in shard.identities] != self.predictions.identities:
+        index = self.records.index("test")
+        if index.identities != self.predictions.identities:
             raise stale_file(paths.PREDICTIONS)
-        return StoredImages(shards, self.info)
+        return index.images
 
     @cached_property
     def uncalibrated(self) -> Predictions | None:

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgpipe.core.paths import LABEL_ISSUES
-from imgpipe.records.stored_images import StoredImages
 from imgpipe.reporting.named_images import NamedImage
 from imgpipe.reporting.stage_outputs import StageOutputs, stale_file
 
@@ -22,12 +21,12 @@ def list_suspects(outputs: StageOutputs) -> Iterator[NamedImage]:
     rows = outputs.label_issues[:_MOST_IMAGES]
     images: dict[tuple[str, str], NDArray[np.uint8]] = {}
     for split in sorted({row.split for row in rows} & set(outputs.info.splits)):
-        shards = [shard.index() for shard in outputs.records.shards(split)]
-        names = [name for shard in shards for name in shard.identities]
+        index = outputs.records.index(split)
         wanted = {row.file for row in rows if row.split == split}
-        numbers = [number for number, name in enumerate(names) if name in wanted]
-        found = StoredImages(shards, outputs.info)[np.array(numbers, dtype=np.int64)]
-        images |= {(split, names[n]): image for n, image in zip(numbers, found, strict=True)}
+        numbers = [number for number, name in enumerate(index.identities) if name in wanted]
+        found = index.images[np.array(numbers, dtype=np.int64)]
+        for number, image in zip(numbers, found, strict=True):
+            images[split, index.identities[number]] = image
     for row in rows:
         if (row.split, row.file) not in images:
             raise stale_file(LABEL_ISSUES)
