@@ -7,7 +7,7 @@ and its import takes 1.2 s; the tests compare both.
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -158,14 +158,16 @@ def score_predictions(
     return scores | {"images": count}
 
 
-def score_resamples(resamples: Resamples) -> dict[str, NDArray[np.float64]]:
-    """Return every metric that applies, (R,) each, by its name in metrics/test.json.
+def score_resamples(
+    resamples: Resamples, metrics: Sequence[Metric] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Return the metrics that apply, by default of all, (R,) each, by name in metrics/test.json.
 
     Means over classes are over the classes that are in the resample.
     """
     computed = (
         (_with_k(metric, resamples.examples.top_k).name, metric.compute(resamples))
-        for metric in METRICS
+        for metric in (METRICS if metrics is None else metrics)
     )
     return {name: values for name, values in computed if values is not None}
 

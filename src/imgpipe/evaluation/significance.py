@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -151,11 +152,7 @@ def compare_calibration(first: Predictions, second: Predictions, *, bins: int) -
     It is faster, because it leaves the other metrics out.
     """
     metrics = [find_metric(name) for name in ("loss", "calibration_error")]
-
-    def score(resamples: Resamples) -> dict[str, NDArray[np.float64]]:
-        values = {metric.name: metric.compute(resamples) for metric in metrics}
-        return {name: value for name, value in values.items() if value is not None}
-
+    score = partial(score_resamples, metrics=metrics)
     return _measure_differences(_score_both(first, second, 1, bins), score)
 
 
