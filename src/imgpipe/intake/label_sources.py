@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from imgpipe.archives.folders import describe_unreadable, is_litter
@@ -56,11 +57,11 @@ class LabelFile:
 
     def label_images(self, paths: Paths, images: int, shown: str) -> ImageLabels:
         """Return the labels of images."""
-        return self._read().label_images(paths, images)
+        return self._table.label_images(paths, images)
 
     def describe(self, found: ImageLabels) -> str:
         """Return a line about the columns of the table that are used."""
-        columns = self._read().columns
+        columns = self._table.columns
         used = ", ".join(f"{kind} = {name!r}" for kind, name in columns.items())
         line = f"{_show(self.path)}: the columns {used}"
         if found.groups is None:
@@ -71,7 +72,8 @@ class LabelFile:
             " `preprocess.groups: column`"
         )
 
-    def _read(self) -> LabelTable:
+    @cached_property
+    def _table(self) -> LabelTable:
         return LabelTable(self.content, _show(self.path))
 
 

@@ -142,9 +142,7 @@ def _assign_images(
     settings: Preprocess,
 ) -> NDArray[np.int8]:
     folds = settings.fold_and_folds
-    has_test, has_validation = (
-        folds is None and bool((official == split).any()) for split in (_TEST, _VALIDATION)
-    )
+    has_test, has_validation = _find_official(official, settings)
     limit = settings.max_per_class or None
     splits = np.full(len(labels), LEFT_OUT, dtype=np.int8)
     ends = np.bincount(labels, minlength=len(classes)).cumsum()
@@ -179,9 +177,7 @@ def _assign_groups(
 ) -> NDArray[np.int8]:
     """Assign whole groups, by the rule of `assign_splits`."""
     folds = settings.fold_and_folds
-    has_test, has_validation = (
-        folds is None and bool((official == split).any()) for split in (_TEST, _VALIDATION)
-    )
+    has_test, has_validation = _find_official(official, settings)
     hashes = hash_paths(paths, np.arange(len(labels)), settings.seed, "split")
     ranked = sort_by_group(hashes, groups)
     splits = np.full(len(labels), LEFT_OUT, dtype=np.int8)
@@ -213,6 +209,13 @@ def _assign_groups(
         chosen = choose(free, settings.validation_frac, later=1)
         splits[free.images[chosen]] = _VALIDATION
     return splits
+
+
+def _find_official(official: NDArray[np.int8], settings: Preprocess) -> tuple[bool, bool]:
+    """Return whether an official test split is used, and an official validation split."""
+    if settings.fold_and_folds:
+        return False, False
+    return bool((official == _TEST).any()), bool((official == _VALIDATION).any())
 
 
 def _separate_fold(
