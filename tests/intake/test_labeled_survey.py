@@ -15,7 +15,7 @@ from imgpipe.intake.labeled_survey import survey_photographs
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with the catalog, which is the current folder; beside it, 12 images in `pets`."""
+    """A project with the catalog, as current folder; next to it `pets`, a folder of 12 images."""
     folder = tmp_path / "project"
     (folder / "data" / "local").mkdir(parents=True)
     shutil.copy(ROOT / "data" / "catalog.yaml", folder / "data")

@@ -208,8 +208,8 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("parts in splits", [*inside(["train/a", "test/a"], PETS), *images("train/b/x", "test/b/x")],
      "pets: all of the folders a, b hold only folders (cats, dogs, x)"),
     ("classes at different depths", [*images("cats"), *inside(["more"], ["birds", "fish"])],
-     "pets: the folder 'more' holds only folders (birds, fish), and is beside folders that hold"
-     " images (cats), so the classes may be at different depths; if birds, fish are classes, move"
+     "pets: the folder 'more' holds only folders (birds, fish), but other folders hold images"
+     " (cats), so the classes may be at different depths; if birds, fish are classes, move"
      " them out of 'more'; or write in an entry of data/catalog.yaml (docs/photographs.md): if"
      ' cats, more are the classes, format: {"kind": "image_folder", "classes": ["cats", "more"]}'),
     ("different folders in classes, and images in one of them",
@@ -230,8 +230,7 @@ REFUSED: list[tuple[str, list[str], str]] = [
      images("train/cats", "test/cats", "train/birds/owls", "test/birds/tits"),
      "pets: the folder 'birds' holds only folders (owls, tits)"),
     ("numbers as classes at different depths", images("0", "1", "more/2", "more/3"),
-     "pets: the folder 'more' holds only folders (2, 3), and is beside folders that hold images"
-     " (0, 1)"),
+     "pets: the folder 'more' holds only folders (2, 3), but other folders hold images (0, 1)"),
     ("numbered classes at different depths", images("class 1", "rest/class 2", "rest/class 3"),
      "pets: the folder 'rest' holds only folders (class 2, class 3)"),
     ("a split in the names of classes",

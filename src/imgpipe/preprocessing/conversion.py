@@ -41,7 +41,7 @@ class ConvertedShard:
     pixel_counts: NDArray[np.int64]
     """(C, 256), see `count_pixels`; zeros if the normalization does not need them."""
     facts: ImageFacts
-    """About the images of the shard, and the unreadable ones beside these."""
+    """About the readable images of the shard, and about its unreadable files."""
 
 
 def find_finished_shards(

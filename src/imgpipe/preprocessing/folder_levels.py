@@ -443,10 +443,11 @@ def _find_parts(classes: Mapping[str, _Content]) -> _Doubt | None:
 
 
 def _find_classes_inside(classes: Mapping[str, _Content]) -> _Doubt | None:
-    """Find a folder around classes, beside folders that are classes.
+    """Find a folder that may hold classes, if other folders hold images and so are classes.
 
-    Folders that differ only in numbers, such as years, divide a class; folders with words may be
-    classes, and so may be numbers beside numbers.
+    Inside a class, folders that differ only in numbers, such as years, are parts of the class.
+    Folders with different words may be classes, and numbers may be classes if other classes are
+    numbers.
     """
     of_images = [name for name, content in classes.items() if content.has_images]
     series = {_remove_numbers(name) for name in of_images}
@@ -455,9 +456,9 @@ def _find_classes_inside(classes: Mapping[str, _Content]) -> _Doubt | None:
             kinds = {_remove_numbers(folder) for folder in inner}
             if len(kinds) > 1 or kinds & series:
                 return _Doubt(
-                    f"the folder {name!r} holds only folders ({_list(inner)}), and is beside"
-                    f" folders that hold images ({_list(of_images)}), so the classes may be at"
-                    f" different depths; if {_list(inner)} are classes, move them out of {name!r}"
+                    f"the folder {name!r} holds only folders ({_list(inner)}), but other folders"
+                    f" hold images ({_list(of_images)}), so the classes may be at different"
+                    f" depths; if {_list(inner)} are classes, move them out of {name!r}"
                 )
     return None
 

@@ -72,12 +72,12 @@ def find_groups(
                 f"params.yaml: preprocess.groups: {setting!r} matches no path of the dataset, such"
                 f" as {paths(np.arange(1))[0]!r}; it must match the whole path"
             )
-    alone = np.flatnonzero(found == NO_GROUP)
+    ungrouped = np.flatnonzero(found == NO_GROUP)
     _, groups, sizes = np.unique(found, return_inverse=True, return_counts=True)
-    groups[alone] = images + alone
+    groups[ungrouped] = images + ungrouped
     report(
-        f"preprocess: {format_count(len(sizes) - bool(len(alone)), 'group')} of images that stay"
-        f" in one split; {format_count(len(alone), 'image')} in no group"
+        f"preprocess: {format_count(len(sizes) - bool(len(ungrouped)), 'group')} of images that"
+        f" stay in one split; {format_count(len(ungrouped), 'image')} in no group"
     )
     return groups
 

@@ -31,7 +31,7 @@ _MANY_PICTURES = "MPO"  # a JPEG file with more pictures, as of phones
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Facts about M readable images, and about the unreadable ones beside these."""
+    """Facts about M readable images, and about files that cannot be read."""
 
     indices: NDArray[np.int64]
     """(M,) numbers in the dataset."""
